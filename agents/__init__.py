@@ -1,0 +1,48 @@
+"""Who acts and learns: agents, encoders, teachers, and the callback that joins the loss."""
+
+from .builders import (
+    AGENTS,
+    SUMMARIES,
+    build_agent,
+    default_n_envs,
+    observation_kind,
+    resolve_device,
+)
+from .callback import AuxiliaryLossCallback, Learner
+from .encoders import GridEncoder, PictureEncoder, VectorEncoder
+from .observation_encoder import ObservationEncoder, find_encoder
+from .teachers import FrozenTeacher, MovingAverageTeacher
+from .weights import (
+    TRANSFER_MODES,
+    CarryReport,
+    EncoderRate,
+    TransferMode,
+    carry_weights,
+    policy_sha256,
+    read_weights,
+)
+
+__all__ = [
+    "AGENTS",
+    "SUMMARIES",
+    "TRANSFER_MODES",
+    "AuxiliaryLossCallback",
+    "CarryReport",
+    "EncoderRate",
+    "FrozenTeacher",
+    "GridEncoder",
+    "Learner",
+    "MovingAverageTeacher",
+    "ObservationEncoder",
+    "PictureEncoder",
+    "TransferMode",
+    "VectorEncoder",
+    "build_agent",
+    "carry_weights",
+    "default_n_envs",
+    "find_encoder",
+    "observation_kind",
+    "policy_sha256",
+    "read_weights",
+    "resolve_device",
+]

@@ -1,0 +1,126 @@
+"""The auxiliary file: everything of an `AuxiliaryLossCallback` that a model's zip does not hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, make_loss
+from contrastive_distillation.memory import MEMORIES
+
+if TYPE_CHECKING:
+    from .callback import AuxiliaryLossCallback
+
+VERSION = 1
+_SETTINGS = (
+    "weight", "balance", "every", "n_anchors", "encoder", "head_learning_rate",
+    "diagnostics_frames", "seed",
+)  # fmt: skip
+
+
+def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
+    """Write the callback's state; see `AuxiliaryLossCallback.save`."""
+    if callback.learner is None:
+        raise ValueError("nothing to save yet: pass the callback to learn() first")
+    if callable(callback.weight):
+        raise ValueError("a callback whose weight is a function cannot be saved; use a number")
+    tensors = {f"loss/{k}": v.detach().cpu() for k, v in callback.loss.state_dict().items()}
+    optimizer = callback._head_optimizer
+    state = {} if optimizer is None else optimizer.state_dict()["state"]
+    for index, entries in state.items():
+        for key, value in entries.items():
+            tensors[f"heads/{index}/{key}"] = value.detach().cpu()
+    for key, array in callback.memory.state_tensors().items():
+        tensors[f"memory/{key}"] = torch.from_numpy(np.ascontiguousarray(array))
+    metadata = {
+        "version": VERSION,
+        "loss": callback.loss.name,
+        "loss_settings": _settings_of(callback.loss),
+        "has_teacher": getattr(callback.loss, "teacher", None) is not None,
+        "settings": {name: getattr(callback, name) for name in _SETTINGS},
+        "memory_class": callback.memory.kind,
+        "memory": callback.memory.metadata(),
+        "generator": callback.generator.bit_generator.state,
+        "reference": list(callback.reference.remembered),
+        "n_updates": callback.n_updates,
+        "n_steps": callback._n_steps,
+    }
+    contiguous = {key: tensor.contiguous().clone() for key, tensor in tensors.items()}
+    save_file(contiguous, path, metadata={"auxiliary": json.dumps(metadata)})
+
+
+def load_auxiliary(
+    cls: type[AuxiliaryLossCallback], path: Path, loss: AuxiliaryLoss | None
+) -> AuxiliaryLossCallback:
+    """Read a callback's state; see `AuxiliaryLossCallback.load`."""
+    metadata, tensors = _read(path)
+    if loss is None:
+        loss = _registered_loss(metadata, path)
+    memory_class = MEMORIES[metadata["memory_class"]]
+    memory_tensors = {k: v.numpy() for k, v in _under("memory/", tensors).items()}
+    memory = memory_class.from_state(memory_tensors, metadata["memory"])
+    callback = cls(loss, memory=memory, **metadata["settings"])
+    callback.generator.bit_generator.state = metadata["generator"]
+    callback.reference.remembered.extend(metadata["reference"])
+    callback.n_updates = metadata["n_updates"]
+    callback._n_steps = metadata["n_steps"]
+    callback._pending_state = {
+        "loss": _under("loss/", tensors),
+        "heads": _by_index(_under("heads/", tensors)),
+    }
+    return callback
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get("auxiliary", "null"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is missing or broken: {error}") from error
+    if not isinstance(metadata, dict) or metadata.get("version") != VERSION:
+        found = metadata.get("version") if isinstance(metadata, dict) else None
+        raise ValueError(
+            f"{path} is not an auxiliary file of version {VERSION} (found {found}); "
+            "write one with AuxiliaryLossCallback.save"
+        )
+    return metadata, tensors
+
+
+def _registered_loss(metadata: dict[str, Any], path: Path) -> AuxiliaryLoss:
+    if metadata["loss"] not in LOSSES:
+        raise ValueError(
+            f"{path} holds the loss '{metadata['loss']}', which is not in the registry; "
+            "pass it: AuxiliaryLossCallback.load(path, loss=YourLoss(...))"
+        )
+    if metadata["has_teacher"]:
+        raise ValueError(
+            f"{path} holds a loss with a frozen teacher; pass the loss with its teacher: "
+            "AuxiliaryLossCallback.load(path, loss=ContrastiveDistillation(teacher=...))"
+        )
+    return make_loss(metadata["loss"], **metadata["loss_settings"])
+
+
+def _settings_of(loss: AuxiliaryLoss) -> dict[str, Any]:
+    settings = getattr(loss, "settings", None)
+    return asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else {}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _by_index(entries: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in entries.items():
+        index, key = name.split("/")
+        state.setdefault(int(index), {})[key] = tensor
+    return state

@@ -1,0 +1,143 @@
+"""Builders: Stable-Baselines3's PPO and DQN with settings that learn, for each observation kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import torch
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
+
+from .encoders import N_CELL_VALUES, GridEncoder, PictureEncoder, VectorEncoder
+
+AGENTS: Mapping[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN}
+"""Agents by the name the command line uses."""
+
+SUMMARIES: Mapping[str, str] = {
+    "ppo": "Stable-Baselines3's PPO, on-policy, many environments",
+    "dqn": "Stable-Baselines3's DQN, off-policy, replay buffer, discrete actions",
+}
+
+_PPO: dict[str, dict[str, Any]] = {
+    "grid": {
+        "learning_rate": 7e-4, "n_steps": 64, "batch_size": 1024, "n_epochs": 4, "gamma": 0.99,
+        "gae_lambda": 0.95, "ent_coef": 0.01, "clip_range": 0.2, "max_grad_norm": 0.5,
+    },
+    "vector": {
+        "learning_rate": 1e-3, "n_steps": 64, "batch_size": 512, "n_epochs": 10, "gamma": 0.99,
+        "gae_lambda": 0.95, "ent_coef": 0.0, "clip_range": 0.2, "max_grad_norm": 0.5,
+    },
+}  # fmt: skip
+
+_DQN: dict[str, dict[str, Any]] = {
+    "grid": {
+        "learning_rate": 5e-4, "buffer_size": 100_000, "batch_size": 512, "gamma": 0.99,
+        "learning_starts": 2_000, "train_freq": 4, "gradient_steps": 1,
+        "target_update_interval": 1_000, "exploration_initial_eps": 1.0,
+        "exploration_final_eps": 0.1, "exploration_fraction": 0.8, "max_grad_norm": 10.0,
+    },
+    "vector": {
+        "learning_rate": 2.3e-3, "buffer_size": 100_000, "batch_size": 64, "gamma": 0.99,
+        "learning_starts": 1_000, "train_freq": 32, "gradient_steps": 128,
+        "target_update_interval": 10, "exploration_initial_eps": 1.0,
+        "exploration_final_eps": 0.04, "exploration_fraction": 0.16, "max_grad_norm": 10.0,
+    },
+}  # fmt: skip
+
+
+def observation_kind(space: gym.Space[Any]) -> str:
+    """ "grid" | "picture" | "vector" | "mixed": which encoder reads observations of this space."""
+    if isinstance(space, gym.spaces.Dict):
+        image = space.spaces.get("image")
+        is_grid = (
+            {"image", "direction"} <= set(space.spaces)
+            and isinstance(image, gym.spaces.Box)
+            and len(image.shape) == 3
+            and image.high.max() < N_CELL_VALUES
+        )
+        return "grid" if is_grid else "mixed"
+    return "picture" if is_image_space(space) else "vector"
+
+
+def default_n_envs(agent: str) -> int:
+    """Environments stepped at once, where the user does not say."""
+    return {"ppo": 64, "dqn": 8}[agent]
+
+
+def build_agent(
+    agent: str,
+    env: VecEnv,
+    *,
+    seed: int,
+    device: str = "cpu",
+    **overrides: Any,
+) -> BaseAlgorithm:
+    """A model with settings that learn for the observation kind of `env`.
+
+    Args:
+        agent: "ppo" | "dqn".
+        env: vectorised environment.
+        seed: of the model; the environment has its own.
+        device: "cpu" | "cuda" | "auto".
+        overrides: Stable-Baselines3 arguments that replace the defaults.
+
+    Raises:
+        ValueError: an unknown agent, or an action space that it cannot use.
+    """
+    if agent not in AGENTS:
+        raise ValueError(f"unknown agent '{agent}'; choose one of {', '.join(AGENTS)}")
+    if agent == "dqn" and not isinstance(env.action_space, gym.spaces.Discrete):
+        raise ValueError(
+            f"dqn needs discrete actions, this environment has {env.action_space}; use --agent ppo"
+        )
+    kind = observation_kind(env.observation_space)
+    settings = dict((_PPO if agent == "ppo" else _DQN)["vector" if kind == "vector" else "grid"])
+    if agent == "ppo":
+        settings["batch_size"] = _ppo_batch_size(env.num_envs, settings, overrides)
+    policy = (
+        "MultiInputPolicy" if isinstance(env.observation_space, gym.spaces.Dict) else "MlpPolicy"
+    )
+    settings |= {"policy_kwargs": _policy_kwargs(agent, kind), "seed": seed, "device": device}
+    return AGENTS[agent](policy, env, **(settings | overrides))
+
+
+def _policy_kwargs(agent: str, kind: str) -> dict[str, Any]:
+    kwargs: dict[str, Any] = {"activation_fn": nn.ReLU}
+    encoders = {"grid": GridEncoder, "picture": PictureEncoder, "vector": VectorEncoder}
+    if kind in encoders:
+        kwargs["features_extractor_class"] = encoders[kind]
+    if kind == "vector" and agent == "dqn":
+        kwargs["features_extractor_kwargs"] = {"features_dim": 256, "hidden_dims": ()}
+        kwargs["net_arch"] = [256]
+    elif agent == "dqn":
+        kwargs["net_arch"] = [64]
+    else:
+        kwargs["net_arch"] = {"pi": [64], "vf": [64]}
+    return kwargs
+
+
+def _ppo_batch_size(n_envs: int, settings: dict[str, Any], overrides: dict[str, Any]) -> int:
+    """The largest minibatch up to the default that divides the rollout."""
+    n_steps = int(overrides.get("n_steps", settings["n_steps"]))
+    rollout = n_steps * n_envs
+    wanted = min(int(settings["batch_size"]), rollout)
+    n_minibatches = next(n for n in range(rollout // wanted, rollout + 1) if rollout % n == 0)
+    return rollout // n_minibatches
+
+
+def resolve_device(device: str) -> str:
+    """ "auto" to "cuda" where one is present, else "cpu"; others as they are.
+
+    Raises:
+        ValueError: "cuda" was asked for and there is none.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("--device cuda was asked for, but torch sees no GPU; use --device cpu")
+    return device

@@ -1,0 +1,354 @@
+"""`AuxiliaryLossCallback`: joins an auxiliary loss to a Stable-Baselines3 model while it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from torch import Tensor, nn
+
+from contrastive_distillation.losses import AuxiliaryLoss
+from contrastive_distillation.memory import Memory
+
+from .auxiliary_file import load_auxiliary, save_auxiliary
+from .balance import BALANCES, ReferenceNorm, balanced, dot, norm
+from .diagnostics import Diagnostics
+from .observation_encoder import ObservationEncoder, find_encoder
+from .recorder import Recorder
+from .teachers import MovingAverageTeacher
+
+Schedule = Callable[[float], float]
+
+
+@dataclass(kw_only=True)
+class Learner:
+    """What an auxiliary loss sees of the agent."""
+
+    policy: nn.Module
+    """The whole policy (for losses that act on more than the encoder)."""
+    encoder: ObservationEncoder
+    """f: raw observations to features (B, n_features), with gradient."""
+    gamma: float
+    """The agent's discount."""
+    progress: float = 0.0
+    """Share of the current `learn()` that is done, 0..1."""
+
+    @property
+    def n_features(self) -> int:
+        """Width of the encoder's features."""
+        return self.encoder.n_features
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the encoder."""
+        return self.encoder.device
+
+    def moving_average(self, momentum: float) -> MovingAverageTeacher:
+        """A moving average of the encoder; whoever asks for it calls its `update()`."""
+        return MovingAverageTeacher(self.encoder, momentum=momentum)
+
+
+class AuxiliaryLossCallback(BaseCallback):
+    """Regularises a model's encoder with an auxiliary loss while Stable-Baselines3 trains it.
+
+    Pass it to `model.learn(..., callback=joined)`. Every transition is written into `memory`;
+    before each step of the optimiser that owns the encoder, a pre-hook draws anchors from memory,
+    takes the loss's gradient with respect to the encoder and the loss's heads, balances it against
+    the reinforcement-learning gradient that is already there (after the model's own clipping), and
+    adds it. Heads have an Adam of their own; the saved model stays a plain Stable-Baselines3 zip.
+    The hook lives only between a rollout's end and the next rollout's start and removes itself
+    when it no longer belongs to the running `learn()`; `with joined:` removes it at once, also
+    after an exception.
+
+    Args:
+        loss: the auxiliary loss; its terms are balanced one by one.
+        memory: where transitions are kept; raw observations and rewards.
+        weight: how much of the auxiliary gradient: its norm relative to the RL gradient's on the
+            encoder ("norm", "project"), or the plain coefficient ("none"); a number ≥ 0 or a
+            function of the remaining progress (1 → 0), as Stable-Baselines3's schedules. 0 leaves
+            the model bit-identical to one without the callback.
+        balance: "norm" | "project" | "none", see `agents.balance.balanced`.
+        every: one auxiliary update for so many optimiser steps.
+        n_anchors: anchors per auxiliary update; default min(256, a quarter of the minibatch).
+        encoder: "auto" | "policy" | "value" | "actor" | "critic" or a module path.
+        source_memory: a source agent's memory, for losses that rehearse source observations.
+        head_learning_rate: of the heads' Adam.
+        diagnostics_frames: entropy, effective rank and key drift are logged so often, in frames.
+        seed: of the anchors, negatives and heads; the global generators are never drawn from.
+
+    Raises:
+        ValueError: an argument out of range; at the start of `learn()`: no encoder that one
+            optimiser owns.
+    """
+
+    def __init__(
+        self,
+        loss: AuxiliaryLoss,
+        *,
+        memory: Memory,
+        weight: float | Schedule = 0.3,
+        balance: str = "norm",
+        every: int = 1,
+        n_anchors: int | None = None,
+        encoder: str = "auto",
+        source_memory: Memory | None = None,
+        head_learning_rate: float = 1e-3,
+        diagnostics_frames: int = 4096,
+        seed: int = 0,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        if not callable(weight) and not weight >= 0.0:
+            raise ValueError(f"weight is {weight}, expected a number ≥ 0 or a schedule")
+        if balance not in BALANCES:
+            raise ValueError(f"balance is '{balance}', expected one of {', '.join(BALANCES)}")
+        for name, value in (("every", every), ("n_anchors", n_anchors)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, expected a whole number ≥ 1")
+        if diagnostics_frames < 1:
+            raise ValueError(f"diagnostics_frames is {diagnostics_frames}, expected ≥ 1")
+        self.loss = loss
+        self.memory = memory
+        self.weight = weight
+        self.balance = balance
+        self.every = every
+        self.n_anchors = n_anchors
+        self.encoder = encoder
+        self.source_memory = source_memory
+        self.head_learning_rate = head_learning_rate
+        self.diagnostics_frames = diagnostics_frames
+        self.seed = seed
+        self.generator = np.random.default_rng(seed)
+        self.learner: Learner | None = None
+        self.reference = ReferenceNorm()
+        self.n_updates = 0
+        self._n_steps = 0
+        self._handles: list[Any] = []
+        self._pending_state: dict[str, Any] | None = None
+
+    # -- life in one learn() ------------------------------------------------------------------
+
+    def _init_callback(self) -> None:
+        self.detach()
+        encoder, self._optimizer = find_encoder(self.model, self.encoder)
+        same = self.learner is not None and self.learner.policy is self.model.policy
+        if not same:
+            self._build(encoder)
+        assert self.learner is not None
+        self.learner.encoder.normalise = encoder.normalise
+
+    def _build(self, encoder: ObservationEncoder) -> None:
+        """Make heads and their optimiser, without touching the global generators."""
+        self.learner = Learner(
+            policy=self.model.policy,
+            encoder=encoder,
+            gamma=float(getattr(self.model, "gamma", 0.99)),
+        )
+        with torch.random.fork_rng(devices=_cuda_devices(encoder.device)):
+            torch.manual_seed(self.seed)
+            self.loss.build(self.learner, self.seed)
+        self.loss.to(encoder.device)
+        heads = self.loss.head_parameters()
+        self._changed = list(self.loss.changed_parameters(self.learner))
+        self._heads = heads
+        self._head_optimizer = (
+            torch.optim.Adam(heads, lr=self.head_learning_rate) if heads else None
+        )
+        self._diagnostics = Diagnostics(encoder=encoder, policy=self.model.policy)
+        if self._pending_state is not None:
+            self._restore(self._pending_state)
+
+    def _on_training_start(self) -> None:
+        self._recorder = Recorder(model=self.model, memory=self.memory)
+        self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
+        if self.n_anchors is None:
+            self._n_drawn = _default_n_anchors(self.model)
+        else:
+            self._n_drawn = self.n_anchors
+
+    def _on_rollout_start(self) -> None:
+        self.detach()
+        if isinstance(self.model, OnPolicyAlgorithm):
+            self.memory.begin_rollout()
+
+    def _on_step(self) -> bool:
+        self._recorder.record(self.locals)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.detach()
+        self._running_learn = self.model.start_time
+        self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
+        self.logger.record("memory/size", len(self.memory))
+        self.logger.record("memory/known_returns", self.memory.known_fraction())
+        if self.model.num_timesteps >= self._next_diagnostics and len(self.memory) > 0:
+            self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
+            for name, value in self._diagnostics.measure(self.memory, self.loss).items():
+                self.logger.record(name, value)
+
+    def _on_training_end(self) -> None:
+        self.detach()
+
+    def detach(self) -> None:
+        """Take the hook off the optimiser; harmless when there is none."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def __enter__(self) -> AuxiliaryLossCallback:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.detach()
+
+    # -- one auxiliary update -----------------------------------------------------------------
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if self.model.start_time != self._running_learn:
+            self.detach()  # another learn() runs now, without this callback
+            return
+        self._n_steps += 1
+        weight = self._current_weight()
+        if weight == 0.0 or self._n_steps % self.every:
+            return
+        with torch.random.fork_rng(devices=_cuda_devices(self._device)):
+            self._update(weight)
+
+    def _update(self, weight: float) -> None:
+        """Add the balanced gradient of every term to the encoder's, and step the heads."""
+        learner = self._learner
+        batch = self.loss.sample(
+            self.memory, self._n_drawn, self.generator, source_memory=self.source_memory
+        )
+        if batch is None:
+            return
+        learner.progress = 1.0 - float(self.model._current_progress_remaining)
+        term_weights = self.loss.term_weights(learner.progress)
+        with torch.enable_grad():
+            terms = dict(self.loss(learner, batch))
+        active = {name: t for name, t in terms.items() if term_weights.get(name, 1.0) > 0.0}
+        for name, term in terms.items():
+            if not bool(torch.isfinite(term)):
+                raise FloatingPointError(
+                    f"auxiliary loss term '{name}' is {float(term)} after {self.n_updates} "
+                    f"updates (frame {self.model.num_timesteps}); lower the learning rate or "
+                    "raise the temperature"
+                )
+        rl = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self._changed]
+        rl_norm = float(norm(rl))
+        reference = self.reference.update(rl_norm)
+        added = [torch.zeros_like(g) for g in rl]
+        for i, (name, term) in enumerate(active.items()):
+            term_weight = weight * term_weights.get(name, 1.0)
+            gradient = self._gradient(term, retain=i < len(active) - 1, head_weight=term_weight)
+            self._log_cosine(name, gradient, rl, rl_norm)
+            share = balanced(
+                gradient, rl, balance=self.balance, weight=term_weight, reference=reference
+            )
+            added = [total + part for total, part in zip(added, share, strict=True)]
+        for parameter, gradient_to_add in zip(self._changed, added, strict=True):
+            if parameter.grad is None:
+                parameter.grad = gradient_to_add
+            else:
+                parameter.grad.add_(gradient_to_add)
+        if self._head_optimizer is not None:
+            self._head_optimizer.step()
+            self._head_optimizer.zero_grad()
+        self.loss.after_step(learner)
+        self.n_updates += 1
+        self._log_update(terms, float(norm(added)) / max(rl_norm, 1e-12))
+
+    def _gradient(self, term: Tensor, *, retain: bool, head_weight: float) -> list[Tensor]:
+        """The term's gradient on the changed parameters; that on the heads is added to theirs."""
+        wanted = [*self._changed, *self._heads]
+        if not term.requires_grad:
+            return [torch.zeros_like(p) for p in self._changed]
+        found = torch.autograd.grad(term, wanted, retain_graph=retain, allow_unused=True)
+        full = [torch.zeros_like(p) if g is None else g for p, g in zip(wanted, found, strict=True)]
+        scale = head_weight if self.balance == "none" else 1.0
+        for head, gradient in zip(self._heads, full[len(self._changed) :], strict=True):
+            head.grad = scale * gradient if head.grad is None else head.grad + scale * gradient
+        return full[: len(self._changed)]
+
+    def _log_cosine(
+        self, name: str, gradient: list[Tensor], rl: list[Tensor], rl_norm: float
+    ) -> None:
+        length = float(norm(gradient))
+        if length > 0.0 and rl_norm > 0.0:
+            self.logger.record_mean(
+                "aux/gradient_cosine", float(dot(gradient, rl)) / length / rl_norm
+            )
+
+    def _log_update(self, terms: dict[str, Tensor], gradient_ratio: float) -> None:
+        self.logger.record_mean("aux/loss", sum(float(term.detach()) for term in terms.values()))
+        if len(terms) > 1:
+            for name, term in terms.items():
+                self.logger.record_mean(f"aux/loss_{name}", float(term.detach()))
+        self.logger.record_mean("aux/gradient_ratio", gradient_ratio)
+        for name, value in self.loss.metrics.items():
+            room = "memory" if name in ("masked_fraction", "duplicate_rate") else "aux"
+            self.logger.record_mean(f"{room}/{name}", value)
+
+    def _current_weight(self) -> float:
+        if callable(self.weight):
+            return float(self.weight(float(self.model._current_progress_remaining)))
+        return float(self.weight)
+
+    @property
+    def _learner(self) -> Learner:
+        assert self.learner is not None, "the callback is not part of a learn() yet"
+        return self.learner
+
+    @property
+    def _device(self) -> torch.device:
+        return self._learner.device
+
+    # -- persistence --------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write heads, their optimiser, memory, generator and counters to one safetensors file.
+
+        Raises:
+            ValueError: the callback has not been part of a `learn()` yet.
+        """
+        save_auxiliary(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, *, loss: AuxiliaryLoss | None = None) -> AuxiliaryLossCallback:
+        """The callback as it was saved; it continues in its next `learn()`.
+
+        Args:
+            path: a file written by `save`.
+            loss: a loss with the saved one's settings; needed where the loss is not in the
+                registry or has a frozen teacher.
+
+        Raises:
+            ValueError: the file is broken, of another version, or needs `loss`.
+        """
+        return load_auxiliary(cls, Path(path), loss)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Put saved tensors into freshly built heads and optimiser."""
+        self.loss.load_state_dict(state["loss"])
+        if self._head_optimizer is not None and state["heads"]:
+            groups = self._head_optimizer.state_dict()["param_groups"]
+            self._head_optimizer.load_state_dict({"state": state["heads"], "param_groups": groups})
+        self._pending_state = None
+
+
+def _default_n_anchors(model: BaseAlgorithm) -> int:
+    """min(256, a quarter of the reinforcement-learning minibatch), at least 8."""
+    batch_size = getattr(model, "batch_size", None)
+    if batch_size is None:  # A2C: the whole rollout is one minibatch
+        batch_size = int(getattr(model, "n_steps", 32)) * model.n_envs
+    return max(8, min(256, int(batch_size) // 4))
+
+
+def _cuda_devices(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []

@@ -1,0 +1,91 @@
+"""Writes what an agent experiences into memory, one step of all environments at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from contrastive_distillation.memory import Memory
+
+
+class Recorder:
+    """Records transitions of a learning model into memory: raw observations and raw rewards.
+
+    Raises:
+        ValueError: VecNormalize changes observations below another wrapper, so that what the
+            policy saw cannot be told from what the environment gave.
+    """
+
+    def __init__(self, *, model: BaseAlgorithm, memory: Memory) -> None:
+        env = model.get_env()
+        assert env is not None
+        self._model = model
+        self._memory = memory
+        self._normalised = model.get_vec_normalize_env()
+        if (
+            self._normalised is not None
+            and self._normalised.norm_obs
+            and env is not self._normalised
+        ):
+            raise ValueError(
+                f"VecNormalize is inside {type(env).__name__}; memory keeps raw observations: "
+                "make VecNormalize the outermost wrapper (for frame stacking: "
+                "VecNormalize(VecFrameStack(env)))"
+            )
+        task_of_env = _attribute(env, "task_of_env")
+        env_ids = _attribute(env, "env_ids")
+        if task_of_env is None or env_ids is None:
+            env_ids, task_of_env = ("task",), np.zeros(env.num_envs, dtype=np.int64)
+        self._task_of_env = np.asarray(task_of_env)
+        memory.start(n_envs=env.num_envs, gamma=_gamma(model), tasks=tuple(env_ids))
+        self._observations = self._current()
+
+    def record(self, local: dict[str, Any]) -> None:
+        """Write one step; `local` are the local variables of the model's `collect_rollouts`."""
+        infos = local["infos"]
+        dones = np.asarray(local["dones"], dtype=bool)
+        truncated = np.zeros_like(dones)
+        for i in np.flatnonzero(dones):
+            truncated[i] = bool(infos[i].get("TimeLimit.truncated", False))
+        rewards = local["rewards"]
+        if self._normalised is not None:
+            rewards = self._normalised.get_original_reward()
+        self._memory.add(
+            observations=self._observations,
+            actions=np.asarray(local["actions"]),
+            rewards=np.asarray(rewards, dtype=np.float32),
+            terminated=dones & ~truncated,
+            truncated=truncated,
+            tasks=self._task_of_env,
+            time=self._model.num_timesteps,
+        )
+        self._observations = self._current(local["new_obs"])
+
+    def _current(self, new_observations: Any = None) -> Any:
+        """The raw observations that the next action is taken on."""
+        if self._normalised is not None and self._normalised.norm_obs:
+            return _copied(self._normalised.get_original_obs())
+        return _copied(self._model._last_obs if new_observations is None else new_observations)
+
+
+def _copied(observations: Any) -> Any:
+    if isinstance(observations, dict):
+        return {key: np.array(value) for key, value in observations.items()}
+    return np.array(observations)
+
+
+def _gamma(model: BaseAlgorithm) -> float:
+    return float(getattr(model, "gamma", 0.99))
+
+
+def _attribute(env: Any, name: str) -> Any:
+    """An attribute of a vectorised environment or of one it wraps, or None."""
+    while env is not None:
+        if name in vars(env):
+            return vars(env)[name]
+        if isinstance(value := getattr(type(env), name, None), property):
+            return value.fget(env)  # type: ignore[misc]
+        env = vars(env).get("venv")
+    return None

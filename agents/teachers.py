@@ -1,0 +1,123 @@
+"""Teachers: frozen encoders whose features are the keys of the contrastive terms."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor, nn
+
+from .observation_encoder import ObservationEncoder, Observations, find_encoder
+
+
+class MovingAverageTeacher(nn.Module):
+    """The moving average f̄ of an encoder f: f̄ ← m·f̄ + (1 − m)·f at each `update()`.
+
+    Momentum contrast, He et al. 2020, arXiv 1911.05722. Buffers are copied, not averaged.
+
+    Raises:
+        ValueError: momentum outside [0, 1).
+    """
+
+    def __init__(self, encoder: ObservationEncoder, *, momentum: float) -> None:
+        super().__init__()
+        if not 0.0 <= momentum < 1.0:
+            raise ValueError(f"momentum is {momentum}, expected a number in [0, 1)")
+        self.momentum = momentum
+        self.average = encoder.frozen_copy()
+        self._followed = [encoder]  # in a list, so that it is not registered as our own
+
+    @property
+    def n_features(self) -> int:
+        """Width of the features."""
+        return self.average.n_features
+
+    @torch.no_grad()
+    def forward(self, observations: Observations) -> Tensor:
+        """Features (B, n_features), float32, without gradient."""
+        return self.average(observations)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average one step towards the encoder."""
+        followed = self._followed[0]
+        torch._foreach_lerp_(
+            list(self.average.parameters()), list(followed.parameters()), 1.0 - self.momentum
+        )
+        for own, theirs in zip(self.average.buffers(), followed.buffers(), strict=True):
+            own.copy_(theirs)
+
+
+class FrozenTeacher(nn.Module):
+    """The encoder of a trained source agent, frozen, with its source's VecNormalize statistics."""
+
+    def __init__(self, encoder: ObservationEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder.frozen_copy().eval()
+
+    @classmethod
+    def from_model(cls, model: BaseAlgorithm, *, encoder: str = "auto") -> FrozenTeacher:
+        """A teacher from a model in memory; later training of the model does not change it.
+
+        Raises:
+            ValueError: the model has no such encoder (see `find_encoder`).
+        """
+        found, _ = find_encoder(model, encoder)
+        teacher = cls(found)
+        vec_normalize = model.get_vec_normalize_env()
+        if found.normalise is not None and vec_normalize is not None:
+            teacher.encoder.normalise = _FrozenNormalise(vec_normalize)
+        return teacher
+
+    @classmethod
+    def from_weights(
+        cls, weights: Mapping[str, Tensor], *, like: BaseAlgorithm, encoder: str = "auto"
+    ) -> FrozenTeacher:
+        """A teacher with the architecture of `like` and the weights of another policy.
+
+        Args:
+            weights: a policy's state dict (`agents.read_weights`).
+            like: a model whose encoder has the same shape.
+
+        Raises:
+            ValueError: a parameter of the encoder is missing in the weights or has another shape.
+        """
+        teacher = cls.from_model(like, encoder=encoder)
+        followed, _ = find_encoder(like, encoder)
+        names = {id(p): name for name, p in like.policy.named_parameters(remove_duplicate=False)}
+        pairs = zip(teacher.encoder.parameters(), followed.parameters(), strict=True)
+        for own, theirs in pairs:
+            name = names[id(theirs)]
+            if name not in weights or weights[name].shape != own.shape:
+                found = tuple(weights[name].shape) if name in weights else "nothing"
+                raise ValueError(
+                    f"the teacher's weights do not fit: '{name}' should be {tuple(own.shape)}, "
+                    f"found {found}; the teacher needs an encoder of the same architecture"
+                )
+            own.data.copy_(weights[name])
+        return teacher
+
+    @property
+    def n_features(self) -> int:
+        """Width of the features."""
+        return self.encoder.n_features
+
+    @torch.no_grad()
+    def forward(self, observations: Observations) -> Tensor:
+        """Features (B, n_features), float32, without gradient."""
+        return self.encoder(observations)  # type: ignore[no-any-return]
+
+
+class _FrozenNormalise:
+    """VecNormalize's observation statistics as they were, without the environment."""
+
+    def __init__(self, vec_normalize: VecNormalize) -> None:
+        self._statistics = copy.copy(vec_normalize)
+        self._statistics.obs_rms = copy.deepcopy(vec_normalize.obs_rms)
+
+    def __call__(self, observations: Any) -> Any:
+        return self._statistics.normalize_obs(observations)

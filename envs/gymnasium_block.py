@@ -1,0 +1,100 @@
+"""A block of Python environments: slow, and the reference for the fast one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from .block import BlockStep, Observations
+from .single import make_raw_env, observe, quiet
+
+
+class GymnasiumBlock:
+    """`n_envs` Gymnasium environments of one id, stepped one after the other."""
+
+    backend = "gymnasium"
+
+    def __init__(
+        self,
+        *,
+        env_id: str,
+        n_envs: int,
+        observation: str,
+        mission: bool,
+        render_mode: str | None = None,
+    ) -> None:
+        self.env_id = env_id
+        self.n_envs = n_envs
+        self.envs: list[gym.Env[Any, Any]] = [
+            observe(
+                make_raw_env(env_id, render_mode=render_mode),
+                env_id,
+                observation=observation,
+                mission=mission,
+            )
+            for _ in range(n_envs)
+        ]
+        self.observation_space = self.envs[0].observation_space
+        self.action_space = self.envs[0].action_space
+        self._discrete = isinstance(self.action_space, gym.spaces.Discrete)
+        self._seeds: list[int | None] = [None] * n_envs
+
+    def seed(self, seeds: Sequence[int]) -> None:
+        """Use `seeds`, one for each environment, from the next reset on."""
+        self._seeds = list(seeds)
+
+    def reset(self, options: Sequence[dict[str, Any]]) -> Observations:
+        """Start a new episode in every environment."""
+        with quiet(self.env_id):
+            first = [
+                env.reset(seed=seed, options=option or None)[0]
+                for env, seed, option in zip(self.envs, self._seeds, options, strict=True)
+            ]
+        self._seeds = [None] * self.n_envs
+        return self._stack(first)
+
+    def step(self, actions: NDArray[Any]) -> BlockStep:
+        """Take one step in every environment, and reset those that it finished."""
+        rewards = np.zeros(self.n_envs, dtype=np.float32)
+        terminated = np.zeros(self.n_envs, dtype=np.bool_)
+        truncated = np.zeros(self.n_envs, dtype=np.bool_)
+        following, last, infos = [], [], {}
+        for i, env in enumerate(self.envs):
+            action = int(actions[i]) if self._discrete else actions[i]
+            observation, reward, terminated[i], truncated[i], info = env.step(action)
+            rewards[i] = reward
+            if info:
+                infos[i] = info
+            if terminated[i] or truncated[i]:
+                last.append(observation)
+                with quiet(self.env_id):
+                    observation, _ = env.reset()
+            following.append(observation)
+        return BlockStep(
+            observations=self._stack(following),
+            rewards=rewards,
+            terminated=terminated,
+            truncated=truncated,
+            finished=np.flatnonzero(terminated | truncated),
+            last_observations=self._stack(last) if last else None,
+            infos=infos,
+        )
+
+    def close(self) -> None:
+        """Close every environment."""
+        for env in self.envs:
+            env.close()
+
+    def _stack(self, observations: list[Any]) -> Observations:
+        """Observations of single environments as arrays of the space's dtype."""
+        space = self.observation_space
+        if isinstance(space, gym.spaces.Dict):
+            return {
+                key: np.array([each[key] for each in observations], dtype=part.dtype)
+                for key, part in space.spaces.items()
+            }
+        return np.array(observations, dtype=space.dtype)

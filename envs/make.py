@@ -1,0 +1,140 @@
+"""From environment ids to one vectorised environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from .block import Block
+from .envpool_block import EnvPoolBlock, envpool_has
+from .gymnasium_block import GymnasiumBlock
+from .single import find_spec, resolve_mission
+from .spaces import compare_spaces, space_table
+from .vector import TaskVecEnv
+
+Backend = Literal["auto", "envpool", "gymnasium"]
+BACKENDS = ("auto", "envpool", "gymnasium")
+
+
+def make_vec(
+    env_ids: str | Sequence[str],
+    n_envs: int,
+    seed: int,
+    backend: str = "auto",
+    *,
+    observation: str = "auto",
+    mission: str | bool = "auto",
+    num_threads: int = 1,
+    render_mode: str | None = None,
+) -> TaskVecEnv:
+    """One `VecEnv` of `n_envs` environments over the tasks `env_ids`, in equal shares.
+
+    The first `n_envs / len(env_ids)` environments belong to the first task, and so on.
+
+    * `seed` in [0, 2³¹): see `episode_seed`.
+    * `backend="auto"` takes EnvPool where it has the environment and imports, else Gymnasium;
+      another layout comes of the same seed in the other backend.
+    * `observation` is `"auto"` (the grid for MiniGrid and BabyAI, else as it comes) or
+      `"picture"` (a grid's picture, channel first).
+    * `mission` is `"auto"` (part of the grid observation where `mission_varies`), `"on"`, `"off"`.
+    * `num_threads` is EnvPool's, for each task; one is enough where seeds run side by side.
+    * `render_mode="rgb_array"` makes `get_images` work, and "auto" mean Gymnasium.
+
+    Raises UnknownNameError for an unknown id; ValueError for a wrong setting, for `n_envs` that is
+    no multiple of the number of tasks, and for tasks whose spaces differ.
+    """
+    ids = [env_ids] if isinstance(env_ids, str) else list(env_ids)
+    share = _share(ids, n_envs)
+    _check(ids, backend, num_threads, render_mode)
+    with_mission = resolve_mission(ids, mission, observation)
+    blocks = [
+        _make_block(env_id, share, backend, observation, with_mission, num_threads, render_mode)
+        for env_id in ids
+    ]
+    _check_spaces(blocks)
+    return TaskVecEnv(blocks=blocks, seed=seed)
+
+
+def _share(ids: list[str], n_envs: int) -> int:
+    """How many environments each task gets."""
+    if not ids:
+        raise ValueError("env_ids must not be empty: name at least one environment")
+    if n_envs < 1:
+        raise ValueError(f"n_envs must be at least 1, got {n_envs}")
+    share, left = divmod(n_envs, len(ids))
+    if left:
+        lower, upper = share * len(ids), (share + 1) * len(ids)
+        near = f"{lower} or {upper}" if lower else str(upper)
+        raise ValueError(
+            f"n_envs must be a multiple of the number of environments, {len(ids)}, so that each "
+            f"has an equal share; got {n_envs}. Use {near}."
+        )
+    return share
+
+
+def _check(ids: list[str], backend: str, num_threads: int, render_mode: str | None) -> None:
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
+    if num_threads < 1:
+        raise ValueError(f"num_threads must be at least 1, got {num_threads}")
+    for env_id in ids:
+        find_spec(env_id)
+    if backend != "envpool":
+        return
+    try:
+        import envpool  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f'backend="envpool" needs EnvPool, which does not import here ({error}): '
+            f'pip install envpool, or use backend="auto" or "gymnasium".'
+        ) from error
+    if render_mode is not None:
+        raise ValueError('EnvPool does not draw here: use backend="gymnasium" with render_mode.')
+
+
+def _make_block(
+    env_id: str,
+    share: int,
+    backend: str,
+    observation: str,
+    mission: bool,
+    num_threads: int,
+    render_mode: str | None,
+) -> Block:
+    fast = backend == "envpool" or (
+        backend == "auto" and render_mode is None and envpool_has(env_id)
+    )
+    if fast:
+        return EnvPoolBlock(
+            env_id=env_id,
+            n_envs=share,
+            observation=observation,
+            mission=mission,
+            num_threads=num_threads,
+        )
+    return GymnasiumBlock(
+        env_id=env_id,
+        n_envs=share,
+        observation=observation,
+        mission=mission,
+        render_mode=render_mode,
+    )
+
+
+def _check_spaces(blocks: list[Block]) -> None:
+    """Raise ValueError, with a table, if one agent cannot act in all of `blocks`."""
+    first = blocks[0]
+    for other in blocks[1:]:
+        rows = compare_spaces(
+            first.observation_space,
+            first.action_space,
+            other.observation_space,
+            other.action_space,
+        )
+        if not all(row.fits for row in rows):
+            for block in blocks:
+                block.close()
+            raise ValueError(
+                f"{first.env_id!r} and {other.env_id!r} cannot share one agent:\n"
+                + space_table(rows, first.env_id, other.env_id)
+            )

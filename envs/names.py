@@ -1,0 +1,39 @@
+"""Names that were not found, and the ones that were probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest_names(name: str, names: Iterable[str], n: int = 3) -> list[str]:
+    """The `n` entries of `names` that look most like `name`, best first.
+
+    Case does not count, and a name that contains what was typed counts as near, so that
+    `DoorKey-5x5` finds `MiniGrid-DoorKey-5x5-v0`.
+    """
+    typed = name.lower()
+
+    def likeness(candidate: str) -> float:
+        text = candidate.lower()
+        contained = bool(typed) and (typed in text or text in typed)
+        return difflib.SequenceMatcher(None, typed, text).ratio() + (0.5 if contained else 0.0)
+
+    scored = sorted(((likeness(each), each) for each in set(names)), key=lambda s: (-s[0], s[1]))
+    return [each for score, each in scored[:n] if score >= 0.4]
+
+
+class UnknownNameError(ValueError):
+    """A name (of an environment, a suite, a configuration key, …) that nothing goes by.
+
+    Attributes: `kind` (what it should have named), `name` (as typed), `nearest` (best first).
+    """
+
+    def __init__(self, kind: str, name: str, names: Iterable[str], *, hint: str = "") -> None:
+        self.kind = kind
+        self.name = name
+        self.nearest = nearest_names(name, names)
+        text = f"unknown {kind} {name!r}."
+        if self.nearest:
+            text += f" Nearest: {', '.join(self.nearest)}."
+        super().__init__(f"{text} {hint}".rstrip())

@@ -1,0 +1,274 @@
+"""Suites: which environments an agent learns in, and which it is then transferred to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from .names import UnknownNameError
+from .procgen import PROCGEN, procgen_available
+from .single import OBSERVATIONS, find_spec
+from .tasks import Task, task, task_in_range
+from .variants import COLOUR_DOSES, NAMESPACE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Sources and targets, and what is spent on them.
+
+    Raises ValueError, naming the field, for a value of the wrong type or range.
+    """
+
+    name: str
+    """What it is called on the command line."""
+    summary: str
+    """One line: what carries over, and what changes."""
+    sources: tuple[str, ...]
+    """Environment ids that one agent learns together."""
+    targets: tuple[str, ...]
+    """Environment ids that it is transferred to, one at a time."""
+    source_frames: int
+    """Frames at most, for all sources together."""
+    target_frames: int
+    """Frames for each target."""
+    agents: tuple[str, ...]
+    """Agents that can learn it; the first is the default."""
+    observation: str = "auto"
+    """`auto` (the grid for MiniGrid and BabyAI, else as the environment gives it) or `picture`."""
+    return_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Returns that count as score 0 and 1, where they differ from what `task` knows."""
+    learnt_score: float = 0.9
+    """The score that every source must reach to count as learnt."""
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+        object.__setattr__(self, "return_ranges", MappingProxyType(dict(self.return_ranges)))
+
+    def task(self, env_id: str) -> Task:
+        """What is known of one of its environments."""
+        if env_id in self.return_ranges:
+            return task_in_range(env_id, self.return_ranges[env_id])
+        return task(env_id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by value (a mapping proxy does not pickle)."""
+        return _suite_of, (suite_settings(self),)
+
+
+def suite_settings(suite: Suite) -> dict[str, Any]:
+    """The suite as plain data, such as a YAML file holds; `load_suite` reads it back."""
+    settings: dict[str, Any] = {}
+    for each in fields(Suite):
+        value = getattr(suite, each.name)
+        if isinstance(value, tuple):
+            value = list(value)
+        elif isinstance(value, Mapping):
+            value = {key: list(bounds) for key, bounds in value.items()}
+        settings[each.name] = value
+    return settings
+
+
+def get_suite(name: str) -> Suite:
+    """The suite called `name`. Raises UnknownNameError with the nearest names."""
+    if name not in SUITES:
+        raise UnknownNameError("suite", name, SUITES, hint="A suite of your own is a YAML file.")
+    return SUITES[name]
+
+
+def load_suite(path: str | Path) -> Suite:
+    """A suite from a YAML file with the fields of `Suite` as keys; `name` may be left out.
+
+    Raises UnknownNameError for an unknown key or environment, ValueError for a missing key, for a
+    value of the wrong type or range, and for a file that is no YAML mapping.
+    """
+    path = Path(path)
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"there is no suite file {str(path)!r}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"the suite file {str(path)!r} is not YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"the suite file {str(path)!r} must hold keys and values, such as name: …")
+    suite = _suite_of({"name": path.stem, **settings})
+    for env_id in (*suite.sources, *suite.targets):
+        find_spec(env_id)
+    return suite
+
+
+def _suite_of(settings: Mapping[str, Any]) -> Suite:
+    known = {each.name: each for each in fields(Suite)}
+    for key in settings:
+        if key not in known:
+            raise UnknownNameError("suite key", str(key), known)
+    required = ["summary", "sources", "targets", "source_frames", "target_frames", "agents"]
+    missing = [key for key in required if key not in settings]
+    if missing:
+        raise ValueError(f"a suite needs the keys {', '.join(required)}; missing: {missing}")
+    values = dict(settings)
+    for key in ("sources", "targets", "agents"):
+        value = values[key]
+        values[key] = tuple(value) if isinstance(value, list | tuple) else value
+    ranges = values.get("return_ranges", {})
+    if isinstance(ranges, Mapping):
+        values["return_ranges"] = {
+            key: tuple(bounds) if isinstance(bounds, list) else bounds
+            for key, bounds in ranges.items()
+        }
+    return Suite(**values)
+
+
+def _check_fields(suite: Suite) -> None:
+    for key in ("name", "summary"):
+        value = getattr(suite, key)
+        _require(isinstance(value, str) and bool(value), key, "a text", value)
+    for key in ("sources", "targets", "agents"):
+        value = getattr(suite, key)
+        fine = isinstance(value, tuple) and value and all(isinstance(x, str) and x for x in value)
+        _require(bool(fine), key, "a list of one name or more", value)
+        _require(len(set(value)) == len(value), key, "a list without repetitions", value)
+    for key in ("source_frames", "target_frames"):
+        value = getattr(suite, key)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        _require(whole and value >= 1, key, "a whole number of at least 1", value)
+    _require(suite.observation in OBSERVATIONS, "observation", f"one of {OBSERVATIONS}", suite)
+    score = suite.learnt_score
+    number = isinstance(score, int | float) and not isinstance(score, bool)
+    _require(number and 0 < score <= 1, "learnt_score", "a number in (0, 1]", score)
+    _check_ranges(suite)
+
+
+def _check_ranges(suite: Suite) -> None:
+    ranges = suite.return_ranges
+    _require(
+        isinstance(ranges, Mapping), "return_ranges", "pairs of numbers by environment", ranges
+    )
+    members = (*suite.sources, *suite.targets)
+    for env_id, bounds in ranges.items():
+        if env_id not in members:
+            raise UnknownNameError("environment in return_ranges", str(env_id), members)
+        fine = (
+            isinstance(bounds, tuple)
+            and len(bounds) == 2
+            and all(isinstance(x, int | float) for x in bounds)
+            and bounds[0] < bounds[1]
+        )
+        _require(fine, f"return_ranges[{env_id!r}]", "[low, high] with low < high", bounds)
+
+
+def _require(fine: bool, key: str, expected: str, value: object) -> None:
+    if not fine:
+        value = value.observation if isinstance(value, Suite) else value
+        raise ValueError(f"{key} of a suite must be {expected}, got {value!r}")
+
+
+def _suites() -> dict[str, Suite]:
+    grids = {size: f"MiniGrid-DoorKey-{size}-v0" for size in ("5x5", "6x6", "8x8")}
+    suites = (
+        Suite(
+            name="doorkey",
+            summary="the same task in larger rooms",
+            sources=(grids["5x5"],),
+            targets=(grids["6x6"], grids["8x8"]),
+            source_frames=200_000,
+            target_frames=200_000,
+            agents=("ppo",),
+        ),
+        Suite(
+            name="smoke",
+            summary="empty rooms, to see that everything runs; never a result",
+            sources=("MiniGrid-Empty-Random-5x5-v0",),
+            targets=(
+                "MiniGrid-Empty-Random-6x6-v0",
+                "MiniGrid-Empty-8x8-v0",
+                "MiniGrid-LavaGapS5-v0",
+            ),
+            source_frames=30_000,
+            target_frames=30_000,
+            agents=("ppo", "dqn"),
+        ),
+        Suite(
+            name="keydoor",
+            summary="keys, doors and corridors put together in new ways",
+            sources=(grids["5x5"], "MiniGrid-Unlock-v0", "MiniGrid-KeyCorridorS3R1-v0"),
+            targets=(grids["8x8"], "MiniGrid-UnlockPickup-v0", "MiniGrid-KeyCorridorS3R2-v0"),
+            source_frames=1_500_000,
+            target_frames=400_000,
+            agents=("ppo",),
+        ),
+        Suite(
+            name="appearance",
+            summary="the same tasks in other colours, with other obstacles and distractors",
+            sources=(
+                grids["5x5"],
+                "BabyAI-GoToRedBallGrey-v0",
+                "MiniGrid-SimpleCrossingS9N1-v0",
+                "MiniGrid-DistShift1-v0",
+            ),
+            targets=(
+                *(f"{NAMESPACE}/DoorKey-5x5-Colours{dose}-v0" for dose in COLOUR_DOSES),
+                "BabyAI-GoToRedBall-v0",
+                "MiniGrid-LavaCrossingS9N1-v0",
+                "MiniGrid-DistShift2-v0",
+            ),
+            source_frames=1_500_000,
+            target_frames=200_000,
+            agents=("ppo",),
+            learnt_score=0.8,  # BabyAI's own bot scores .92 in GoToRedBallGrey
+        ),
+        Suite(
+            name="dynamics",
+            summary="CartPole with other forces, lengths and masses, or left and right swapped",
+            sources=("CartPole-v1",),
+            targets=(
+                f"{NAMESPACE}/CartPole-Random-v0",
+                f"{NAMESPACE}/CartPole-Extreme-v0",
+                f"{NAMESPACE}/CartPole-SwappedActions-v0",
+            ),
+            source_frames=200_000,
+            target_frames=100_000,
+            agents=("dqn", "ppo"),
+        ),
+        Suite(
+            name="dynamics_acrobot",
+            summary="Acrobot with other lengths, masses and inertias",
+            sources=("Acrobot-v1",),
+            targets=(f"{NAMESPACE}/Acrobot-Random-v0", f"{NAMESPACE}/Acrobot-Extreme-v0"),
+            source_frames=300_000,
+            target_frames=100_000,
+            agents=("dqn", "ppo"),
+        ),
+        Suite(
+            name="pixels",
+            summary="doorkey, seen as pictures",
+            sources=(grids["5x5"],),
+            targets=(grids["6x6"], grids["8x8"]),
+            source_frames=500_000,
+            target_frames=300_000,
+            agents=("ppo",),
+            observation="picture",
+        ),
+    )
+    offered = [*suites, _procgen()] if procgen_available() else suites
+    return {suite.name: suite for suite in offered}
+
+
+def _procgen() -> Suite:
+    return Suite(
+        name="procgen",
+        summary="CoinRun, FruitBot and BossFight: from 200 easy levels to all of them",
+        sources=tuple(env_id for env_id, game in PROCGEN.items() if game.n_levels),
+        targets=tuple(env_id for env_id, game in PROCGEN.items() if not game.n_levels),
+        source_frames=25_000_000,
+        target_frames=1_000_000,
+        agents=("ppo",),
+    )
+
+
+SUITES: Mapping[str, Suite] = MappingProxyType(_suites())
+"""The suites by name."""

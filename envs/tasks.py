@@ -1,0 +1,111 @@
+"""What the program knows of one environment: what its returns mean."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .procgen import PROCGEN
+from .single import find_spec, make_raw_env
+from .variants import BASE_OF_VARIANT
+
+_UNKNOWN_RANGE = (0.0, 1.0)
+
+# Acrobot: -500 is never getting there; -60 lies just above the best agents of RL Baselines3 Zoo
+# (QR-DQN -69, PPO -73). Thresholds of success are Gymnasium's own.
+_KNOWN: dict[str, tuple[tuple[float, float], float]] = {
+    "CartPole-v0": ((0.0, 200.0), 195.0),
+    "CartPole-v1": ((0.0, 500.0), 475.0),
+    "Acrobot-v1": ((-500.0, -60.0), -100.0),
+    "MountainCar-v0": ((-200.0, -110.0), -110.0),
+}
+
+# MiniGrid and BabyAI pay 1 - 0.9 * steps / limit for success, at least 0.1, and else nothing
+# (Dynamic-Obstacles: -1 for a collision). Half of that tells success from the rest.
+_GRID = ((0.0, 1.0), 0.05)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One environment id, and how its returns are read."""
+
+    env_id: str
+    """A Gymnasium id, or `module:ID`."""
+    return_range: tuple[float, float]
+    """The returns that count as score 0 and score 1."""
+    success_return: float
+    """An episode that returns at least this is a success."""
+    max_episode_steps: int | None
+    """Steps after which an episode is cut; None where there is no one number."""
+
+    def score(self, returns: ArrayLike) -> NDArray[np.float64]:
+        """Returns, of any shape, as scores: 0 … 1 over `return_range`, clipped."""
+        low, high = self.return_range
+        scores: NDArray[np.float64] = (np.asarray(returns, dtype=np.float64) - low) / (high - low)
+        return np.clip(scores, 0.0, 1.0)
+
+
+def task(env_id: str) -> Task:
+    """What is known of `env_id`.
+
+    For an environment that nobody told us about, returns count from 0 to its `reward_threshold`;
+    if it has none, from 0 to 1, with a warning, since that is seldom right: give `return_ranges`
+    in a suite. Raises UnknownNameError for an id that does not exist.
+    """
+    known, limit = _look_up(env_id)
+    if known is None:
+        warnings.warn(
+            f"no return range is known for {env_id!r}: its returns are scored from 0 to 1. Give "
+            f"return_ranges in a suite of your own.",
+            stacklevel=2,
+        )
+        known = (_UNKNOWN_RANGE, 1.0)
+    return Task(
+        env_id=env_id, return_range=known[0], success_return=known[1], max_episode_steps=limit
+    )
+
+
+def task_in_range(env_id: str, return_range: tuple[float, float]) -> Task:
+    """The task with a return range of the user's own.
+
+    Where nothing else is known, nine tenths of the range is a success.
+    """
+    known, limit = _look_up(env_id)
+    low, high = return_range
+    success_return = known[1] if known else low + 0.9 * (high - low)
+    return Task(
+        env_id=env_id,
+        return_range=return_range,
+        success_return=success_return,
+        max_episode_steps=limit,
+    )
+
+
+@cache
+def _look_up(env_id: str) -> tuple[tuple[tuple[float, float], float] | None, int | None]:
+    """Range and success of the returns, if known, and the length of an episode."""
+    spec = find_spec(env_id)
+    base_id = BASE_OF_VARIANT.get(env_id, env_id)
+    limit = spec.max_episode_steps
+    if env_id in PROCGEN:
+        low, high = PROCGEN[env_id].return_range
+        return ((low, high), low + 0.9 * (high - low)), limit
+    if base_id.startswith(("MiniGrid-", "BabyAI-")):
+        return _GRID, _grid_limit(base_id)
+    if base_id in _KNOWN:
+        return _KNOWN[base_id], limit or find_spec(base_id).max_episode_steps
+    threshold = spec.reward_threshold
+    if threshold is not None and threshold > 0:
+        return ((0.0, float(threshold)), float(threshold)), limit
+    return None, limit
+
+
+def _grid_limit(env_id: str) -> int | None:
+    env = make_raw_env(env_id)
+    limit = getattr(env.unwrapped, "max_steps", None)
+    env.close()
+    return int(limit) if limit else None

@@ -1,0 +1,153 @@
+"""The base class of every auxiliary loss, and what it sees of the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from contrastive_distillation.memory import Memory, Observations
+
+
+class Encoder(Protocol):
+    """The part of the agent that turns observations into features, gradients included."""
+
+    @property
+    def n_features(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __call__(self, observations: Observations) -> Tensor:
+        """numpy observations (N, ...) or a dict of such -> features (N, n_features)."""
+        ...
+
+    def parameters(self) -> Iterable[nn.Parameter]: ...
+
+
+class AveragedEncoder(Protocol):
+    """A moving average of an encoder. It gives no gradient."""
+
+    def __call__(self, observations: Observations) -> Tensor:
+        """numpy observations (N, ...) or a dict of such -> features (N, n_features)."""
+        ...
+
+    def update(self) -> None:
+        """average <- momentum * average + (1 - momentum) * encoder."""
+        ...
+
+
+class Teacher(Protocol):
+    """A frozen encoder of another agent. It gives no gradient."""
+
+    @property
+    def n_features(self) -> int: ...
+
+    def __call__(self, observations: Observations) -> Tensor:
+        """numpy observations (N, ...) or a dict of such -> features (N, n_features)."""
+        ...
+
+
+class Learner(Protocol):
+    """What a loss sees of the agent."""
+
+    @property
+    def policy(self) -> nn.Module: ...
+
+    @property
+    def encoder(self) -> Encoder: ...
+
+    @property
+    def n_features(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def gamma(self) -> float: ...
+
+    @property
+    def progress(self) -> float:
+        """Share of the current `learn()` that is done, in [0, 1]."""
+        ...
+
+    def moving_average(self, momentum: float) -> AveragedEncoder:
+        """A new average of the encoder, starting as its copy."""
+        ...
+
+
+class AuxiliaryLoss(nn.Module):
+    """A loss on the agent's encoder, computed from its memory while it learns.
+
+    One's own loss is one class; `forward` alone must be written:
+
+        class Inverse(AuxiliaryLoss):                     # which action led from o to o'?
+            name = "inverse"
+
+            def build(self, learner, generator_seed):
+                n_actions = learner.policy.action_space.n
+                self.head = nn.Linear(2 * learner.n_features, n_actions).to(learner.device)
+
+            def forward(self, learner, batch):
+                now, then = batch.observations, batch.next_observations
+                pairs = torch.cat([learner.encoder(now), learner.encoder(then)], dim=1)
+                actions = torch.as_tensor(batch.actions, device=learner.device).long().flatten()
+                losses = F.cross_entropy(self.head(pairs), actions, reduction="none")
+                known = torch.as_tensor(batch.has_next, device=learner.device)
+                return {"inverse": (losses * known).sum() / known.sum().clamp(min=1)}
+
+    Use it by object in Python, or as `--loss package.module:Inverse` on the command line.
+
+    What is called when: `build` once, before the first update, with the global random state
+    forked and seeded, so that heads may be made in the usual way. Then, for each auxiliary step,
+    `sample` (numpy; only `generator` may be drawn from), `forward` (draws nothing, changes
+    nothing but `metrics`) and, after the optimisers' step, `after_step`. All that must survive a
+    checkpoint is in `state_dict()`.
+    """
+
+    name: ClassVar[str]
+    """Its name in the registry, in logs and in tables."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.metrics: dict[str, float] = {}
+        """What the last `forward` found worth logging."""
+
+    def build(self, learner: Learner, generator_seed: int) -> None:
+        """Makes heads, on `learner.device`. `generator_seed` is for generators of its own."""
+
+    def sample(
+        self,
+        memory: Memory,
+        n_anchors: int,
+        generator: np.random.Generator,
+        source_memory: Memory | None = None,
+    ) -> Any | None:
+        """What `forward` will get: by default up to `n_anchors` rows, as a `MemoryBatch`.
+
+        `source_memory` holds what the source agent saw, while transferring. None means that the
+        memory has not enough rows yet: the step is then left out.
+        """
+        return memory.sample(n_anchors, generator) if len(memory) else None
+
+    def forward(self, learner: Learner, batch: Any) -> Mapping[str, Tensor]:
+        """One scalar for each term of the loss."""
+        raise NotImplementedError(f"{type(self).__name__} needs a forward(learner, batch)")
+
+    def term_weights(self, progress: float) -> Mapping[str, float]:
+        """The weight of each term at `progress` in [0, 1]; a term not named weighs 1."""
+        return {}
+
+    def changed_parameters(self, learner: Learner) -> list[nn.Parameter]:
+        """The agent's parameters that it may change: by default those of the encoder."""
+        return list(learner.encoder.parameters())
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Its own parameters to be learnt: by default all that want a gradient."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def after_step(self, learner: Learner) -> None:
+        """Called after the optimisers' step: the place to update averages."""

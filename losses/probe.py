@@ -1,0 +1,254 @@
+"""How much features tell about something else: a lower bound on mutual information, in nats.
+
+InfoNCE is a bound only for uniform negatives, unmasked and unweighted, and a critic not fitted
+on the rows it is judged by. The training losses break all of that, so the probe fits its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from contrastive_distillation.memory import Memory, Observations, draw_positives
+
+from .info_nce import info_nce
+
+_HIDDEN = 128
+_EMBEDDING = 64
+_BATCH = 256
+_LEARNING_RATE = 1e-3
+_CHECK_EVERY = 25  # updates between two looks at the validation rows
+_MIN_ROWS = 8  # per split; a task with fewer is left out
+_N_SYMBOLS = 16  # integers below this are taken as symbols
+
+
+@dataclass(frozen=True)
+class InformationBound:
+    """`I(x; y) >= nats`, as far as a critic could be fitted; never above `cap`."""
+
+    nats: float
+    """Mean of log(K + 1) - L over held-out rows. Below 0 for a critic worse than chance."""
+    cap: float
+    """log(K + 1): no bound from K negatives can say more."""
+    n_rows: int
+    """Held-out rows it was measured on."""
+
+
+def mutual_information(
+    features: np.ndarray,
+    partner: np.ndarray,
+    episodes: np.ndarray,
+    tasks: np.ndarray,
+    *,
+    n_negatives: int = 127,
+    seed: int = 0,
+    n_updates: int = 500,
+) -> dict[int, InformationBound]:
+    """`I(x; y) >= log(K + 1) - E[ -log( e^c(x,y) / (e^c(x,y) + Σ_k e^c(x,y_k)) ) ]`, per task.
+
+    The critic `c(x, y) = g(x) · h(y)`, g and h MLPs of one hidden layer, is fitted afresh for
+    each task on half of its episodes, stopped where it does best on a quarter, and measured on
+    the rest. Negatives are uniform over the rows of the task and split. Oord et al. 2018,
+    https://arxiv.org/abs/1807.03748; bound: Poole et al. 2019, https://arxiv.org/abs/1905.06922.
+
+    Args:
+        features: (N, D), x.
+        partner: (N, E), y.
+        episodes: (N,) int; rows of one episode fall into one split.
+        tasks: (N,) int.
+        n_negatives: K >= 1.
+        seed: of all chance here; the global random states are neither read nor moved.
+        n_updates: of the critic, at most; each on up to 256 rows.
+
+    Returns:
+        A bound for each task that has at least 8 rows in each split; for others none.
+
+    Raises:
+        ValueError: lengths differ, a number is not finite, or K or n_updates is below 1.
+    """
+    _check(features, partner, episodes, tasks, n_negatives, n_updates)
+    bounds = {}
+    for task in np.unique(tasks).tolist():
+        shuffler = np.random.default_rng([seed, task])
+        rows = np.flatnonzero(tasks == task)
+        splits = _split(rows, episodes[rows], shuffler)
+        if min(map(len, splits)) < _MIN_ROWS:
+            continue
+        x, y = _standardised(features, splits[0]), _standardised(partner, splits[0])
+        generator = torch.Generator().manual_seed(int(shuffler.integers(2**62)))
+        fit, validate, measure = ((x[rows], y[rows]) for rows in splits)
+        critic = _fit(fit, validate, n_negatives, n_updates, generator)
+        losses = _losses(critic, *measure, n_negatives, generator)
+        cap = math.log(n_negatives + 1)
+        nats = cap - max(float(losses.mean()), 0.0)
+        bounds[task] = InformationBound(nats, cap, len(splits[2]))
+    return bounds
+
+
+@dataclass(frozen=True)
+class LaterPairs:
+    """N rows of a memory, each with a later row of the same episode."""
+
+    rows: np.ndarray
+    """(N,) int64"""
+    later_rows: np.ndarray
+    """(N,) int64"""
+    episodes: np.ndarray
+    """(N,) int64"""
+    tasks: np.ndarray
+    """(N,) int64, indexes into the memory's `tasks`"""
+
+
+def draw_later_pairs(
+    memory: Memory, n: int, generator: np.random.Generator, *, mean_offset: float = 5.0
+) -> LaterPairs:
+    """Up to n rows with their futures, for `mutual_information` about what comes.
+
+    Offsets are geometric with `mean_offset` steps. Pairs are taken as they fall, also where both
+    show the same observation: leaving such out would bias the measurement. With x the features
+    of `rows`, let y be `flat(memory.observations(later_rows))` for the future, or the source
+    encoder's features of `rows` for what is shared with the source.
+    """
+    rows = memory.rows()
+    rows = rows[memory.remaining(rows) >= 1]
+    rows = generator.choice(rows, size=min(n, len(rows)), replace=False, shuffle=False)
+    later, valid = draw_positives(memory, rows, generator, mean_offset=mean_offset, distinct=False)
+    assert valid.all()
+    return LaterPairs(rows, later, memory.episodes(rows), memory.task_ids(rows))
+
+
+def flat(observations: Observations) -> np.ndarray:
+    """Observations as vectors (N, E) float32: symbols one-hot, other numbers as they are.
+
+    An array of integers none of which is negative or above 15 counts as symbols (MiniGrid's
+    grids do, pictures do not). The keys of a dict are joined in sorted order.
+    """
+    if isinstance(observations, dict):
+        return np.concatenate([flat(observations[key]) for key in sorted(observations)], axis=1)
+    array = observations.reshape(len(observations), -1)
+    if array.dtype.kind in "biu" and array.size and array.min() >= 0 and array.max() < _N_SYMBOLS:
+        one_hot = array.astype(np.int64)[:, :, None] == np.arange(_N_SYMBOLS)
+        array = one_hot.reshape(len(array), -1)
+    vectors: np.ndarray = array.astype(np.float32)
+    return vectors
+
+
+def _check(
+    features: np.ndarray,
+    partner: np.ndarray,
+    episodes: np.ndarray,
+    tasks: np.ndarray,
+    n_negatives: int,
+    n_updates: int,
+) -> None:
+    n = len(features)
+    if features.ndim != 2 or partner.ndim != 2:
+        raise ValueError(f"expected (N, D) and (N, E); got {features.shape} and {partner.shape}")
+    if not (len(partner) == n and episodes.shape == (n,) and tasks.shape == (n,)):
+        raise ValueError(
+            f"{n} features, but partner {partner.shape}, episodes {episodes.shape}, "
+            f"tasks {tasks.shape}"
+        )
+    if not (np.isfinite(features).all() and np.isfinite(partner).all()):
+        raise ValueError("features and partner must be finite")
+    for name, value in (("n_negatives", n_negatives), ("n_updates", n_updates)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be 1 or more")
+
+
+def _split(
+    rows: np.ndarray, episodes: np.ndarray, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of half, a quarter and a quarter of the episodes."""
+    names = generator.permutation(np.unique(episodes))
+    half, quarter = len(names) // 2, len(names) - len(names) // 4
+    parts = names[:half], names[half:quarter], names[quarter:]
+    fit, validate, measure = (rows[np.isin(episodes, part)] for part in parts)
+    return fit, validate, measure
+
+
+def _standardised(array: np.ndarray, fit_rows: np.ndarray) -> Tensor:
+    """(N, D) float32 with mean 0 and deviation 1 over `fit_rows`; what is constant there is 0."""
+    mean, deviation = array[fit_rows].mean(axis=0), array[fit_rows].std(axis=0)
+    varies = deviation > 1e-6
+    scaled = np.where(varies, (array - mean) / np.where(varies, deviation, 1.0), 0.0)
+    return torch.as_tensor(scaled.astype(np.float32))
+
+
+_Critic = Mapping[str, Tensor]
+
+
+def _new_critic(n_x: int, n_y: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Weights of g and h. Plain tensors: making an nn.Linear would draw from the global state.
+
+    g's last layer starts at 0, so that an unfitted critic knows nothing and its bound is 0.
+    """
+
+    def weight(n_in: int, n_out: int) -> Tensor:
+        return torch.randn(n_in, n_out, generator=generator) / math.sqrt(n_in)
+
+    critic = {}
+    for side, n_in in (("x", n_x), ("y", n_y)):
+        critic[f"{side}_in"] = weight(n_in, _HIDDEN)
+        critic[f"{side}_bias"] = torch.zeros(_HIDDEN)
+        critic[f"{side}_out"] = (
+            weight(_HIDDEN, _EMBEDDING) if side == "y" else torch.zeros(_HIDDEN, _EMBEDDING)
+        )
+    return {name: tensor.requires_grad_() for name, tensor in critic.items()}
+
+
+def _embed(critic: _Critic, side: str, inputs: Tensor) -> Tensor:
+    hidden = torch.relu(inputs @ critic[f"{side}_in"] + critic[f"{side}_bias"])
+    return hidden @ critic[f"{side}_out"]
+
+
+def _fit(
+    fit: tuple[Tensor, Tensor],
+    validate: tuple[Tensor, Tensor],
+    n_negatives: int,
+    n_updates: int,
+    generator: torch.Generator,
+) -> _Critic:
+    """The critic that did best on the validation rows, of those met while fitting."""
+    x, y = fit
+    critic = _new_critic(x.shape[1], y.shape[1], generator)
+    optimizer = torch.optim.Adam(critic.values(), lr=_LEARNING_RATE)
+    check_seed = int(torch.randint(2**62, (), generator=generator))
+    best, best_loss = critic, math.inf
+    for update in range(n_updates + 1):
+        if update % _CHECK_EVERY == 0 or update == n_updates:
+            same_negatives = torch.Generator().manual_seed(check_seed)
+            loss = float(_losses(critic, *validate, n_negatives, same_negatives).mean())
+            if loss < best_loss:
+                best_loss = loss
+                best = {name: tensor.detach().clone() for name, tensor in critic.items()}
+        if update == n_updates:
+            break
+        rows = torch.randint(len(x), (min(_BATCH, len(x)),), generator=generator)
+        pool = torch.randint(len(x), (n_negatives,), generator=generator)
+        queries, keys = _embed(critic, "x", x[rows]), _embed(critic, "y", y[rows])
+        negative_logits = queries @ _embed(critic, "y", y[pool]).T
+        optimizer.zero_grad()
+        torch.autograd.backward(info_nce((queries * keys).sum(dim=1), negative_logits).mean())
+        optimizer.step()
+    return best
+
+
+@torch.no_grad()
+def _losses(
+    critic: _Critic, x: Tensor, y: Tensor, n_negatives: int, generator: torch.Generator
+) -> Tensor:
+    """InfoNCE of every row against negatives of its own, uniform over all rows: (N,)."""
+    queries, keys = _embed(critic, "x", x), _embed(critic, "y", y)
+    losses = []
+    for begin in range(0, len(x), _BATCH):
+        chunk = slice(begin, begin + _BATCH)
+        logits = queries[chunk] @ keys.T
+        drawn = torch.randint(len(x), (len(logits), n_negatives), generator=generator)
+        losses.append(info_nce(logits.diagonal(begin), logits.gather(1, drawn)))
+    return torch.cat(losses)

@@ -1,0 +1,62 @@
+"""Losses by name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from .auxiliary import AuxiliaryLoss
+from .contrastive_distillation import ContrastiveDistillation
+
+LOSSES: Mapping[str, type[AuxiliaryLoss]] = MappingProxyType(
+    {loss.name: loss for loss in (ContrastiveDistillation,)}
+)
+"""The losses that come with the package."""
+
+
+def make_loss(name: str, **settings: Any) -> AuxiliaryLoss:
+    """The loss `name` of `LOSSES`, or one's own as `"package.module:Class"`.
+
+    Args:
+        name: as above.
+        settings: keywords of its constructor; an unknown one is an error.
+
+    Raises:
+        ValueError: no such loss, module, class or setting; the text names the nearest.
+    """
+    loss = _own_loss(name) if ":" in name else LOSSES.get(name)
+    if loss is None:
+        raise ValueError(f"unknown loss '{name}'. {_nearest(name, LOSSES)} (or module:Class)")
+    known = inspect.signature(loss).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        for setting in settings:
+            if setting not in known:
+                raise ValueError(
+                    f"loss '{name}' has no setting '{setting}'. {_nearest(setting, known)}"
+                )
+    return loss(**settings)
+
+
+def _own_loss(path: str) -> type[AuxiliaryLoss]:
+    module_name, _, class_name = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"loss '{path}': cannot import module '{module_name}': {error}") from error
+    loss = getattr(module, class_name, None)
+    if not (isinstance(loss, type) and issubclass(loss, AuxiliaryLoss)):
+        losses = [n for n, v in vars(module).items() if isinstance(v, type)]
+        raise ValueError(
+            f"loss '{path}': '{class_name}' is no subclass of AuxiliaryLoss in '{module_name}'. "
+            f"{_nearest(class_name, losses)}"
+        )
+    return loss
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, list(names), n=3, cutoff=0.0)
+    return f"Nearest: {', '.join(nearest)}" if nearest else "There is none to choose from"

@@ -1,0 +1,262 @@
+"""Writing a memory: one ring of rows, the episodes in it, and what makes place for new ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+
+from . import storage
+from .episode_table import NONE
+from .observations import Int64Array, Observations, named_arrays
+from .reading import StoredRows
+from .returns import returns_to_go
+from .row_store import Step
+
+_log = logging.getLogger(__name__)
+
+
+class Memory(StoredRows):
+    """What `EpisodicMemory` and `ReplayMemory` share: everything but what is forgotten."""
+
+    kind: ClassVar[str]
+    """Its name in `MEMORIES` and in files."""
+    keeps_episodes_whole: ClassVar[bool]
+    """Is an episode forgotten as a whole when its first row must make place?"""
+
+    def __init__(self, *, capacity: int = 50_000) -> None:
+        """
+        Args:
+            capacity: rows in the ring, over all environments together.
+        """
+        super().__init__(capacity=capacity)
+        self.n_envs = 0
+        """Rows that each `add` brings; 0 before the first `start`."""
+        self.gamma = 1.0
+        self._open_slots = np.zeros(0, dtype=np.int64)  # of each environment
+        self._task_map = np.zeros(0, dtype=np.int64)  # start()'s task numbers -> ours
+        self._warned_small = False
+
+    # ---------------------------------------------------------------- writing
+
+    def start(self, *, n_envs: int, gamma: float, tasks: Sequence[str]) -> None:
+        """Begins a run of `add`s: call it at the start of each `learn()`.
+
+        Episodes still open are cut: their returns stay unknown but for rows so early that the
+        missing tail does not matter. All stored rows count as recent until `begin_rollout`.
+
+        Args:
+            n_envs: rows that every `add` will bring.
+            gamma: the agent's discount, in [0, 1].
+            tasks: names; the task numbers given to `add` are indexes into this.
+        """
+        if not 1 <= n_envs <= self.capacity:
+            raise ValueError(
+                f"{n_envs} environments cannot write into a memory of {self.capacity} rows: "
+                "each step brings one row of each. Need 1 <= n_envs <= capacity"
+            )
+        if not 0.0 <= gamma <= 1.0:
+            raise ValueError(f"gamma is {gamma}; it must lie in [0, 1]")
+        if not tasks:
+            raise ValueError("tasks is empty; name at least one")
+        self._close(self._open_slots[self._open_slots != NONE], terminated=False)
+        self.tasks = tuple(dict.fromkeys([*self.tasks, *tasks]))
+        self._task_map = np.array([self.tasks.index(task) for task in tasks], dtype=np.int64)
+        self.n_envs, self.gamma = int(n_envs), float(gamma)
+        self._open_slots = np.full(n_envs, NONE, dtype=np.int64)
+        self._recent_from = 0
+        self._rows = self._recent_rows = None
+
+    def begin_rollout(self) -> None:
+        """Rows written from now on are the recent ones (on-policy: the current rollout)."""
+        self._recent_from = self._n_written
+        self._recent_rows = None
+
+    def add(
+        self,
+        *,
+        observations: Observations,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+        tasks: np.ndarray,
+        time: int,
+    ) -> None:
+        """Writes one step of all environments.
+
+        Args:
+            observations: (n_envs, ...) or a dict of such: what the agents saw *before* acting.
+            actions: (n_envs, ...).
+            rewards: (n_envs,).
+            terminated, truncated: (n_envs,) bool: did the episode end with this step, by its own
+                rules or by a limit of time? Terminated wins where both are set.
+            tasks: (n_envs,) int, indexes into the `tasks` given to `start`.
+            time: the agent's count of frames.
+
+        Raises:
+            ValueError: a shape or dtype differs from the first step's, or a number is NaN or
+                infinite (the text names task and step); the memory is then as it was.
+        """
+        actions, rewards = np.asarray(actions), np.asarray(rewards, dtype=np.float32)
+        terminated, truncated = np.asarray(terminated, np.bool_), np.asarray(truncated, np.bool_)
+        tasks = np.asarray(tasks, dtype=np.int64)
+        self._check_step(observations, actions, rewards, terminated, truncated, tasks, time)
+        if self._n_written == 0:
+            _log_floats(observations)
+        n, start = self.n_envs, self._n_written % self.capacity
+        rows = (start + np.arange(n)) % self.capacity
+        self._forget(rows)
+        fresh = np.flatnonzero(self._open_slots == NONE)
+        self._open_slots[fresh] = self._episodes.open(self._n_written + fresh, stride=n)
+        self._episodes.length[self._open_slots] += 1
+        self._slots[rows] = self._open_slots
+        step = Step(observations, actions, rewards, self._task_map[tasks], time)
+        self._store.write(start, step)
+        self._n_written += n
+        self._rows = self._recent_rows = None
+        done = terminated | truncated
+        if done.any():
+            self._close(self._open_slots[terminated], terminated=True)
+            self._close(self._open_slots[done & ~terminated], terminated=False)
+            self._open_slots[done] = NONE
+
+    def _close(self, slots: Int64Array, *, terminated: bool) -> None:
+        """Ends the episodes in `slots` and fills in what is now known of their returns."""
+        self._episodes.is_open[slots] = False
+        columns = self._store.columns
+        for slot in slots:
+            rows = self._episodes.serials_of(slot) % self.capacity
+            columns["returns"][rows], columns["return_known"][rows] = returns_to_go(
+                columns["rewards"][rows], self.gamma, terminated=terminated
+            )
+
+    def _forget(self, rows: Int64Array) -> None:
+        """Makes place at `rows`, the oldest of the ring.
+
+        Where episodes are kept whole they go whole. Only one that outgrew the ring (it is still
+        being written when its first row must go) loses its head alone, and from then on goes row
+        by row: to drop it whole would empty the memory at a stroke. What is left of it keeps its
+        steps, and its returns-to-go, which depend on later rows only, are still filled exactly.
+        """
+        slots = self._slots[rows]
+        slots, n_rows = np.unique(slots[slots != NONE], return_counts=True)
+        if not len(slots):
+            return
+        episodes = self._episodes
+        whole = ~episodes.is_open[slots] & (episodes.first_step[slots] == 0)
+        if not self.keeps_episodes_whole:
+            whole[:] = False
+        elif not whole.all():
+            self._warn_small()
+        gone, cut = slots[whole], slots[~whole]
+        self._slots[episodes.serials(gone) % self.capacity] = NONE
+        episodes.drop_head(cut, n_rows[~whole])
+        emptied = cut[(episodes.length[cut] == 0) & ~episodes.is_open[cut]]
+        episodes.free(np.concatenate([gone, emptied]))
+
+    def _warn_small(self) -> None:
+        if self._warned_small:
+            return
+        self._warned_small = True
+        _log.warning(
+            "a memory of %d rows holds %d steps of each of %d environments, and an episode has "
+            "outgrown it: only the later part of such episodes is kept. A capacity above n_envs "
+            "times the longest episode keeps them whole.",
+            self.capacity,
+            self.capacity // self.n_envs,
+            self.n_envs,
+        )
+
+    def _check_step(
+        self,
+        observations: Observations,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+        tasks: Int64Array,
+        time: int,
+    ) -> None:
+        n = self.n_envs
+        if n == 0:
+            raise ValueError("call start() before the first add()")
+        vectors = {
+            "rewards": rewards,
+            "terminated": terminated,
+            "truncated": truncated,
+            "tasks": tasks,
+        }
+        for name, vector in vectors.items():
+            if vector.shape != (n,):
+                raise ValueError(f"{name} has shape {vector.shape}; expected ({n},)")
+        if tasks.min() < 0 or tasks.max() >= len(self._task_map):
+            raise ValueError(
+                f"tasks holds numbers {tasks.min()} to {tasks.max()}; "
+                f"start() named {len(self._task_map)}, counted from 0"
+            )
+        self._store.check(observations, actions, n)
+        for key, array in named_arrays(observations):
+            label = f"observation '{key}'" if key else "observation"
+            self._check_finite(label, array, tasks, time)
+        self._check_finite("action", actions, tasks, time)
+        self._check_finite("reward", rewards, tasks, time)
+
+    def _check_finite(self, label: str, values: np.ndarray, tasks: Int64Array, time: int) -> None:
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            return
+        finite = np.isfinite(values.reshape(len(values), -1))
+        env = int(np.flatnonzero(~finite.all(axis=1))[0])
+        bad = values.reshape(len(values), -1)[env][~finite[env]][0]
+        slot = self._open_slots[env]
+        episodes = self._episodes
+        step = 0 if slot == NONE else int(episodes.first_step[slot] + episodes.length[slot])
+        raise ValueError(
+            f"{label} is {bad} in {self.tasks[self._task_map[tasks[env]]]} (environment {env}, "
+            f"step {step} of its episode, frame {time}); expected finite numbers"
+        )
+
+    # ---------------------------------------------------------------- keeping
+
+    def state_tensors(self) -> dict[str, np.ndarray]:
+        """Its arrays, for a file; with `metadata()` they are the whole memory."""
+        return storage.tensors_of(self)
+
+    def metadata(self) -> dict[str, str]:
+        """Its numbers and names, for a file."""
+        return storage.metadata_of(self)
+
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Self:
+        """The memory of which these are `state_tensors()` and `metadata()`, to the bit.
+
+        Raises:
+            ValueError: they are of another version or kind of memory, or contradict themselves.
+        """
+        memory = cls(capacity=storage.checked_capacity(cls.kind, metadata))
+        storage.restore(memory, tensors, metadata)
+        return memory
+
+    def save(self, path: str | Path) -> None:
+        """Writes a safetensors file, whole or not at all."""
+        storage.write_file(path, self.state_tensors(), self.metadata())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads such a file. ValueError, in one line, for one that is damaged or foreign."""
+        tensors, metadata = storage.read_file(path)
+        try:
+            return cls.from_state(tensors, metadata)
+        except (ValueError, MemoryError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _log_floats(observations: Observations) -> None:
+    if any(array.dtype.kind == "f" for _, array in named_arrays(observations)):
+        _log.info(
+            "observations hold floats, of which equal ones are hardly ever found again: "
+            "negatives are masked by the window of steps, seldom by their hash."
+        )

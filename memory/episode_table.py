@@ -1,0 +1,85 @@
+"""Where in the ring the rows of each episode lie."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .observations import Int64Array
+
+NONE = -1
+
+
+class EpisodeTable:
+    """The stored episodes, one slot each; every field is an array (n_slots,).
+
+    Rows are numbered for life by a *serial*: the i-th row ever written has serial i and lies at
+    `serial % capacity`. One step writes one row for each environment, so the rows of an episode
+    have serials `first + stride * index`, whatever the ring's size, wherever it wraps.
+    """
+
+    def __init__(self, *, n_slots: int) -> None:
+        self.ids = np.full(n_slots, NONE, dtype=np.int64)
+        """Number of the episode, in the order of beginning; -1 marks a free slot."""
+        self.first = np.zeros(n_slots, dtype=np.int64)
+        """Serial of its first stored row."""
+        self.stride = np.ones(n_slots, dtype=np.int64)
+        """Serials between two of its rows: the number of environments when it was written."""
+        self.length = np.zeros(n_slots, dtype=np.int64)
+        """How many of its rows are stored."""
+        self.first_step = np.zeros(n_slots, dtype=np.int64)
+        """Step of its first stored row; above 0 once its head has been overwritten."""
+        self.is_open = np.zeros(n_slots, dtype=np.bool_)
+        """Still being written?"""
+        self.next_id = 0
+        self._free = np.arange(n_slots - 1, -1, -1, dtype=np.int64)
+        self._n_free = n_slots
+
+    def open(self, first: Int64Array, stride: int) -> Int64Array:
+        """Begins one episode for each serial in `first` (n,); gives their slots (n,)."""
+        n = len(first)
+        slots = self._free[self._n_free - n : self._n_free][::-1].copy()
+        self._n_free -= n
+        self.ids[slots] = self.next_id + np.arange(n)
+        self.next_id += n
+        self.first[slots] = first
+        self.stride[slots] = stride
+        self.length[slots] = 0
+        self.first_step[slots] = 0
+        self.is_open[slots] = True
+        return slots
+
+    def free(self, slots: Int64Array) -> None:
+        """Forgets the episodes in `slots` (n,), each named once."""
+        self.ids[slots] = NONE
+        self.length[slots] = 0
+        self.is_open[slots] = False
+        self._free[self._n_free : self._n_free + len(slots)] = slots
+        self._n_free += len(slots)
+
+    def drop_head(self, slots: Int64Array, n_rows: Int64Array) -> None:
+        """Takes the first `n_rows` (n,) rows from the episodes in `slots` (n,)."""
+        self.first[slots] += n_rows * self.stride[slots]
+        self.first_step[slots] += n_rows
+        self.length[slots] -= n_rows
+
+    def alive(self) -> Int64Array:
+        """Slots in use, in the order in which their episodes began."""
+        slots = np.flatnonzero(self.ids != NONE)
+        return slots[np.argsort(self.ids[slots])]
+
+    def serials(self, slots: Int64Array) -> Int64Array:
+        """Serials of all rows of the episodes in `slots`, one episode after the other."""
+        lengths = self.length[slots]
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        index = np.arange(total) - np.repeat(ends - lengths, lengths)
+        serials: Int64Array = np.repeat(self.first[slots], lengths) + index * np.repeat(
+            self.stride[slots], lengths
+        )
+        return serials
+
+    def serials_of(self, slot: int) -> Int64Array:
+        """Serials of all rows of the episode in `slot`, in order of time."""
+        first, stride = self.first[slot], self.stride[slot]
+        serials: Int64Array = first + stride * np.arange(self.length[slot])
+        return serials

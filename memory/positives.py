@@ -1,0 +1,66 @@
+"""Positives: what came later in the anchor's own episode."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .base import Memory
+from .observations import Int64Array
+
+_N_REDRAWS = 4
+
+
+def draw_positives(
+    memory: Memory,
+    anchor_rows: np.ndarray,
+    generator: np.random.Generator,
+    *,
+    mean_offset: float,
+    distinct: bool = True,
+) -> tuple[Int64Array, np.ndarray]:
+    """For each anchor a strictly later row of its episode, by default another observation.
+
+    The offset in steps is geometric, `P(k) ∝ (1 - p)^(k - 1) p` with `p = 1 / mean_offset`,
+    given that the row is stored: so it never crosses the episode's end.
+
+    Args:
+        memory: that of the anchors.
+        anchor_rows: (B,).
+        generator: its only source of chance.
+        mean_offset: steps, >= 1 (1: always the next row).
+        distinct: a row that shows the anchor's own observation (equal hash) is drawn again, a few
+            times. False leaves the chances as they are, as an unbiased measurement needs.
+
+    Returns:
+        rows (B,) int64; valid (B,) bool: False, with the anchor itself in place, where the
+        episode has no later row or none of the draws differed from the anchor.
+    """
+    if not mean_offset >= 1.0:
+        raise ValueError(f"mean_offset is {mean_offset} steps; it must be 1 or more")
+    rows = anchor_rows.copy()
+    valid = np.zeros(len(rows), dtype=np.bool_)
+    hashes = memory.hashes(anchor_rows)
+    remaining = memory.remaining(anchor_rows)
+    waiting = np.flatnonzero(remaining >= 1)
+    for _ in range(1 + _N_REDRAWS):
+        if not len(waiting):
+            break
+        offsets = _geometric(generator, mean_offset, remaining[waiting])
+        later, _inside = memory.later_rows(anchor_rows[waiting], offsets)
+        differs = (memory.hashes(later) != hashes[waiting]) | (not distinct)
+        rows[waiting[differs]] = later[differs]
+        valid[waiting[differs]] = True
+        waiting = waiting[~differs]
+    return rows, valid
+
+
+def _geometric(generator: np.random.Generator, mean: float, largest: np.ndarray) -> Int64Array:
+    """Geometric numbers >= 1, given that each is <= its `largest` (n,): by the inverse CDF."""
+    uniform = generator.random(len(largest))
+    if mean == 1.0:
+        return np.ones(len(largest), dtype=np.int64)
+    log_q = np.log1p(-1.0 / mean)
+    mass = -np.expm1(largest * log_q)  # 1 - q^largest
+    offsets = np.ceil(np.log1p(-uniform * mass) / log_q).astype(np.int64)
+    clipped: Int64Array = np.clip(offsets, 1, largest)
+    return clipped

@@ -1,0 +1,190 @@
+"""Reading a memory: which rows there are, what they hold, and where they stand."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .episode_table import NONE, EpisodeTable
+from .observations import Int64Array, Observations
+from .row_store import RowStore
+from .rows import MemoryBatch, RowInfo
+
+
+class StoredRows:
+    """The reading half of a memory; nothing here writes.
+
+    A row is one step of one environment. Rows are known by their place in the ring, (n,) int64
+    in `[0, capacity)`; a place holds the same row until the memory is next added to.
+    """
+
+    def __init__(self, *, capacity: int = 50_000) -> None:
+        """
+        Args:
+            capacity: rows in the ring, over all environments together.
+        """
+        if capacity < 1:
+            raise ValueError(f"capacity is {capacity} rows; it must be 1 or more")
+        self.capacity = int(capacity)
+        self.tasks: tuple[str, ...] = ()
+        """Names of all tasks ever started; `task_ids` are indexes into it."""
+        self._store = RowStore(capacity=self.capacity)
+        self._episodes = EpisodeTable(n_slots=self.capacity)
+        self._slots = np.full(self.capacity, NONE, dtype=np.int64)  # of each row; NONE: empty
+        self._n_written = 0
+        self._recent_from = 0
+        self._rows: Int64Array | None = None
+        self._recent_rows: Int64Array | None = None
+
+    def __len__(self) -> int:
+        """Rows stored."""
+        return len(self.rows())
+
+    def rows(self) -> Int64Array:
+        """All stored rows, (n,) int64, ascending; read-only, and kept between `add`s."""
+        if self._rows is None:
+            self._rows = np.flatnonzero(self._slots != NONE)
+            self._rows.flags.writeable = False
+        return self._rows
+
+    def recent_rows(self) -> Int64Array:
+        """As `rows`, but only those written since `begin_rollout`; all if it was not called."""
+        if self._recent_rows is None:
+            rows = self.rows()
+            self._recent_rows = rows[self._serials(rows) >= self._recent_from]
+            self._recent_rows.flags.writeable = False
+        return self._recent_rows
+
+    def observations(self, rows: np.ndarray) -> Observations:
+        """(n, ...) or a dict of such."""
+        return self._store.take_observations(rows)
+
+    def actions(self, rows: np.ndarray) -> np.ndarray:
+        """(n, ...), in the dtype in which they came."""
+        return self._store.take("actions", rows)
+
+    def rewards(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) float32."""
+        return self._store.take("rewards", rows)
+
+    def returns(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) float32: discounted return-to-go; 0 where it is not known."""
+        return self._store.take("returns", rows)
+
+    def return_known(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) bool."""
+        return self._store.take("return_known", rows)
+
+    def task_ids(self, rows: np.ndarray) -> Int64Array:
+        """(n,) int64: indexes into `tasks`."""
+        return self._store.take("task_ids", rows).astype(np.int64)
+
+    def times(self, rows: np.ndarray) -> Int64Array:
+        """(n,) int64: the agent's frame count when they were written."""
+        return self._store.take("times", rows)
+
+    def hashes(self, rows: np.ndarray) -> Int64Array:
+        """(n,) int64: `hash_observations` of their observations."""
+        return self._store.take("hashes", rows)
+
+    def episodes(self, rows: np.ndarray) -> Int64Array:
+        """(n,) int64: numbers of their episodes, in the order in which these began."""
+        numbers: Int64Array = self._episodes.ids[self._slots_of(rows)]
+        return numbers
+
+    def steps(self, rows: np.ndarray) -> Int64Array:
+        """(n,) int64: step within the episode, from 0."""
+        slots = self._slots_of(rows)
+        steps: Int64Array = self._episodes.first_step[slots] + self._index(rows, slots)
+        return steps
+
+    def remaining(self, rows: np.ndarray) -> Int64Array:
+        """(n,) int64: how many later rows of the same episode are stored."""
+        slots = self._slots_of(rows)
+        remaining: Int64Array = self._episodes.length[slots] - 1 - self._index(rows, slots)
+        return remaining
+
+    def later_rows(self, rows: np.ndarray, offsets: np.ndarray) -> tuple[Int64Array, np.ndarray]:
+        """The rows of the same episodes `offsets` (n,) steps later.
+
+        Returns:
+            rows (n,) int64, inside (n,) bool: False, with the row itself in place, where the
+            episode has no such row stored.
+        """
+        slots = self._slots_of(rows)
+        index = self._index(rows, slots) + offsets
+        inside = (index >= 0) & (index < self._episodes.length[slots])
+        serials = self._episodes.first[slots] + index * self._episodes.stride[slots]
+        return np.where(inside, serials % self.capacity, rows), inside
+
+    def sample_rows(
+        self, n: int, generator: np.random.Generator, recent: bool = False
+    ) -> Int64Array:
+        """min(n, stored) different rows, uniformly; only recent ones if `recent`."""
+        rows = self.recent_rows() if recent else self.rows()
+        picked: Int64Array = generator.choice(
+            rows, size=min(n, len(rows)), replace=False, shuffle=False
+        )
+        return picked
+
+    def sample(self, n: int, generator: np.random.Generator, recent: bool = False) -> MemoryBatch:
+        """The batch of `sample_rows`."""
+        return self.batch(self.sample_rows(n, generator, recent=recent))
+
+    def batch(self, rows: np.ndarray) -> MemoryBatch:
+        """Everything known of `rows` (B,)."""
+        following, has_next = self.later_rows(rows, np.ones(len(rows), dtype=np.int64))
+        return MemoryBatch(
+            rows=rows,
+            observations=self.observations(rows),
+            next_observations=self.observations(following),
+            has_next=has_next,
+            actions=self.actions(rows),
+            rewards=self.rewards(rows),
+            returns=self.returns(rows),
+            return_known=self.return_known(rows),
+            tasks=self.task_ids(rows),
+            episodes=self.episodes(rows),
+            steps=self.steps(rows),
+            times=self.times(rows),
+            hashes=self.hashes(rows),
+        )
+
+    def info(self, rows: np.ndarray) -> RowInfo:
+        """What masks need of `rows` (n,); those no longer stored are invalid."""
+        valid = self._slots[rows] != NONE
+        slots = np.where(valid, self._slots[rows], 0)
+        steps = self._episodes.first_step[slots] + self._index(rows, slots)
+        return RowInfo(
+            rows=np.where(valid, rows, -1),
+            hashes=self.hashes(rows),
+            episodes=np.where(valid, self._episodes.ids[slots], -1),
+            steps=np.where(valid, steps, 0),
+            valid=valid,
+        )
+
+    def known_fraction(self) -> float:
+        """Share of the stored rows whose return is known; 0 for an empty memory."""
+        return float(self.return_known(self.rows()).mean()) if len(self) else 0.0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows' arrays, which are allocated at the first `add`."""
+        return self._store.nbytes
+
+    def _serials(self, rows: np.ndarray) -> Int64Array:
+        newest = self._n_written - 1
+        serials: Int64Array = newest - (newest - rows) % self.capacity
+        return serials
+
+    def _slots_of(self, rows: np.ndarray) -> Int64Array:
+        slots: Int64Array = self._slots[rows]
+        if (slots == NONE).any():
+            row = int(np.asarray(rows)[slots == NONE][0])
+            raise IndexError(f"row {row} is not stored; rows() lists those which are")
+        return slots
+
+    def _index(self, rows: np.ndarray, slots: Int64Array) -> Int64Array:
+        """Place of each row among the stored rows of its episode, (n,)."""
+        first, stride = self._episodes.first[slots], self._episodes.stride[slots]
+        index: Int64Array = (self._serials(rows) - first) // stride
+        return index

@@ -1,0 +1,149 @@
+"""The columns of a memory: what is kept of each row, in arrays as long as the ring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .observations import Int64Array, Observations, hash_observations, named_arrays, take
+
+COLUMNS: dict[str, type[np.generic]] = {
+    "rewards": np.float32,
+    "returns": np.float32,
+    "return_known": np.bool_,
+    "task_ids": np.int32,
+    "times": np.int64,
+    "hashes": np.int64,
+}
+"""Columns of one number per row. Observations and actions take the agent's shapes and dtypes."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of n environments, as the memory writes it."""
+
+    observations: Observations
+    actions: np.ndarray
+    """(n, ...)"""
+    rewards: np.ndarray
+    """(n,) float32"""
+    task_ids: Int64Array
+    """(n,)"""
+    time: int
+
+
+class RowStore:
+    """Arrays of `capacity` rows, allocated at the first write in the shapes that come.
+
+    Untouched pages cost no memory (`np.zeros`), so a large ring is paid for as it fills.
+    """
+
+    def __init__(self, *, capacity: int) -> None:
+        self.capacity = capacity
+        self.observations: Observations | None = None
+        self.columns: dict[str, np.ndarray] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name; observations are `observations` or `observations/<key>`."""
+        if self.observations is None:
+            return {}
+        seen = {
+            f"observations/{key}" if isinstance(self.observations, dict) else "observations": array
+            for key, array in named_arrays(self.observations)
+        }
+        return {**seen, **self.columns}
+
+    def take_observations(self, rows: np.ndarray) -> Observations:
+        """(n, ...) or a dict of such: a copy."""
+        if self.observations is None:
+            raise ValueError("the memory is empty: nothing was added yet")
+        return take(self.observations, rows)
+
+    def take(self, column: str, rows: np.ndarray) -> np.ndarray:
+        """(n, ...): a copy."""
+        if not self.columns:
+            raise ValueError("the memory is empty: nothing was added yet")
+        picked: np.ndarray = self.columns[column][rows]
+        return picked
+
+    def write(self, start: int, step: Step) -> None:
+        """Writes n rows from `start` on, round the end of the ring if need be.
+
+        `returns` become unknown. The step has passed `check`.
+        """
+        if self.observations is None:
+            self._allocate(step)
+        n = len(step.rewards)
+        given: dict[str, np.ndarray] = {
+            "actions": step.actions,
+            "rewards": step.rewards,
+            "returns": np.zeros(n, dtype=np.float32),
+            "return_known": np.zeros(n, dtype=np.bool_),
+            "task_ids": step.task_ids,
+            "times": np.full(n, step.time, dtype=np.int64),
+            "hashes": hash_observations(step.observations),
+        }
+        n_before_end = min(n, self.capacity - start)
+        for to, of in (
+            (slice(start, start + n_before_end), slice(0, n_before_end)),
+            (slice(0, n - n_before_end), slice(n_before_end, n)),
+        ):
+            if of.start == of.stop:
+                continue
+            if isinstance(self.observations, dict):
+                assert isinstance(step.observations, dict)
+                for key, array in self.observations.items():
+                    array[to] = step.observations[key][of]
+            else:
+                assert self.observations is not None
+                self.observations[to] = np.asarray(step.observations)[of]
+            for name, column in self.columns.items():
+                column[to] = given[name][of]
+
+    def _allocate(self, step: Step) -> None:
+        def column(like: np.ndarray) -> np.ndarray:
+            return np.zeros((self.capacity, *like.shape[1:]), dtype=like.dtype)
+
+        if isinstance(step.observations, dict):
+            self.observations = {key: column(array) for key, array in step.observations.items()}
+        else:
+            self.observations = column(step.observations)
+        numbers = {name: np.zeros(self.capacity, dtype=dtype) for name, dtype in COLUMNS.items()}
+        self.columns = {"actions": column(step.actions), **numbers}
+
+    def check(self, observations: Observations, actions: np.ndarray, n: int) -> None:
+        """Raises ValueError unless n rows of these fit what is stored (or could be, if empty)."""
+        if isinstance(observations, dict) and not observations:
+            raise ValueError("the observation is a dict without keys; expected at least one")
+        stored = {} if self.observations is None else dict(named_arrays(self.observations))
+        given = dict(named_arrays(observations))
+        if stored and stored.keys() != given.keys():
+            raise ValueError(
+                f"the observation has {_keys(given)}; the memory began with {_keys(stored)}"
+            )
+        for key, array in given.items():
+            label = f"observation '{key}'" if key else "observation"
+            _check_array(label, array, n, stored.get(key))
+        _check_array("actions", actions, n, self.columns.get("actions"))
+
+
+def _check_array(label: str, array: np.ndarray, n: int, stored: np.ndarray | None) -> None:
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{label} has dtype {array.dtype}; a memory keeps arrays of numbers")
+    shape = array.shape[1:] if stored is None else stored.shape[1:]
+    if array.shape != (n, *shape):
+        raise ValueError(f"{label} has shape {array.shape}; expected {(n, *shape)}")
+    if stored is not None and array.dtype != stored.dtype:
+        raise ValueError(
+            f"{label} has dtype {array.dtype}; the memory was begun with {stored.dtype}"
+        )
+
+
+def _keys(arrays: dict[str, np.ndarray]) -> str:
+    return "no keys" if list(arrays) == [""] else f"keys {sorted(arrays)}"

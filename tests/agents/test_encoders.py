@@ -1,0 +1,78 @@
+"""Encoding each distinct observation once gives the plain path's outputs and gradients."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contrastive_distillation.agents import GridEncoder, PictureEncoder, VectorEncoder
+from contrastive_distillation.agents.distinct import distinct_rows
+
+GRID = gym.spaces.Dict(
+    image=gym.spaces.Box(0, 10, (7, 7, 3), np.uint8),
+    direction=gym.spaces.Box(0, 3, (1,), np.uint8),
+    mission=gym.spaces.Box(0, 50, (32,), np.uint8),
+)
+
+
+def grid_batch(n_rows: int, n_distinct: int, seed: int) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    chosen = rng.integers(0, n_distinct, n_rows)
+    parts = {
+        "image": rng.integers(0, 11, (n_distinct, 7, 7, 3)),
+        "direction": rng.integers(0, 4, (n_distinct, 1)),
+        "mission": rng.integers(0, 51, (n_distinct, 32)),
+    }
+    return {key: torch.tensor(part[chosen], dtype=torch.float32) for key, part in parts.items()}
+
+
+@settings(max_examples=30, deadline=None)
+@given(n_rows=st.integers(1, 80), n_distinct=st.integers(1, 40), seed=st.integers(0, 2**31))
+def test_distinct_once_equals_the_plain_path(n_rows: int, n_distinct: int, seed: int) -> None:
+    torch.manual_seed(0)
+    encoder = GridEncoder(GRID, features_dim=16).double()
+    batch = grid_batch(n_rows, n_distinct, seed)
+    direction = torch.randn(n_rows, 16, dtype=torch.float64)
+    results = []
+    for encode_distinct in (False, True):
+        encoder.encode_distinct = encode_distinct
+        encoder.zero_grad()
+        features = encoder(batch)
+        (features * direction).sum().backward()
+        results.append((features, [p.grad.clone() for p in encoder.parameters()]))
+    (plain, plain_gradients), (once, once_gradients) = results
+    torch.testing.assert_close(once, plain, rtol=1e-10, atol=1e-10)
+    for expected, found in zip(plain_gradients, once_gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9)
+
+
+@settings(max_examples=50, deadline=None)
+@given(n_rows=st.integers(1, 200), n_distinct=st.integers(1, 60), seed=st.integers(0, 2**31))
+def test_representatives_stand_for_equal_rows(n_rows: int, n_distinct: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    codes = torch.tensor(rng.integers(0, 3, (n_distinct, 5))[rng.integers(0, n_distinct, n_rows)])
+    representatives, inverse = distinct_rows(codes)
+    assert torch.equal(codes[representatives][inverse], codes)
+    assert len(representatives) == len(torch.unique(codes, dim=0))
+
+
+def test_distinct_rows_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    distinct_rows(torch.zeros(3, 17, dtype=torch.int64))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_widths() -> None:
+    picture = PictureEncoder(gym.spaces.Box(0, 255, (3, 56, 56), np.uint8), features_dim=32)
+    assert picture(torch.zeros(2, 3, 56, 56)).shape == (2, 32)
+    vector = VectorEncoder(gym.spaces.Box(-1, 1, (4,)), features_dim=8, hidden_dims=(6, 7))
+    assert vector(torch.zeros(5, 4)).shape == (5, 8)
+
+
+def test_errors_name_what_is_missing() -> None:
+    with pytest.raises(ValueError, match="missing \\['direction'\\]"):
+        GridEncoder(gym.spaces.Dict(image=GRID["image"]))
+    with pytest.raises(ValueError, match="too small"):
+        PictureEncoder(gym.spaces.Box(0, 255, (3, 20, 20), np.uint8))

@@ -1,0 +1,96 @@
+"""Who may import whom (docs: the rooms). Read from the source, not by importing."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "contrastive_distillation"
+ROOMS = ("agents", "envs", "losses", "memory", "transfer")
+MAY_IMPORT = {
+    "memory": set(),
+    "envs": set(),
+    "losses": {"memory"},
+    "agents": {"losses", "memory"},
+    "transfer": {"agents", "envs", "losses", "memory"},
+    "run_agent": {"agents", "envs", "losses", "memory", "transfer"},
+}
+ONLY_IN = {
+    "stable_baselines3": {"agents", "envs", "transfer"},
+    "sb3_contrib": {"agents", "envs", "transfer"},
+    "faiss": {"memory"},
+    "minigrid": {"envs"},
+    "envpool": {"envs"},
+}
+
+
+def sources() -> list[Path]:
+    files = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+    return [*files, ROOT / "run_agent.py"]
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Absolute module and imported names of each import statement, wherever it stands."""
+    package = [PACKAGE, *path.relative_to(ROOT).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, []
+        elif isinstance(node, ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+            if not node.level:
+                yield str(node.module), names
+                continue
+            base = package[: len(package) - node.level + 1]
+            yield ".".join([*base, *([node.module] if node.module else [])]), names
+
+
+def rooms_reached(module: str, names: list[str]) -> set[str]:
+    """The rooms (or `run_agent`) that an import reaches, by whatever spelling."""
+    parts = module.split(".")
+    if parts[0] != PACKAGE:
+        return set()
+    return {parts[1]} if len(parts) > 1 else set(names)
+
+
+def public_names(room: str) -> set[str]:
+    tree = ast.parse((ROOT / room / "__init__.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(each, ast.Name) and each.id == "__all__" for each in targets):
+            return set(ast.literal_eval(node.value))  # type: ignore[attr-defined]
+    return set()
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_stay_within_bounds(path: Path) -> None:
+    room = room_of(path)
+    for module, names in imports(path):
+        top = module.split(".")[0]
+        assert top not in (*ROOMS, "run_agent"), f"`import {module}`: spell out {PACKAGE}.{module}"
+        if top in ONLY_IN:
+            assert room in ONLY_IN[top], f"{top} is used only in {sorted(ONLY_IN[top])}"
+        for other in rooms_reached(module, names) - {room}:
+            assert other != "run_agent", "nobody imports run_agent"
+            assert other in MAY_IMPORT[room], f"{room} may not import {other}"
+            assert module == f"{PACKAGE}.{other}", f"use {other}'s public names, not {module}"
+            hidden = set(names) - public_names(other)
+            assert not hidden, f"{other}.__all__ does not offer {sorted(hidden)}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_says_what_is_public(room: str) -> None:
+    text = (ROOT / room / "__init__.py").read_text(encoding="utf-8")
+    assert "__all__" in text
+
+
+def test_tests_do_not_import_bare_rooms_either() -> None:
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for module, _ in imports(path):
+            assert module.split(".")[0] not in ROOMS, f"{path}: `import {module}`"

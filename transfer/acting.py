@@ -1,0 +1,112 @@
+"""How a trained model acts when it is judged: DQN greedily, the others as they sample."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+Observations = Any
+"""An array (N, …), or a dict of such."""
+Act = Callable[[Observations], NDArray[Any]]
+"""From observations (N, …) to actions (N, …)."""
+
+
+def policy_of(model: BaseAlgorithm, *, seed: int) -> Act:
+    """The model's policy as a function, good until its weights change.
+
+    Where observations are whole numbers and actions discrete, each distinct observation goes
+    through the network once: an agent that is lost sees the same few again and again. The
+    result is the same policy; actions are then sampled with a generator of its own.
+
+    Args:
+        model: a PPO, A2C, DQN or other Stable-Baselines3 model.
+        seed: of the sampled actions. Other policies than the above sample from torch's global
+            generator: see `own_randomness`.
+    """
+    greedy = isinstance(model, DQN)
+    spaces = model.observation_space
+    parts = list(spaces.spaces.values()) if isinstance(spaces, gym.spaces.Dict) else [spaces]
+    whole = all(part.dtype is not None and np.issubdtype(part.dtype, np.integer) for part in parts)
+    discrete = isinstance(model.action_space, gym.spaces.Discrete)
+    if whole and discrete and (greedy or isinstance(model.policy, ActorCriticPolicy)):
+        return _RememberingPolicy(model, greedy=greedy, seed=seed)
+    return lambda observations: model.predict(observations, deterministic=greedy)[0]
+
+
+class _RememberingPolicy:
+    """Action probabilities by observation: computed once each, then looked up."""
+
+    def __init__(self, model: BaseAlgorithm, *, greedy: bool, seed: int) -> None:
+        assert isinstance(model.action_space, gym.spaces.Discrete)
+        self._model = model
+        model.policy.set_training_mode(False)
+        self._greedy = greedy
+        self._n_actions = int(model.action_space.n)
+        self._generator = np.random.default_rng(seed)
+        self._row_of: dict[bytes, int] = {}
+        self._cumulated = np.empty((256, self._n_actions))
+
+    def __call__(self, observations: Observations) -> NDArray[Any]:
+        keys = _keys(observations)
+        fresh: dict[bytes, int] = {}
+        for i, key in enumerate(keys):
+            if key not in self._row_of:
+                fresh.setdefault(key, i)
+        if fresh:
+            self._learn_by_heart(observations, fresh)
+        cumulated = self._cumulated[[self._row_of[key] for key in keys]]
+        drawn = self._generator.random((len(keys), 1))
+        actions: NDArray[Any] = (cumulated[:, :-1] <= drawn).sum(axis=1)
+        return actions
+
+    def _learn_by_heart(self, observations: Observations, fresh: dict[bytes, int]) -> None:
+        rows = np.fromiter(fresh.values(), np.int64)
+        probabilities = self._probabilities(_rows(observations, rows))
+        start = len(self._row_of)
+        while start + len(rows) > len(self._cumulated):
+            self._cumulated = np.concatenate([self._cumulated, np.empty_like(self._cumulated)])
+        self._cumulated[start : start + len(rows)] = np.cumsum(probabilities, axis=1)
+        self._row_of.update({key: start + i for i, key in enumerate(fresh)})
+
+    def _probabilities(self, observations: Observations) -> NDArray[np.float64]:
+        """(N, A) probabilities of the actions."""
+        policy = self._model.policy
+        if self._greedy:
+            actions, _ = self._model.predict(observations, deterministic=True)
+            one_hot: NDArray[np.float64] = np.eye(self._n_actions)[np.asarray(actions)]
+            return one_hot
+        tensors, _ = policy.obs_to_tensor(observations)
+        with torch.no_grad():
+            assert isinstance(policy, ActorCriticPolicy)
+            distribution: Any = policy.get_distribution(tensors).distribution
+        probabilities: NDArray[np.float64] = distribution.probs.double().cpu().numpy()
+        return probabilities
+
+
+def _keys(observations: Observations) -> list[bytes]:
+    """One key for each row: all of its bytes, or a digest where they are many."""
+    parts = observations.values() if isinstance(observations, dict) else [observations]
+    flat = np.concatenate(
+        [
+            np.ascontiguousarray(part).reshape(len(part), -1).view(np.uint8).reshape(len(part), -1)
+            for part in parts
+        ],
+        axis=1,
+    )
+    rows = [row.tobytes() for row in flat]
+    if flat.shape[1] <= 512:
+        return rows
+    return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
+
+
+def _rows(observations: Observations, rows: NDArray[np.int64]) -> Observations:
+    if isinstance(observations, dict):
+        return {key: values[rows] for key, values in observations.items()}
+    return observations[rows]

@@ -1,0 +1,113 @@
+"""One training as a value: everything a worker needs to know, and nothing it has to look up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from contrastive_distillation.envs import Suite, suite_settings
+
+from .arms import Mode
+from .command_line import RESOLVED
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossChoice:
+    """Which loss, over which memory, and how it joins the agent's update."""
+
+    name: str
+    """A name of `losses.LOSSES`, ``module:Class``, or ``none``."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Keywords of its constructor."""
+    weight: float = 0.3
+    balance: str = "norm"
+    every: int = 1
+    memory: str = "episodic"
+    memory_capacity: int = 50_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One training of one agent, on the sources together or on one target."""
+
+    name: str
+    """Its directory, under that of the whole run; empty where it is the whole run."""
+    role: str
+    """``source`` or ``target``."""
+    arms: tuple[str, ...]
+    """The arms that its learning curve is a part of."""
+    suite: Suite
+    env_ids: tuple[str, ...]
+    agent: str
+    loss: LossChoice
+    """Its memory is written in every training; its name is ``none`` where no loss joins."""
+    seed: int
+    frames: int
+    """Frames to train for; the most there may be with ``until_learnt``."""
+    until_learnt: bool = False
+    backend: str = "auto"
+    n_envs: int = 1
+    gamma: float | None = None
+    """None: the agent's own."""
+    mission: bool = False
+    """Whether observations of a grid hold the mission; one answer for sources and targets."""
+    device: str = "cpu"
+    threads: int = 1
+    needs: str | None = None
+    """Name of the cell that must be finished first: its source."""
+    source: str | None = None
+    """Directory of its source, relative to its own; or a path as the user gave it."""
+    mode: Mode = "fine_tune"
+    """What becomes of the source's weights."""
+    teacher: bool = False
+    """Whether the loss distils from the frozen source encoder."""
+
+    @property
+    def stream(self) -> int:
+        """Number of its random streams: sources and each target have their own."""
+        if self.role == "source":
+            return 0
+        targets = self.suite.targets
+        return 1 + (targets.index(self.env_ids[0]) if self.env_ids[0] in targets else len(targets))
+
+    def config(self) -> dict[str, Any]:
+        """What its ``config.yaml`` says: settings of ``train``, and what those cannot say."""
+        return {
+            "command": "train",
+            "suite": self.suite.name,
+            "env": list(self.env_ids),
+            "agent": self.agent,
+            "loss": self.loss.name,
+            **self.loss.settings,
+            "weight": self.loss.weight,
+            "balance": self.loss.balance,
+            "every": self.loss.every,
+            "memory": self.loss.memory,
+            "memory_capacity": self.loss.memory_capacity,
+            "frames": self.frames,
+            "until_learnt": self.until_learnt,
+            "seed": self.seed,
+            "backend": self.backend,
+            "n_envs": self.n_envs,
+            "gamma": self.gamma,
+            "device": self.device,
+            "threads": self.threads,
+            RESOLVED: {
+                "role": self.role,
+                "mission": self.mission,
+                "source": self.source,
+                "mode": self.mode,
+                "teacher": self.teacher,
+                "suite": suite_settings(self.suite),
+            },
+        }
+
+
+def suite_of(config: Mapping[str, Any]) -> Suite:
+    """The suite that a run's ``config.yaml`` keeps in full."""
+    kept = dict(config[RESOLVED]["suite"])
+    for key in ("sources", "targets", "agents"):
+        kept[key] = tuple(kept[key])
+    kept["return_ranges"] = {
+        env_id: (float(low), float(high)) for env_id, (low, high) in kept["return_ranges"].items()
+    }
+    return Suite(**kept)

@@ -1,0 +1,155 @@
+"""The callback that judges an agent at fixed checkpoints while it learns, and stops it in time."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from contrastive_distillation.envs import Suite
+
+from .acting import policy_of
+from .cells import Cell
+from .curves import CurvePoint, write_curves
+from .evaluation import Episodes, Evaluator, own_randomness
+from .progress import Report, Stop
+from .protocol import checkpoint_frames, episodes_at_checkpoint
+from .runs import CURVES
+
+_SECONDS_BETWEEN_REPORTS = 0.25
+
+
+class Checkpoints(BaseCallback):
+    """Evaluates at the first rollout's start at or after each checkpoint, and at the end.
+
+    There the policy may be read safely, and nothing random of the training is touched. With
+    ``until_learnt``, training stops when every environment's score reaches the suite's, in one
+    evaluation and in a second one with other episodes.
+    """
+
+    def __init__(self, cell: Cell, directory: Path, *, report: Report, stop: Stop) -> None:
+        super().__init__()
+        self._cell = cell
+        self._path = directory / CURVES
+        self._report = report
+        self._stop = stop
+        self._due = checkpoint_frames(cell.frames)
+        self._n_rounds = 0
+        self._last_report = -np.inf
+        self._started = time.perf_counter()
+        longest = [cell.suite.task(env_id).max_episode_steps for env_id in cell.env_ids]
+        self._evaluator = Evaluator(
+            env_ids=cell.env_ids,
+            n_episodes=episodes_at_checkpoint(cell.frames, longest),
+            backend=cell.backend,
+            observation=cell.suite.observation,
+            mission=cell.mission,
+        )
+        self.points: list[CurvePoint] = []
+        """The learning curve so far, also in the run's ``curves.csv``."""
+        self.seconds = 0.0
+        """Spent on evaluation."""
+        self.stopped = False
+        """Whether it was asked to stop."""
+        self.learnt = False
+        """Whether training ended because everything is learnt."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._evaluator.close()
+
+    @property
+    def frames(self) -> int:
+        """Frames trained for, up to the last evaluation."""
+        return self.points[-1].frames if self.points else 0
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Environment id → score of the last evaluation."""
+        return {point.env_id: point.score for point in self.points[-len(self._cell.env_ids) :]}
+
+    def _on_training_start(self) -> None:
+        self._started = time.perf_counter()
+
+    def _on_rollout_start(self) -> None:
+        if self._due and self.num_timesteps >= self._due[0]:
+            self._due = [frames for frames in self._due if frames > self.num_timesteps]
+            if not self.learnt:
+                self._evaluate()
+
+    def _on_step(self) -> bool:
+        now = time.perf_counter()
+        if now - self._last_report >= _SECONDS_BETWEEN_REPORTS:
+            self._last_report = now
+            self._report(self.num_timesteps)
+            self.stopped = self.stopped or self._stop()
+        return not (self.stopped or self.learnt)
+
+    def _on_training_end(self) -> None:
+        if not (self.stopped or self.learnt) and self.frames < self.num_timesteps:
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        started = time.perf_counter()
+        points = self._play()
+        self.points += points
+        if self._cell.until_learnt and self.num_timesteps > 0 and self._all_learnt(points):
+            self.learnt = self._all_learnt(self._play())
+        write_curves(self._path, self.points)
+        self.seconds += time.perf_counter() - started
+
+    def _play(self) -> list[CurvePoint]:
+        """One round of episodes; each round has its own."""
+        played = play(self.model, self._evaluator, seed=self._cell.seed, index=self._n_rounds)
+        self._n_rounds += 1
+        seconds = time.perf_counter() - self._started
+        return [
+            curve_point(self._cell, episodes, frames=self.num_timesteps, seconds=seconds)
+            for episodes in played
+        ]
+
+    def _all_learnt(self, points: list[CurvePoint]) -> bool:
+        return all(point.score >= self._cell.suite.learnt_score for point in points)
+
+
+def play(model: BaseAlgorithm, evaluator: Evaluator, *, seed: int, index: int) -> list[Episodes]:
+    """One round of a model's episodes, leaving no trace in the global random state."""
+    with own_randomness(seed * 1_000_003 + index, model.device) as own_seed:
+        return evaluator.play(policy_of(model, seed=own_seed), seed=seed, index=index)
+
+
+def curve_point(cell: Cell, episodes: Episodes, *, frames: int, seconds: float) -> CurvePoint:
+    """What a round of episodes comes to, as a point of a learning curve."""
+    return CurvePoint(
+        suite=cell.suite.name,
+        agent=cell.agent,
+        arm=cell.arms[0],
+        seed=cell.seed,
+        role=cell.role,
+        env_id=episodes.env_id,
+        frames=frames,
+        episodes=len(episodes.returns),
+        wall_seconds=round(seconds, 3),
+        **measures(cell.suite, episodes),
+    )
+
+
+def measures(suite: Suite, episodes: Episodes) -> dict[str, float]:
+    """Score, mean and standard deviation of the returns, share of successes."""
+    task = suite.task(episodes.env_id)
+    return {
+        "score": float(np.mean(task.score(episodes.returns))),
+        "return_mean": float(np.mean(episodes.returns)),
+        "return_std": float(np.std(episodes.returns)),
+        "success_rate": float(np.mean(episodes.returns >= task.success_return)),
+    }

@@ -1,0 +1,182 @@
+"""What a person named, found: the suite, the arms, the loss, the spaces that must fit."""
+
+import inspect
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import gymnasium as gym
+
+from contrastive_distillation.agents import AGENTS, default_n_envs
+from contrastive_distillation.envs import (
+    Suite,
+    UnknownNameError,
+    compare_spaces,
+    get_suite,
+    load_suite,
+    make_env,
+    mission_varies,
+    space_table,
+)
+from contrastive_distillation.losses import LOSSES, make_loss
+from contrastive_distillation.memory import MEMORIES, NEGATIVES
+
+from .arms import ARMS, Arm
+from .cells import LossChoice
+from .fields import SettingsError
+from .settings import TrainSettings, TransferSettings
+
+DEFAULT_SUITE = "doorkey"
+DEFAULT_FRAMES = 200_000
+"""Frames on environments of one's own, for which no suite says how many."""
+
+
+def choose_suite(name: str | None, sources: tuple[str, ...], targets: tuple[str, ...]) -> Suite:
+    """The suite asked for, with other environments where those were asked for."""
+    if name is None and sources:
+        suite = Suite(
+            name="custom",
+            summary="environments of the command line",
+            sources=sources,
+            targets=targets or sources,
+            source_frames=DEFAULT_FRAMES,
+            target_frames=DEFAULT_FRAMES,
+            agents=tuple(AGENTS),
+        )
+    else:
+        suite = _named_suite(name or DEFAULT_SUITE)
+        if sources or targets:
+            kept = set(sources or suite.sources) | set(targets or suite.targets)
+            suite = replace(
+                suite,
+                name=f"{suite.name}-custom",
+                sources=sources or suite.sources,
+                targets=targets or suite.targets,
+                return_ranges={k: v for k, v in suite.return_ranges.items() if k in kept},
+            )
+    for env_id in (*suite.sources, *suite.targets):
+        suite.task(env_id)
+    return suite
+
+
+def _named_suite(name: str) -> Suite:
+    is_file = name.endswith((".yaml", ".yml")) or os.sep in name
+    return load_suite(name) if is_file else get_suite(name)
+
+
+def choose_arms(names: Sequence[str]) -> list[Arm]:
+    """The arms by these names."""
+    if not names:
+        raise SettingsError(f"--arms: name at least one of {', '.join(ARMS)}")
+    for name in names:
+        if name not in ARMS:
+            raise UnknownNameError("arm", name, ARMS, hint=f"There are: {', '.join(ARMS)}.")
+    if len(set(names)) != len(names):
+        raise SettingsError(f"--arms {' '.join(names)}: the same arm twice")
+    return [ARMS[name] for name in names]
+
+
+def choose_loss(settings: TrainSettings | TransferSettings) -> LossChoice:
+    """The loss, tried out: an unknown name or setting shows here."""
+    if settings.memory not in MEMORIES:
+        raise UnknownNameError("memory", settings.memory, MEMORIES)
+    if settings.negatives is not None and settings.negatives not in NEGATIVES:
+        raise UnknownNameError("negatives", settings.negatives, NEGATIVES)
+    keywords = {
+        key: value
+        for key, value in (
+            ("negatives", settings.negatives),
+            ("n_negatives", settings.n_negatives),
+        )
+        if value is not None
+    }
+    choice = LossChoice(
+        name=settings.loss,
+        settings=keywords,
+        weight=settings.weight,
+        balance=settings.balance,
+        every=settings.every,
+        memory=settings.memory,
+        memory_capacity=settings.memory_capacity,
+    )
+    if settings.loss == "none":
+        return without_loss(choice)
+    if ":" not in settings.loss and settings.loss not in LOSSES:
+        hint = "A loss of your own is package.module:Class; no loss at all is none."
+        raise UnknownNameError("loss", settings.loss, [*LOSSES, "none"], hint=hint)
+    make_loss(settings.loss, **keywords)
+    return choice
+
+
+def takes_teacher(loss: str) -> bool:
+    """Whether a loss can distil from a frozen source encoder."""
+    return "teacher" in inspect.signature(type(make_loss(loss))).parameters
+
+
+def choose_n_envs(given: int | None, agent: str, n_tasks: int) -> int:
+    """As given, or the agent's default, rounded up to equal shares for the tasks."""
+    if given is None:
+        return -(-default_n_envs(agent) // n_tasks) * n_tasks
+    if given % n_tasks:
+        lower = given // n_tasks * n_tasks
+        near = f"{lower} or {lower + n_tasks}" if lower else str(n_tasks)
+        raise SettingsError(
+            f"--n-envs {given}: must be a multiple of the number of environments trained "
+            f"together, {n_tasks}; use {near}"
+        )
+    return given
+
+
+def choose_workers(given: int | None) -> int:
+    """As given, or as many as there are cores, two at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return given or max(1, min(2, cores or 1))
+
+
+def without_loss(loss: LossChoice) -> LossChoice:
+    """The same memory, without a loss: a later transfer wants the source's observations."""
+    return replace(loss, name="none", settings={}, weight=0.0)
+
+
+def needs_mission(env_ids: Iterable[str], observation: str) -> bool:
+    """Whether observations of these environments must hold the mission."""
+    return observation != "picture" and mission_varies(list(env_ids))
+
+
+def _spaces(env_id: str, suite: Suite, mission: bool) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    env = make_env(env_id, observation=suite.observation, mission=mission)
+    spaces = env.observation_space, env.action_space
+    env.close()
+    return spaces
+
+
+def check_actions(agent: str, env_id: str, suite: Suite, mission: bool) -> None:
+    """Refuse actions that the agent cannot take."""
+    _, actions = _spaces(env_id, suite, mission)
+    if agent == "dqn" and not isinstance(actions, gym.spaces.Discrete):
+        raise SettingsError(
+            f"--agent dqn: needs discrete actions, {env_id} has {actions}; use --agent ppo"
+        )
+
+
+def compare_all(
+    suite: Suite,
+    source: str,
+    others: Sequence[str],
+    mission: bool,
+    *,
+    source_mission: bool | None = None,
+) -> None:
+    """Refuse, with a table, environments that one agent cannot carry its weights between."""
+    known = _spaces(source, suite, mission if source_mission is None else source_mission)
+    tables = []
+    for env_id in others:
+        rows = compare_spaces(*known, *_spaces(env_id, suite, mission))
+        if not all(row.fits for row in rows):
+            tables.append(space_table(rows, source, env_id))
+    if tables:
+        raise SettingsError(
+            f"what an agent of {source} sees or does does not fit every environment:\n\n"
+            + "\n\n".join(tables)
+        )

@@ -1,0 +1,82 @@
+"""Points of learning curves, and the CSV files they are kept in."""
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """One evaluation of one environment: a line of ``curves.csv``."""
+
+    suite: str
+    agent: str
+    arm: str
+    seed: int
+    role: str
+    """``source`` or ``target``."""
+    env_id: str
+    frames: int
+    """Frames this agent had been trained for in this role."""
+    score: float
+    """Mean normalised return, in [0, 1]."""
+    return_mean: float
+    return_std: float
+    success_rate: float
+    episodes: int
+    wall_seconds: float
+    """Since the training's start, evaluations included."""
+
+    @classmethod
+    def from_row(cls, row: dict[str, str]) -> Self:
+        """A point from a line of the file, as `csv.DictReader` gives it."""
+        values: dict[str, Any] = {
+            field.name: _READ[str(field.type)](row[field.name]) for field in fields(cls)
+        }
+        return cls(**values)
+
+
+_READ: dict[str, type] = {
+    "str": str, "int": int, "float": float,
+    "<class 'str'>": str, "<class 'int'>": int, "<class 'float'>": float,
+}  # fmt: skip
+
+COLUMNS = tuple(field.name for field in fields(CurvePoint))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, object]]) -> None:
+    """Write a CSV file at once: a reader sees the old file or the new one, never half of one."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: _number(value) for key, value in row.items()})
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _number(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else value
+
+
+def write_curves(path: Path, points: Iterable[CurvePoint]) -> None:
+    """Write the points of all curves as a tidy table."""
+    write_table(path, COLUMNS, (asdict(point) for point in points))
+
+
+def read_curves(path: Path) -> list[CurvePoint]:
+    """The points of a file that `write_curves` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [CurvePoint.from_row(row) for row in csv.DictReader(file)]
+
+
+def under_arm(points: Iterable[CurvePoint], arm: str) -> list[CurvePoint]:
+    """The same points as a part of another arm: a source's curve belongs to all who used it."""
+    return [replace(point, arm=arm) for point in points]

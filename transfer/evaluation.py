@@ -1,0 +1,224 @@
+"""Complete episodes of a policy, all started together.
+
+Counting the first episodes to finish would favour short ones; so every environment plays one
+episode, and the batch shrinks as they end.
+"""
+
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from contrastive_distillation.envs import episode_seed, make_env, make_vec
+
+from .acting import Act, Observations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episodes:
+    """What came of the episodes of one environment."""
+
+    env_id: str
+    backend: str
+    returns: NDArray[np.float64]
+    """(E,) undiscounted sums of rewards."""
+    lengths: NDArray[np.int64]
+    """(E,) steps."""
+
+
+class _Stage(Protocol):
+    """E environments of one id, which are stepped only where their episode goes on."""
+
+    backend: str
+
+    def reset(self, seed: int) -> Observations: ...
+
+    def step(
+        self, going: NDArray[np.intp], actions: NDArray[Any]
+    ) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_]]: ...
+
+    def close(self) -> None: ...
+
+
+class _PythonStage:
+    """Gymnasium's environments, one after the other: finished ones cost nothing."""
+
+    backend = "gymnasium"
+
+    def __init__(self, env_id: str, n_episodes: int, observation: str, mission: bool) -> None:
+        self._envs: list[gym.Env[Any, Any]] = [
+            make_env(env_id, observation=observation, mission=mission) for _ in range(n_episodes)
+        ]
+        self._discrete = isinstance(self._envs[0].action_space, gym.spaces.Discrete)
+
+    def reset(self, seed: int) -> Observations:
+        with contextlib.redirect_stdout(None):  # BabyAI prints while it draws a level
+            return _stack([env.reset(seed=seed + i)[0] for i, env in enumerate(self._envs)])
+
+    def step(
+        self, going: NDArray[np.intp], actions: NDArray[Any]
+    ) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_]]:
+        steps = [
+            self._envs[i].step(int(action) if self._discrete else action)
+            for i, action in zip(going, actions, strict=True)
+        ]
+        rewards = np.array([step[1] for step in steps], np.float32)
+        dones = np.array([step[2] or step[3] for step in steps], np.bool_)
+        return _stack([step[0] for step in steps]), rewards, dones
+
+    def close(self) -> None:
+        for env in self._envs:
+            env.close()
+
+
+class _PoolStage:
+    """A vectorised environment that can only step as a whole: finished ones step idly."""
+
+    def __init__(self, vec: Any) -> None:
+        self._vec = vec
+        self.backend: str = vec.backend[0]
+        space = vec.action_space
+        self._actions = np.zeros((vec.num_envs, *space.shape), space.dtype)
+
+    def reset(self, seed: int) -> Observations:
+        self._vec.seed(seed)
+        return self._vec.reset()
+
+    def step(
+        self, going: NDArray[np.intp], actions: NDArray[Any]
+    ) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_]]:
+        self._actions[going] = actions
+        observations, rewards, dones, _ = self._vec.step(self._actions)
+        return _take(observations, going), rewards[going], dones[going]
+
+    def close(self) -> None:
+        self._vec.close()
+
+
+class Evaluator:
+    """Plays ``n_episodes`` episodes in each of some environments, as often as asked."""
+
+    def __init__(
+        self,
+        *,
+        env_ids: Sequence[str],
+        n_episodes: int,
+        backend: str,
+        observation: str,
+        mission: bool,
+    ) -> None:
+        self.env_ids = tuple(env_ids)
+        self.n_episodes = n_episodes
+        self._stages = [
+            _make_stage(env_id, n_episodes, backend, observation, mission) for env_id in env_ids
+        ]
+
+    def play(self, act: Act, *, seed: int, index: int = 0) -> list[Episodes]:
+        """Play one round.
+
+        Args:
+            act: the policy.
+            seed: the run's seed.
+            index: which round; every index has episodes of its own, disjoint from training's.
+        """
+        seeds = [
+            episode_seed(seed, "evaluate", index * len(self._stages) + i)
+            for i in range(len(self._stages))
+        ]
+        rounds = [
+            _Round(stage, s, self.n_episodes) for stage, s in zip(self._stages, seeds, strict=True)
+        ]
+        while open_rounds := [each for each in rounds if len(each.going)]:
+            actions = act(_join([each.observations for each in open_rounds]))
+            ends = np.cumsum([len(each.going) for each in open_rounds])
+            for each, own in zip(open_rounds, np.split(actions, ends[:-1]), strict=True):
+                each.step(own)
+        return [
+            Episodes(
+                env_id=env_id, backend=each.backend, returns=each.returns, lengths=each.lengths
+            )
+            for env_id, each in zip(self.env_ids, rounds, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Close every environment."""
+        for stage in self._stages:
+            stage.close()
+
+
+class _Round:
+    """One round of episodes on one stage."""
+
+    def __init__(self, stage: _Stage, seed: int, n_episodes: int) -> None:
+        self._stage = stage
+        self.backend = stage.backend
+        self.observations = stage.reset(seed)
+        self.going: NDArray[np.intp] = np.arange(n_episodes)
+        self.returns = np.zeros(n_episodes)
+        self.lengths = np.zeros(n_episodes, np.int64)
+
+    def step(self, actions: NDArray[Any]) -> None:
+        """Take the actions of the episodes that go on."""
+        observations, rewards, dones = self._stage.step(self.going, actions)
+        self.returns[self.going] += rewards
+        self.lengths[self.going] += 1
+        self.going = self.going[~dones]
+        self.observations = _take(observations, np.flatnonzero(~dones))
+
+
+def _make_stage(
+    env_id: str, n_episodes: int, backend: str, observation: str, mission: bool
+) -> _Stage:
+    if backend != "gymnasium":
+        vec = make_vec([env_id], n_episodes, 0, backend, observation=observation, mission=mission)
+        if vec.backend[0] != "gymnasium":
+            return _PoolStage(vec)
+        vec.close()
+    return _PythonStage(env_id, n_episodes, observation, mission)
+
+
+@contextlib.contextmanager
+def own_randomness(seed: int, device: torch.device | None = None) -> Iterator[int]:
+    """Seed the global generators for a while, and leave them as they were found.
+
+    Yields:
+        A seed below 2³², made of ``seed``.
+    """
+    seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        try:
+            yield seed
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)
+
+
+def _stack(observations: Sequence[Any]) -> Observations:
+    if isinstance(observations[0], dict):
+        return {key: np.stack([each[key] for each in observations]) for key in observations[0]}
+    return np.stack(observations)
+
+
+def _join(parts: Sequence[Observations]) -> Observations:
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], dict):
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return np.concatenate(parts)
+
+
+def _take(observations: Observations, rows: NDArray[np.intp]) -> Observations:
+    if isinstance(observations, dict):
+        return {key: values[rows] for key, values in observations.items()}
+    return observations[rows]

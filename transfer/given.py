@@ -1,0 +1,86 @@
+"""A transfer from a run that is there already: ``--from RUN``."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from contrastive_distillation.envs import Suite
+
+from .cells import suite_of
+from .choices import choose_suite, compare_all, needs_mission
+from .command_line import RESOLVED
+from .fields import SettingsError
+from .runs import RESULT, read_config, read_result
+from .settings import TransferSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenSource:
+    """A finished run whose agent is the source of every arm."""
+
+    config: dict[str, Any]
+    result: dict[str, Any]
+
+
+def find_given_source(settings: TransferSettings) -> GivenSource | None:
+    """The run that ``--from`` names, or None where it is not given.
+
+    Raises:
+        SettingsError: it is no finished run of one agent.
+    """
+    if settings.from_ is None:
+        return None
+    directory = Path(settings.from_)
+    return GivenSource(config=read_agent_config(directory), result=read_result(directory))
+
+
+def read_agent_config(directory: Path) -> dict[str, Any]:
+    """The configuration of a run of one agent.
+
+    Raises:
+        SettingsError: there is none in the directory, or it holds several agents; the text
+            names some of them.
+    """
+    config = read_config(directory)
+    if "role" in config.get(RESOLVED, {}) and "seeds" not in config:
+        return config
+    inside = sorted(str(path.parent) for path in directory.glob(f"*/**/{RESULT}"))
+    near = f" Choose one in it: {', '.join(inside[:4])}" if inside else ""
+    raise SettingsError(f"{directory}: is a run of several agents.{near}")
+
+
+def around_given(
+    settings: TransferSettings, given: GivenSource
+) -> tuple[TransferSettings, Suite, bool]:
+    """Settings with the agent's own filled in, the suite, whether observations hold the mission.
+
+    Raises:
+        SettingsError: settings that contradict the run, or, with a table, a target that the
+            run's agent does not fit.
+    """
+    if settings.source or settings.source_frames:
+        raise SettingsError("--from: the source is trained already; leave out --source…")
+    for name in ("agent", "gamma"):
+        asked, found = getattr(settings, name), given.config[name]
+        if asked is not None and asked != found:
+            raise SettingsError(f"--{name} {asked}: the agent of --from was trained with {found}")
+    sources = tuple(given.config["env"])
+    if settings.suite is None:
+        suite = replace(suite_of(given.config), sources=sources)
+        if settings.target:
+            ranges = {k: v for k, v in suite.return_ranges.items() if k in sources}
+            suite = replace(suite, targets=settings.target, return_ranges=ranges)
+    else:
+        suite = replace(choose_suite(settings.suite, sources, settings.target), name=settings.suite)
+    source_mission = bool(given.config[RESOLVED]["mission"])
+    mission = source_mission or needs_mission((*sources, *suite.targets), suite.observation)
+    compare_all(suite, sources[0], suite.targets, mission, source_mission=source_mission)
+    filled = replace(settings, agent=given.config["agent"], gamma=given.config["gamma"])
+    return filled, suite, mission
+
+
+def note_on_given(settings: TransferSettings, given: GivenSource) -> str:
+    """What the user should know of arms that all start from one run."""
+    trained_with = given.config["loss"]
+    kind = "without a loss" if trained_with == "none" else f"with {trained_with}"
+    return f"Every arm but scratch starts from {settings.from_}, which was trained {kind}."

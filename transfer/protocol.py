@@ -1,0 +1,47 @@
+"""How often a training is judged, and by how many episodes: fixed beforehand, and affordable.
+
+An evaluation costs the more, the longer its episodes may last; an agent that fails plays every
+one of them to the end. So the numbers depend on the frames trained for and on the longest
+episode alone, never on how the agent does.
+"""
+
+from collections.abc import Iterable
+
+N_INTERVALS = 8
+"""Evaluations at frame 0 and after every so-manieth part of the frames."""
+
+FINAL_INDEX = 1_000_000
+"""Round of evaluation episodes that the final evaluation plays; checkpoints play the first ones."""
+EVALUATE_INDEX = 2_000_000
+"""Round of episodes of the command `evaluate`."""
+WATCH_INDEX = 3_000_000
+"""Round of episodes of the command `watch`."""
+
+_UNKNOWN_LENGTH = 1000
+_PYTHON_STEPS_PER_FRAME = 0.03  # a frame costs about 100 µs to learn from, a Python step 150 µs
+_CHECKPOINT_STEPS_PER_FRAME = 0.06
+
+
+def checkpoint_frames(frames: int) -> list[int]:
+    """Frames at which a training of so many frames is evaluated, its end left out."""
+    return sorted({frames * i // N_INTERVALS for i in range(N_INTERVALS)})
+
+
+def episodes_at_checkpoint(frames: int, max_steps: Iterable[int | None]) -> int:
+    """Episodes of each environment at a checkpoint: 8 to 32.
+
+    Args:
+        frames: frames of the training.
+        max_steps: longest episode of each environment; None where it is not known.
+    """
+    return _episodes(frames * _CHECKPOINT_STEPS_PER_FRAME, max_steps, least=8, most=32)
+
+
+def episodes_at_end(frames: int, max_steps: Iterable[int | None]) -> int:
+    """Episodes of each environment at the end, in the reference environment: 10 to 50."""
+    return _episodes(frames * _PYTHON_STEPS_PER_FRAME, max_steps, least=10, most=50)
+
+
+def _episodes(steps: float, max_steps: Iterable[int | None], *, least: int, most: int) -> int:
+    longest = sum(length or _UNKNOWN_LENGTH for length in max_steps)
+    return max(least, min(most, int(steps / longest)))

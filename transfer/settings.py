@@ -1,0 +1,223 @@
+"""The settings of each command: frozen dataclasses, from which the command line is derived.
+
+The line under a field is its help text. ``None`` stands for "decided later, from the suite or the
+agent"; the resolved value is in the run's ``config.yaml``.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from .fields import real, whole
+
+_HINT = tyro.conf.arg
+
+
+def _default(text: str) -> object:
+    return _HINT(help_behavior_hint=f"(default: {text})")
+
+
+def _text(metavar: str, default: str) -> object:
+    return _HINT(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Everywhere:
+    """What every command takes."""
+
+    config: Annotated[str | None, _text("FILE", "none")] = None
+    """YAML file of settings: keys are the flags' names with _ for -. Flags override it."""
+
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Computing:
+    """Where and how fast a training runs; nothing here changes what is learnt, bar rounding."""
+
+    output: Annotated[str | None, _text("DIR", "runs/<command>-<suite>-…")] = None
+    """Directory of the run. The same command finds its directory again."""
+
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    """Where the networks live. These are small: a CPU is often the faster."""
+
+    threads: Annotated[int, whole(1, 1024)] = 1
+    """Threads of each training. Several trainings at once gain more than threads."""
+
+    workers: Annotated[int | None, whole(1, 1024), _default("the cores, at most 2")] = None
+    """Trainings at the same time, each in a process of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Learning:
+    """What is learnt with."""
+
+    agent: Annotated[str | None, _text("AGENT", "the suite's first")] = None
+    """Who learns: ppo or dqn."""
+
+    loss: Annotated[str, _HINT(metavar="LOSS")] = "contrastive_distillation"
+    """Auxiliary loss: a name (see `list`), package.module:Class, or none."""
+
+    negatives: Annotated[str | None, _text("NAME", "the loss's")] = None
+    """Where the loss takes its negatives from (see `list`)."""
+
+    n_negatives: Annotated[int | None, whole(1, 1_000_000), _default("the loss's")] = None
+    """How many negatives each anchor is held against."""
+
+    weight: Annotated[float, real(0, 1000)] = 0.3
+    """Weight of the loss; with --balance norm, a fraction of the RL gradient's norm."""
+
+    balance: Literal["norm", "project", "none"] = "norm"
+    """How the loss's gradient joins the RL gradient."""
+
+    every: Annotated[int, whole(1, 1_000_000)] = 1
+    """Apply the loss at every so many optimiser steps."""
+
+    memory: Annotated[str, _HINT(metavar="NAME")] = "episodic"
+    """Kind of memory the loss draws from: episodic or replay."""
+
+    memory_capacity: Annotated[int, whole(256, 100_000_000)] = 50_000
+    """Transitions the memory holds."""
+
+    seed: Annotated[int, whole(0, 999_999)] = 0
+    """Seed of everything random; of the first run, where there are several."""
+
+    seeds: Annotated[int, whole(1, 1000)] = 1
+    """How many seeds, counted up from --seed."""
+
+    backend: Literal["auto", "envpool", "gymnasium"] = "auto"
+    """What steps the environments: EnvPool where it has them, else Gymnasium."""
+
+    n_envs: Annotated[int | None, whole(1, 65_536), _default("the agent's")] = None
+    """Environments stepped together, shared equally among the ids."""
+
+    gamma: Annotated[float | None, real(0, 1), _default("the agent's")] = None
+    """Discount per step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrainScope:
+    """What `train` is about."""
+
+    suite: Annotated[str | None, _text("SUITE", "doorkey")] = None
+    """Suite whose sources are trained on: a name (see `list`) or a YAML file."""
+
+    env: Annotated[tuple[str, ...], _text("ID", "the suite's sources")] = ()
+    """Environments to train on: Gymnasium ids, or module:ID."""
+
+    frames: Annotated[int | None, whole(1), _default("the suite's")] = None
+    """Frames to train for, over all environments together."""
+
+    until_learnt: bool = False
+    """Stop as soon as every environment reaches the suite's score for "learnt"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TransferScope:
+    """What `transfer` is about."""
+
+    suite: Annotated[str | None, _text("SUITE", "doorkey")] = None
+    """Suite of sources and targets: a name (see `list`) or a YAML file."""
+
+    source: Annotated[tuple[str, ...], _text("ID", "the suite's")] = ()
+    """Source environments: Gymnasium ids, or module:ID."""
+
+    target: Annotated[tuple[str, ...], _text("ID", "the suite's")] = ()
+    """Target environments; each is trained on by itself."""
+
+    from_: Annotated[str | None, _HINT(name="from", metavar="RUN", help_behavior_hint="")] = None
+    """Directory of a finished `train`: its agent is the source of every arm."""
+
+    arms: Annotated[tuple[str, ...], _HINT(metavar="ARM", help_behavior_hint="")] = (
+        "contrastive_distillation",
+        "fine_tune",
+        "scratch",
+    )
+    """What to compare (see `list`; default: contrastive_distillation, fine_tune, scratch)."""
+
+    frames: Annotated[int | None, whole(1), _default("the suite's")] = None
+    """Frames on each target."""
+
+    source_frames: Annotated[int | None, whole(1), _default("the suite's")] = None
+    """Most frames on all sources together; training stops earlier when they are learnt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(_Everywhere, _Computing, _Learning, _TrainScope):
+    """Train one agent on a suite's sources, or on environments of your own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferSettings(_Everywhere, _Computing, _Learning, _TransferScope):
+    """Train on source environments, carry over to each target, compare the arms.
+
+    Every arm of a seed is paired: the same source, the same target seed.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class _EvaluateScope:
+    """What `evaluate` is about."""
+
+    run: Annotated[tyro.conf.Positional[str], _HINT(metavar="RUN")]
+    """Directory of a run."""
+
+    env: Annotated[tuple[str, ...], _text("ID", "the run's")] = ()
+    """Environments to play."""
+
+    episodes: Annotated[int, whole(1, 1_000_000)] = 100
+    """Episodes of each environment."""
+
+    seed: Annotated[int, whole(0, 999_999)] = 0
+    """Seed of the episodes; never one that training sees."""
+
+    backend: Literal["auto", "envpool", "gymnasium"] = "gymnasium"
+    """What steps the environments. Gymnasium is the reference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WatchScope:
+    """What `watch` is about."""
+
+    run: Annotated[tyro.conf.Positional[str], _HINT(metavar="RUN")]
+    """Directory of a run."""
+
+    output: Annotated[str, _HINT(metavar="FILE")] = "agent.gif"
+    """The GIF to write."""
+
+    env: Annotated[tuple[str, ...], _text("ID", "the run's")] = ()
+    """Environments to show."""
+
+    episodes: Annotated[int, whole(1, 1000)] = 3
+    """Episodes of each environment."""
+
+    seed: Annotated[int, whole(0, 999_999)] = 0
+    """Seed of the episodes; never one that training sees."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(_Everywhere, _EvaluateScope):
+    """Play complete episodes with a trained agent and report its returns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchSettings(_Everywhere, _WatchScope):
+    """Record a few episodes of a trained agent as an animated GIF."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListSettings(_Everywhere):
+    """List the suites, environments, agents, losses, negatives, memories and arms."""
+
+
+Settings = TrainSettings | TransferSettings | EvaluateSettings | WatchSettings | ListSettings
+
+COMMANDS: dict[str, type[Settings]] = {
+    "train": TrainSettings,
+    "transfer": TransferSettings,
+    "evaluate": EvaluateSettings,
+    "watch": WatchSettings,
+    "list": ListSettings,
+}
