@@ -1,1 +1,166 @@
-def main() -> None: ...
+"""The command line: `run_agent.py train | transfer | evaluate | watch | list`.
+
+Also installed as ``contrastive-distillation``. Exit codes: 0 done, 2 bad arguments, 130
+interrupted, 1 anything else, with one line that says why.
+"""
+
+import functools
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from contrastive_distillation.transfer import (
+    EvaluateSettings,
+    Settings,
+    TrainSettings,
+    TransferSettings,
+    WatchSettings,
+    parse_command_line,
+)
+
+DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
+
+Action = Callable[[], int]
+"""A command with its arguments checked; returns the exit code."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        words: the command line without the program's name; that of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    words = sys.argv[1:] if words is None else list(words)
+    program = Path(sys.argv[0]).name or "run_agent.py"
+    debug = "--debug" in words
+    try:
+        settings = parse_command_line(words, program=program)
+        debug = settings.debug
+        act = _prepare(settings, [program, *words])
+    except SystemExit as left:  # the parser has said why
+        return left.code if isinstance(left.code, int) else BAD_ARGUMENTS
+    except ValueError as error:
+        return _complain(error, BAD_ARGUMENTS, debug=debug)
+    except KeyboardInterrupt:
+        return _complain(KeyboardInterrupt("interrupted"), INTERRUPTED, debug=False)
+    except Exception as error:
+        return _complain(error, FAILED, debug=debug)
+    try:
+        return act()
+    except KeyboardInterrupt:
+        return _complain(KeyboardInterrupt("interrupted"), INTERRUPTED, debug=False)
+    except Exception as error:
+        return _complain(error, FAILED, debug=debug)
+
+
+def _complain(error: BaseException, code: int, *, debug: bool) -> int:
+    """Say what was wrong, on standard error; returns the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    text = str(error) or type(error).__name__
+    if code == FAILED:  # one line; texts not written for people get their type's name
+        text = " ".join(text.split())
+        text = text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+    print(text if code == INTERRUPTED else f"error: {text}", file=sys.stderr)
+    return code
+
+
+def _prepare(settings: Settings, command: Sequence[str]) -> Action:
+    """Check a command's arguments as far as can be without doing it.
+
+    What is heavy to import is imported here, so that `--help` and typing errors answer at once.
+
+    Raises:
+        ValueError: an argument is wrong.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if os.getcwd() not in sys.path:  # where the losses and environments of one's own are
+        sys.path.append(os.getcwd())
+    warnings.showwarning = _warn
+    if isinstance(settings, TrainSettings | TransferSettings):
+        return _prepare_training(settings, command)
+    if isinstance(settings, EvaluateSettings):
+        return _prepare_evaluate(settings)
+    if isinstance(settings, WatchSettings):
+        return _prepare_watch(settings)
+    return _list
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as one line, without the line of code it came from."""
+    if issubclass(category, UserWarning):
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def _prepare_training(settings: TrainSettings | TransferSettings, command: Sequence[str]) -> Action:
+    from contrastive_distillation.transfer import warm_up
+
+    warm_up()
+    from rich.console import Console
+
+    from contrastive_distillation.transfer import (
+        carry_out,
+        check_directories,
+        plan_train,
+        plan_transfer,
+    )
+
+    plan = plan_train(settings) if isinstance(settings, TrainSettings) else plan_transfer(settings)
+    check_directories(plan)
+    return functools.partial(
+        carry_out, plan, command=command, console=Console(), debug=settings.debug
+    )
+
+
+def _prepare_evaluate(settings: EvaluateSettings) -> Action:
+    from rich.console import Console
+
+    from contrastive_distillation.transfer import evaluate, load_agent
+
+    agent = load_agent(Path(settings.run), settings.env)
+
+    def act() -> int:
+        evaluate(agent, settings, Console())
+        return DONE
+
+    return act
+
+
+def _prepare_watch(settings: WatchSettings) -> Action:
+    from contrastive_distillation.transfer import check_gif, load_agent, watch
+
+    path = Path(settings.output)
+    check_gif(path)
+    agent = load_agent(Path(settings.run), settings.env)
+
+    def act() -> int:
+        n_frames = watch(agent, path, n_episodes=settings.episodes, seed=settings.seed)
+        print(f"{path}: {n_frames} frames")
+        return DONE
+
+    return act
+
+
+def _list() -> int:
+    from contrastive_distillation.transfer import listing
+
+    print(listing())
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

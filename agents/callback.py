@@ -153,7 +153,7 @@ class AuxiliaryLossCallback(BaseCallback):
         )
         with torch.random.fork_rng(devices=_cuda_devices(encoder.device)):
             torch.manual_seed(self.seed)
-            self.loss.build(self.learner, self.seed)
+            self.loss.build(self.learner)
         self.loss.to(encoder.device)
         heads = self.loss.head_parameters()
         self._changed = list(self.loss.changed_parameters(self.learner))

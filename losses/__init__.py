@@ -4,7 +4,7 @@ from .auxiliary import AuxiliaryLoss, AveragedEncoder, Encoder, Learner, Teacher
 from .contrastive_batch import ContrastiveBatch, SourceBatch, TargetBatch
 from .contrastive_distillation import ContrastiveDistillation
 from .info_nce import info_nce
-from .probe import InformationBound, LaterPairs, draw_later_pairs, flat, mutual_information
+from .probe import InformationBound, LaterPairs, as_vectors, draw_later_pairs, mutual_information
 from .registry import LOSSES, make_loss
 from .settings import LossSettings
 
@@ -22,8 +22,8 @@ __all__ = [
     "SourceBatch",
     "TargetBatch",
     "Teacher",
+    "as_vectors",
     "draw_later_pairs",
-    "flat",
     "info_nce",
     "make_loss",
     "mutual_information",

@@ -87,7 +87,7 @@ class AuxiliaryLoss(nn.Module):
         class Inverse(AuxiliaryLoss):                     # which action led from o to o'?
             name = "inverse"
 
-            def build(self, learner, generator_seed):
+            def build(self, learner):
                 n_actions = learner.policy.action_space.n
                 self.head = nn.Linear(2 * learner.n_features, n_actions).to(learner.device)
 
@@ -116,8 +116,8 @@ class AuxiliaryLoss(nn.Module):
         self.metrics: dict[str, float] = {}
         """What the last `forward` found worth logging."""
 
-    def build(self, learner: Learner, generator_seed: int) -> None:
-        """Makes heads, on `learner.device`. `generator_seed` is for generators of its own."""
+    def build(self, learner: Learner) -> None:
+        """Makes heads, on `learner.device`."""
 
     def sample(
         self,

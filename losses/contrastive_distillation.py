@@ -106,7 +106,7 @@ class ContrastiveDistillation(AuxiliaryLoss):
             self.register_buffer("teacher_mean", torch.zeros(teacher.n_features))
             self.register_buffer("teacher_mean_known", torch.tensor(False))
 
-    def build(self, learner: Learner, generator_seed: int) -> None:
+    def build(self, learner: Learner) -> None:
         n_features = learner.n_features
         if self.has_target_term:
             self.target_head = _head(n_features, self.settings.projection_dim)

@@ -111,7 +111,7 @@ def draw_later_pairs(
 
     Offsets are geometric with `mean_offset` steps. Pairs are taken as they fall, also where both
     show the same observation: leaving such out would bias the measurement. With x the features
-    of `rows`, let y be `flat(memory.observations(later_rows))` for the future, or the source
+    of `rows`, let y be `as_vectors(memory.observations(later_rows))` for the future, or the source
     encoder's features of `rows` for what is shared with the source.
     """
     rows = memory.rows()
@@ -122,14 +122,16 @@ def draw_later_pairs(
     return LaterPairs(rows, later, memory.episodes(rows), memory.task_ids(rows))
 
 
-def flat(observations: Observations) -> np.ndarray:
+def as_vectors(observations: Observations) -> np.ndarray:
     """Observations as vectors (N, E) float32: symbols one-hot, other numbers as they are.
 
     An array of integers none of which is negative or above 15 counts as symbols (MiniGrid's
     grids do, pictures do not). The keys of a dict are joined in sorted order.
     """
     if isinstance(observations, dict):
-        return np.concatenate([flat(observations[key]) for key in sorted(observations)], axis=1)
+        return np.concatenate(
+            [as_vectors(observations[key]) for key in sorted(observations)], axis=1
+        )
     array = observations.reshape(len(observations), -1)
     if array.dtype.kind in "biu" and array.size and array.min() >= 0 and array.max() < _N_SYMBOLS:
         one_hot = array.astype(np.int64)[:, :, None] == np.arange(_N_SYMBOLS)

@@ -1,1 +1,114 @@
-__all__: list[str] = []
+"""Whether it helped: one training, a transfer as a grid of trainings, scores and tables.
+
+Names are looked up when they are asked for, so that the command line answers before torch and
+the environments are imported.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .acting import policy_of
+    from .arms import ARMS, Arm
+    from .cells import Cell, LossChoice
+    from .command_line import parse_command_line
+    from .curves import CurvePoint, read_curves, write_curves
+    from .evaluation import Episodes, Evaluator, own_randomness
+    from .fields import SettingsError
+    from .grid import carry_out, check_directories
+    from .judging import TrainedAgent, evaluate, load_agent
+    from .listing import listing
+    from .planning import Plan, plan_train, plan_transfer
+    from .runs import RunDirectoryError
+    from .scores import area_under_curve, bootstrap_interval, interquartile_mean, jumpstart
+    from .settings import (
+        EvaluateSettings,
+        ListSettings,
+        Settings,
+        TrainSettings,
+        TransferSettings,
+        WatchSettings,
+    )
+    from .training import train_cell
+    from .watching import check_gif, watch
+    from .workers import warm_up
+
+_HOME = {
+    "acting": ("policy_of",),
+    "arms": ("ARMS", "Arm"),
+    "cells": ("Cell", "LossChoice"),
+    "command_line": ("parse_command_line",),
+    "curves": ("CurvePoint", "read_curves", "write_curves"),
+    "evaluation": ("Episodes", "Evaluator", "own_randomness"),
+    "fields": ("SettingsError",),
+    "grid": ("carry_out", "check_directories"),
+    "judging": ("TrainedAgent", "evaluate", "load_agent"),
+    "listing": ("listing",),
+    "planning": ("Plan", "plan_train", "plan_transfer"),
+    "runs": ("RunDirectoryError",),
+    "scores": ("area_under_curve", "bootstrap_interval", "interquartile_mean", "jumpstart"),
+    "settings": (
+        "EvaluateSettings",
+        "ListSettings",
+        "Settings",
+        "TrainSettings",
+        "TransferSettings",
+        "WatchSettings",
+    ),
+    "training": ("train_cell",),
+    "watching": ("check_gif", "watch"),
+    "workers": ("warm_up",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "ARMS",
+    "Arm",
+    "Cell",
+    "CurvePoint",
+    "Episodes",
+    "EvaluateSettings",
+    "Evaluator",
+    "ListSettings",
+    "LossChoice",
+    "Plan",
+    "RunDirectoryError",
+    "Settings",
+    "SettingsError",
+    "TrainSettings",
+    "TrainedAgent",
+    "TransferSettings",
+    "WatchSettings",
+    "area_under_curve",
+    "bootstrap_interval",
+    "carry_out",
+    "check_directories",
+    "check_gif",
+    "evaluate",
+    "interquartile_mean",
+    "jumpstart",
+    "listing",
+    "load_agent",
+    "own_randomness",
+    "parse_command_line",
+    "plan_train",
+    "plan_transfer",
+    "policy_of",
+    "read_curves",
+    "train_cell",
+    "warm_up",
+    "watch",
+    "write_curves",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

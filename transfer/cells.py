@@ -36,6 +36,8 @@ class Cell:
     arms: tuple[str, ...]
     """The arms that its learning curve is a part of."""
     suite: Suite
+    suite_as_given: str | None
+    """The suite's name or file as the user named it; None for environments of their own."""
     env_ids: tuple[str, ...]
     agent: str
     loss: LossChoice
@@ -69,11 +71,16 @@ class Cell:
         targets = self.suite.targets
         return 1 + (targets.index(self.env_ids[0]) if self.env_ids[0] in targets else len(targets))
 
+    @property
+    def cost(self) -> int:
+        """Roughly how long it takes, to start long ones early: frames, a loss counting double."""
+        return self.frames * (1 if self.loss.name == "none" else 2)
+
     def config(self) -> dict[str, Any]:
         """What its ``config.yaml`` says: settings of ``train``, and what those cannot say."""
         return {
             "command": "train",
-            "suite": self.suite.name,
+            "suite": self.suite_as_given,
             "env": list(self.env_ids),
             "agent": self.agent,
             "loss": self.loss.name,

@@ -54,8 +54,9 @@ class Checkpoints(BaseCallback):
         """Spent on evaluation."""
         self.stopped = False
         """Whether it was asked to stop."""
-        self.learnt = False
-        """Whether training ended because everything is learnt."""
+        self.learnt = dict.fromkeys(cell.env_ids, False)
+        """Environment id → whether the last evaluation found it learnt."""
+        self._ends_early = False
 
     def __enter__(self) -> Self:
         return self
@@ -84,7 +85,7 @@ class Checkpoints(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self._due and self.num_timesteps >= self._due[0]:
             self._due = [frames for frames in self._due if frames > self.num_timesteps]
-            if not self.learnt:
+            if not self._ends_early:
                 self._evaluate()
 
     def _on_step(self) -> bool:
@@ -93,18 +94,20 @@ class Checkpoints(BaseCallback):
             self._last_report = now
             self._report(self.num_timesteps)
             self.stopped = self.stopped or self._stop()
-        return not (self.stopped or self.learnt)
+        return not (self.stopped or self._ends_early)
 
     def _on_training_end(self) -> None:
-        if not (self.stopped or self.learnt) and self.frames < self.num_timesteps:
+        if not (self.stopped or self._ends_early) and self.frames < self.num_timesteps:
             self._evaluate()
 
     def _evaluate(self) -> None:
         started = time.perf_counter()
         points = self._play()
         self.points += points
-        if self._cell.until_learnt and self.num_timesteps > 0 and self._all_learnt(points):
-            self.learnt = self._all_learnt(self._play())
+        self.learnt = self._found_learnt(points)
+        if self._cell.until_learnt and self.num_timesteps > 0 and all(self.learnt.values()):
+            self.learnt = self._found_learnt(self._play())
+            self._ends_early = all(self.learnt.values())
         write_curves(self._path, self.points)
         self.seconds += time.perf_counter() - started
 
@@ -118,8 +121,9 @@ class Checkpoints(BaseCallback):
             for episodes in played
         ]
 
-    def _all_learnt(self, points: list[CurvePoint]) -> bool:
-        return all(point.score >= self._cell.suite.learnt_score for point in points)
+    def _found_learnt(self, points: list[CurvePoint]) -> dict[str, bool]:
+        threshold = self._cell.suite.learnt_score
+        return {point.env_id: point.score >= threshold for point in points}
 
 
 def play(model: BaseAlgorithm, evaluator: Evaluator, *, seed: int, index: int) -> list[Episodes]:

@@ -45,19 +45,20 @@ def choose_suite(name: str | None, sources: tuple[str, ...], targets: tuple[str,
             agents=tuple(AGENTS),
         )
     else:
-        suite = _named_suite(name or DEFAULT_SUITE)
-        if sources or targets:
-            kept = set(sources or suite.sources) | set(targets or suite.targets)
-            suite = replace(
-                suite,
-                name=f"{suite.name}-custom",
-                sources=sources or suite.sources,
-                targets=targets or suite.targets,
-                return_ranges={k: v for k, v in suite.return_ranges.items() if k in kept},
-            )
+        suite = _with_others(_named_suite(name or DEFAULT_SUITE), sources, targets)
     for env_id in (*suite.sources, *suite.targets):
         suite.task(env_id)
     return suite
+
+
+def _with_others(suite: Suite, sources: tuple[str, ...], targets: tuple[str, ...]) -> Suite:
+    """The suite with other sources or targets, under a name that says so."""
+    sources, targets = sources or suite.sources, targets or suite.targets
+    if (sources, targets) == (suite.sources, suite.targets):
+        return suite
+    ranges = {k: v for k, v in suite.return_ranges.items() if k in (*sources, *targets)}
+    name = f"{suite.name}-custom"
+    return replace(suite, name=name, sources=sources, targets=targets, return_ranges=ranges)
 
 
 def _named_suite(name: str) -> Suite:

@@ -33,16 +33,9 @@ class CurvePoint:
     @classmethod
     def from_row(cls, row: dict[str, str]) -> Self:
         """A point from a line of the file, as `csv.DictReader` gives it."""
-        values: dict[str, Any] = {
-            field.name: _READ[str(field.type)](row[field.name]) for field in fields(cls)
-        }
-        return cls(**values)
+        kinds: dict[str, Any] = {field.name: field.type for field in fields(cls)}
+        return cls(**{name: kind(row[name]) for name, kind in kinds.items()})
 
-
-_READ: dict[str, type] = {
-    "str": str, "int": int, "float": float,
-    "<class 'str'>": str, "<class 'int'>": int, "<class 'float'>": float,
-}  # fmt: skip
 
 COLUMNS = tuple(field.name for field in fields(CurvePoint))
 

@@ -71,7 +71,8 @@ def around_given(
             ranges = {k: v for k, v in suite.return_ranges.items() if k in sources}
             suite = replace(suite, targets=settings.target, return_ranges=ranges)
     else:
-        suite = replace(choose_suite(settings.suite, sources, settings.target), name=settings.suite)
+        suite = choose_suite(settings.suite, sources, settings.target)
+        suite = replace(suite, name=suite.name.removesuffix("-custom"))
     source_mission = bool(given.config[RESOLVED]["mission"])
     mission = source_mission or needs_mission((*sources, *suite.targets), suite.observation)
     compare_all(suite, sources[0], suite.targets, mission, source_mission=source_mission)

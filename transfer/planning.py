@@ -43,6 +43,8 @@ class Plan:
     arms: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What the user should know before it starts."""
+    given_source: Mapping[str, Any] | None = None
+    """Result of the run that every arm starts from, with ``--from``."""
 
     @property
     def is_one_cell(self) -> bool:
@@ -118,6 +120,7 @@ def plan_transfer(settings: TransferSettings) -> Plan:
         directory=_directory(settings.output, config, settings.suite or suite.name),
         workers=choose_workers(settings.workers),
         arms=settings.arms,
+        given_source=None if given is None else given.result,
         notes=(
             *_notes(common),
             *(() if given is None else (note_on_given(settings, given),)),
@@ -142,7 +145,7 @@ def _transfer_config(settings: TransferSettings, common: Cell) -> dict[str, Any]
     suite = common.suite
     config: dict[str, Any] = {
         "command": "transfer",
-        "suite": suite.name,
+        "suite": common.suite_as_given,
         "source": list(suite.sources),
         "target": list(suite.targets),
         "from": settings.from_,
@@ -179,6 +182,7 @@ def _common_cell(settings: TrainSettings | TransferSettings, suite: Suite, missi
         role="target",
         arms=(),
         suite=suite,
+        suite_as_given=_suite_as_given(settings, suite),
         env_ids=(),
         agent=agent,
         loss=loss,
@@ -242,6 +246,15 @@ def _target_cell(settings: TransferSettings, common: Cell, arm: Arm, env_id: str
         mode=arm.mode,
         teacher=arm.teacher,
     )
+
+
+def _suite_as_given(settings: TrainSettings | TransferSettings, suite: Suite) -> str | None:
+    """What names the suite again: None where environments were named in its place."""
+    if settings.suite is not None:
+        return settings.suite
+    if isinstance(settings, TrainSettings):
+        return None if settings.env else suite.name
+    return None if settings.target or settings.from_ else suite.name
 
 
 def _notes(common: Cell) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ class Tally:
         """Args: frames: cell name → frames it may take."""
         self._frames = dict(frames)
         self._done = dict.fromkeys(frames, 0)
-        self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._recent: deque[tuple[float, int]] = deque()
         self._skipped = 0
 
     def skip(self, name: str) -> None:
@@ -39,12 +39,12 @@ class Tally:
         self._done[name] = min(frames, self._frames[name])
         now = time.monotonic()
         self._recent.append((now, self.done - self._skipped))
-        while now - self._recent[0][0] > _SPEED_OVER_SECONDS and len(self._recent) > 2:
+        while now - self._recent[0][0] > _SPEED_OVER_SECONDS:
             self._recent.popleft()
 
     def finish(self, name: str, frames: int | None) -> None:
         """A cell has ended, having taken so many frames; None where it failed."""
-        self._frames[name] = self._done[name] if frames is None else frames
+        self._frames[name] = min(self._frames[name], self._done[name] if frames is None else frames)
         self.update(name, self._frames[name])
 
     @property
@@ -60,8 +60,10 @@ class Tally:
     @property
     def frames_per_second(self) -> float:
         """Over the last seconds, all trainings together."""
+        if not self._recent:
+            return 0.0
         (start, before), (end, after) = self._recent[0], self._recent[-1]
-        return max(0, after - before) / (end - start) if end > start else 0.0
+        return max(0, after - before) / (end - start) if end - start > 1 else 0.0
 
     @property
     def time_left(self) -> str:
@@ -73,13 +75,13 @@ class Tally:
         return f"{minutes}:{seconds:02d}"
 
     def __str__(self) -> str:
-        return (
-            f"{_short(self.done)} of {_short(self.total)} frames · "
-            f"{_short(self.frames_per_second)} frames/s · {self.time_left} left"
-        )
+        text = f"{_short(self.done)} of {_short(self.total)} frames"
+        speed = self.frames_per_second
+        return f"{text} · {_short(speed)} frames/s · {self.time_left} left" if speed else text
 
 
 def _short(number: float) -> str:
+    """``950``, ``62k``, ``1.40M``."""
     if number >= 1e6:
         return f"{number / 1e6:.2f}M"
     return f"{number / 1e3:.0f}k" if number >= 1e4 else f"{number:.0f}"
@@ -97,7 +99,7 @@ class Display(Protocol):
         traceback: TracebackType | None,
     ) -> None: ...
 
-    def refresh(self, tally: Tally, running: list[str]) -> None:
+    def refresh(self, tally: Tally) -> None:
         """Something has moved."""
 
     def say(self, text: str) -> None:
@@ -129,7 +131,7 @@ class BarDisplay:
     ) -> None:
         self._progress.stop()
 
-    def refresh(self, tally: Tally, running: list[str]) -> None:
+    def refresh(self, tally: Tally) -> None:
         """Move the bar."""
         self._progress.update(
             self._task, completed=tally.done, total=tally.total, description=str(tally)
@@ -137,7 +139,7 @@ class BarDisplay:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._progress.console.print(text, highlight=False, markup=False)
+        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class LineDisplay:
@@ -158,7 +160,7 @@ class LineDisplay:
     ) -> None:
         return None
 
-    def refresh(self, tally: Tally, running: list[str]) -> None:
+    def refresh(self, tally: Tally) -> None:
         """Print a line when the last one is old enough."""
         now = time.monotonic()
         if now - self._last >= _SECONDS_BETWEEN_LINES:

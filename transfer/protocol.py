@@ -8,7 +8,9 @@ episode alone, never on how the agent does.
 from collections.abc import Iterable
 
 N_INTERVALS = 8
-"""Evaluations at frame 0 and after every so-manieth part of the frames."""
+"""Evaluations at frame 0 and after every so-manieth part of the frames; more in long trainings."""
+LONGEST_INTERVAL = 50_000
+"""No more frames than about this between two evaluations."""
 
 FINAL_INDEX = 1_000_000
 """Round of evaluation episodes that the final evaluation plays; checkpoints play the first ones."""
@@ -24,7 +26,8 @@ _CHECKPOINT_STEPS_PER_FRAME = 0.06
 
 def checkpoint_frames(frames: int) -> list[int]:
     """Frames at which a training of so many frames is evaluated, its end left out."""
-    return sorted({frames * i // N_INTERVALS for i in range(N_INTERVALS)})
+    n_intervals = max(N_INTERVALS, frames // LONGEST_INTERVAL)
+    return sorted({frames * i // n_intervals for i in range(n_intervals)})
 
 
 def episodes_at_checkpoint(frames: int, max_steps: Iterable[int | None]) -> int:

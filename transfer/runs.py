@@ -109,12 +109,15 @@ def open_directory(directory: Path, config: Mapping[str, Any]) -> State:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """``(key, old value, new value)`` of what decides the run; nested keys with dots."""
+    """``(key, old value, new value)`` of what decides the run.
+
+    Nested keys, with dots, follow from the others: they are named only where these agree.
+    """
     before, after = _flat(identity(plain(old))), _flat(identity(plain(new)))
-    keys = [*before, *(key for key in after if key not in before)]
-    return [
-        (key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)
-    ]
+    keys = dict.fromkeys([*before, *after])
+    found = [(k, before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k)]
+    nested = [entry for entry in found if "." in entry[0]]
+    return [entry for entry in found if entry not in nested] or nested
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Config:

@@ -222,7 +222,6 @@ def _finish(
     final = evaluate_at_end(cell, model)
     evaluation = checkpoints.seconds + time.perf_counter() - started
     learning = seconds - checkpoints.seconds
-    threshold = cell.suite.learnt_score
     write_json(
         directory / RESULT,
         {
@@ -231,7 +230,7 @@ def _finish(
             "frames_per_second": round(checkpoints.frames / learning, 1),
             "seconds": round(learning + evaluation, 3),
             "evaluation_seconds": round(evaluation, 3),
-            "learnt": {env_id: s >= threshold for env_id, s in checkpoints.scores.items()},
+            "learnt": checkpoints.learnt,
             "scores": checkpoints.scores,
             "final": final,
         },

@@ -37,7 +37,7 @@ class PredictReturn(AuxiliaryLoss):
 
     name: ClassVar[str] = "predict_reward"
 
-    def build(self, learner: Learner, generator_seed: int) -> None:
+    def build(self, learner: Learner) -> None:
         self.head = nn.Linear(learner.n_features, 1)
 
     def forward(self, learner: Learner, batch: MemoryBatch) -> Mapping[str, Tensor]:
@@ -51,7 +51,7 @@ class EncoderSize(AuxiliaryLoss):
 
     name: ClassVar[str] = "encoder_size"
 
-    def build(self, learner: Learner, generator_seed: int) -> None:
+    def build(self, learner: Learner) -> None:
         pass
 
     def forward(self, learner: Learner, batch: MemoryBatch) -> Mapping[str, Tensor]:
@@ -243,7 +243,7 @@ class Boom(AuxiliaryLoss):
     name: ClassVar[str] = "boom"
     n_calls = 0
 
-    def build(self, learner: Learner, generator_seed: int) -> None:
+    def build(self, learner: Learner) -> None:
         pass
 
     def forward(self, learner: Learner, batch: MemoryBatch) -> Mapping[str, Tensor]:

@@ -70,7 +70,7 @@ def test_an_observation_that_never_changes_has_no_positive() -> None:
 
 
 def test_bad_offset(filled) -> None:
-    with pytest.raises(ValueError, match="mean_offset is 0.5 steps; it must be 1 or more"):
+    with pytest.raises(ValueError, match=r"mean_offset is 0\.5 steps; it must be 1 or more"):
         draw_positives(filled(), np.array([0]), np.random.default_rng(0), mean_offset=0.5)
 
 
@@ -114,5 +114,5 @@ def test_make_negatives_takes_an_object_and_names_the_nearest() -> None:
 
     mine = Mine()
     assert make_negatives(mine) is mine
-    with pytest.raises(ValueError, match="unknown negatives 'unifrom'. Nearest: uniform"):
+    with pytest.raises(ValueError, match=r"unknown negatives 'unifrom'\. Nearest: uniform"):
         make_negatives("unifrom")

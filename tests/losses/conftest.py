@@ -1,0 +1,95 @@
+"""A learner and memories small enough to compute by hand."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from contrastive_distillation.memory import EpisodicMemory, Memory, Observations
+
+N_FEATURES = 6
+
+
+class SmallEncoder(nn.Module):
+    """Counts how many observations it has encoded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, N_FEATURES)
+        self.n_features = N_FEATURES
+        self.device = torch.device("cpu")
+        self.n_encoded = 0
+
+    def forward(self, observations: Observations) -> Tensor:
+        assert isinstance(observations, np.ndarray)
+        self.n_encoded += len(observations)
+        return torch.tanh(self.layer(torch.as_tensor(observations).float()))
+
+
+class Average(nn.Module):
+    def __init__(self, encoder: SmallEncoder, momentum: float) -> None:
+        super().__init__()
+        self.average = copy.deepcopy(encoder).requires_grad_(False)
+        self._encoder = (encoder,)
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def forward(self, observations: Observations) -> Tensor:
+        return self.average(observations)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        current = self._encoder[0].parameters()
+        for ours, theirs in zip(self.average.parameters(), current, strict=True):
+            ours.lerp_(theirs, 1.0 - self.momentum)
+
+
+class SmallLearner:
+    def __init__(self) -> None:
+        self.encoder = SmallEncoder()
+        self.policy = self.encoder
+        self.n_features = N_FEATURES
+        self.device = torch.device("cpu")
+        self.gamma = 0.9
+        self.progress = 0.0
+
+    def moving_average(self, momentum: float) -> Average:
+        return Average(self.encoder, momentum)
+
+
+@pytest.fixture
+def learner() -> SmallLearner:
+    torch.manual_seed(0)
+    return SmallLearner()
+
+
+@pytest.fixture
+def teacher() -> SmallEncoder:
+    torch.manual_seed(1)
+    return SmallEncoder().requires_grad_(False)
+
+
+@pytest.fixture
+def filled() -> Callable[..., Memory]:
+    def make(*, n_steps: int = 60, seed: int = 0, n_values: int = 50) -> Memory:
+        generator = np.random.default_rng(seed)
+        memory = EpisodicMemory(capacity=1000)
+        memory.start(n_envs=8, gamma=0.9, tasks=["a", "b"])
+        for time in range(n_steps):
+            memory.add(
+                observations=generator.integers(0, n_values, (8, 4), dtype=np.uint8),
+                actions=generator.integers(0, 3, 8),
+                rewards=generator.normal(size=8),
+                terminated=generator.random(8) < 0.1,
+                truncated=np.zeros(8, dtype=bool),
+                tasks=np.arange(8) % 2,
+                time=time,
+            )
+        return memory
+
+    return make

@@ -1,0 +1,68 @@
+"""Laws of one training."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from contrastive_distillation.transfer import TrainSettings, plan_train, protocol, train_cell
+from contrastive_distillation.transfer.training import Status
+
+EMPTY = "MiniGrid-Empty-Random-5x5-v0"
+
+
+def train(directory: Path, agent: str, env_id: str, loss: str = "none") -> tuple[Status, str]:
+    settings = TrainSettings(
+        env=(env_id,),
+        agent=agent,
+        loss=loss,
+        frames=1500,
+        n_envs=8,
+        backend="gymnasium",
+        memory_capacity=2000,
+        output=str(directory),
+    )
+    (cell,) = plan_train(settings).cells
+    status = train_cell(cell, directory, command=(), report=lambda _: None, stop=lambda: False)
+    return status, json.loads((directory / "result.json").read_text())["weights_sha256"]
+
+
+@pytest.mark.parametrize(("agent", "env_id"), [("ppo", EMPTY), ("dqn", "CartPole-v1")])
+def test_being_judged_changes_nothing(
+    agent: str, env_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, often = train(tmp_path / "often", agent, env_id, "contrastive_distillation")
+    monkeypatch.setattr(protocol, "N_INTERVALS", 1)
+    _, seldom = train(tmp_path / "seldom", agent, env_id, "contrastive_distillation")
+    assert often == seldom
+
+
+def test_a_plain_training_is_stable_baselines_own(tmp_path: Path) -> None:
+    """Memory, logger and checkpoints leave PPO bit-identical."""
+    from contrastive_distillation.agents import build_agent, policy_sha256
+    from contrastive_distillation.envs import episode_seed, make_vec
+
+    _, ours = train(tmp_path, "ppo", EMPTY)
+    env = make_vec([EMPTY], 8, episode_seed(0, "train", 0), "gymnasium", mission=False)
+    model = build_agent("ppo", env, seed=0)
+    model.learn(1500)
+    assert policy_sha256(model) == ours
+
+
+def test_a_plain_stable_baselines_zip(tmp_path: Path) -> None:
+    from stable_baselines3 import PPO
+
+    from contrastive_distillation.agents import policy_sha256
+
+    _, sha = train(tmp_path, "ppo", EMPTY, "contrastive_distillation")
+    model = PPO.load(tmp_path / "checkpoints/final.zip")
+    assert policy_sha256(model) == sha
+
+
+def test_a_training_that_is_told_to_stop_saves_and_says_so(tmp_path: Path) -> None:
+    (cell,) = plan_train(TrainSettings(suite="smoke", n_envs=8, output=str(tmp_path))).cells
+    status = train_cell(cell, tmp_path, command=(), report=lambda _: None, stop=lambda: True)
+    assert status == "interrupted"
+    assert (tmp_path / "checkpoints/interrupted.zip").is_file()
+    assert (tmp_path / "memory.safetensors").is_file()
+    assert not (tmp_path / "result.json").exists()

@@ -1,0 +1,230 @@
+"""A plan carried out: its cells trained, their results gathered, tabled and kept."""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from .cells import Cell
+from .curves import write_curves
+from .planning import Plan
+from .progress import Tally, make_display
+from .runs import (
+    CARRIED,
+    CURVES,
+    MANIFEST,
+    RESULT,
+    SUMMARY,
+    open_directory,
+    read_result,
+    start_directory,
+    write_json,
+)
+from .summary import FinishedCell, SummaryRow, all_points, read_finished, summarise, write_summary
+from .tables import NOT_LEARNT, say, show, train_table, transfer_tables
+from .workers import Job, Outcome, run_jobs
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+"""Exit codes."""
+
+
+def check_directories(plan: Plan) -> None:
+    """Refuse a directory of something else, before anything is spent.
+
+    Raises:
+        RunDirectoryError: the run's directory, or that of one of its cells, is another's.
+    """
+    open_directory(plan.directory, plan.config)
+    if not plan.is_one_cell:
+        for cell in plan.cells:
+            open_directory(plan.directory_of(cell), cell.config())
+
+
+def carry_out(plan: Plan, *, command: Sequence[str], console: Console, debug: bool) -> int:
+    """Train what is not trained yet, and show what came of it.
+
+    Args:
+        plan: what to do.
+        command: the command line, for manifests.
+        console: where to show it.
+        debug: show the traceback of a cell that failed.
+
+    Returns:
+        The exit code: 0 done, 1 something failed, 130 interrupted.
+    """
+    for note in plan.notes:
+        say(console, note, style="yellow")
+    if open_directory(plan.directory, plan.config) == "finished":
+        say(console, f"{plan.directory} is finished already; this is its result.")
+        _show(plan, console)
+        return DONE
+    todo = _todo(plan, console)
+    say(console, _outlook(plan, todo))
+    if not plan.is_one_cell or not (plan.directory / MANIFEST).exists():
+        start_directory(plan.directory, plan.config, command=command)
+    outcomes, interrupted = _train(plan, todo, command=command, console=console)
+    failed = {name: o for name, o in outcomes.items() if o.status in ("failed", "skipped")}
+    _gather(plan, whole=not failed and not interrupted)
+    if interrupted:
+        say(console, f"Interrupted. What there is, is in {plan.directory}")
+        return INTERRUPTED
+    _show(plan, console)
+    for name, outcome in failed.items():
+        if debug and outcome.traceback:
+            print(outcome.traceback, file=sys.stderr)
+        print(f"error: {name or plan.directory}: {outcome.reason}", file=sys.stderr)
+    return FAILED if failed else DONE
+
+
+def _outlook(plan: Plan, todo: Sequence[Cell]) -> str:
+    """What is about to happen, in one line."""
+    trainings = "one training" if len(todo) == 1 else f"{len(todo)} trainings"
+    at_once = min(plan.workers, len(todo))
+    together = f", {at_once} at once" if at_once > 1 else ""
+    frames = sum(cell.frames for cell in todo)
+    return f"{plan.command}: {trainings}{together}, {frames:_} frames at most, in {plan.directory}"
+
+
+def _todo(plan: Plan, console: Console) -> list[Cell]:
+    """The cells that are not finished; says which are, and which start again."""
+    states = {
+        cell.name: open_directory(plan.directory_of(cell), cell.config()) for cell in plan.cells
+    }
+    n_done = sum(state == "finished" for state in states.values())
+    if n_done:
+        say(console, f"{n_done} of {len(states)} trainings are finished already.")
+    for name, state in states.items():
+        if state == "unfinished":
+            what = name or str(plan.directory)
+            say(console, f"{what} was not finished: it starts again from its seed.")
+    return [cell for cell in plan.cells if states[cell.name] != "finished"]
+
+
+def _train(
+    plan: Plan, todo: Sequence[Cell], *, command: Sequence[str], console: Console
+) -> tuple[dict[str, Outcome], bool]:
+    """Train the cells; returns how each ended, and whether it was interrupted."""
+    tally = Tally({cell.name: cell.frames for cell in plan.cells})
+    for cell in plan.cells:
+        if cell not in todo:
+            tally.skip(cell.name)
+    outcomes: dict[str, Outcome] = {}
+    told: set[str] = set()
+    cells = {cell.name: cell for cell in plan.cells}
+    directories = {cell.name: plan.directory_of(cell) for cell in plan.cells}
+    ordered = sorted(todo, key=lambda cell: (cell.seed, cell.role == "target", -cell.cost))
+    jobs = [
+        Job(cell=cell, directory=directories[cell.name], command=tuple(command)) for cell in ordered
+    ]
+    with make_display(console) as display:
+
+        def on_frames(name: str, frames: int) -> None:
+            tally.update(name, frames)
+            display.refresh(tally)
+
+        def on_end(name: str, outcome: Outcome) -> None:
+            outcomes[name] = outcome
+            result = read_result(directories[name]) if outcome.status == "finished" else None
+            tally.finish(name, None if result is None else int(result["frames"]))
+            cell, where = cells[name], directories[name]
+            is_source = plan.command == "transfer" and cell.role == "source"
+            display.say(_line(name or str(where), outcome, result, is_source=is_source))
+            if cell.mode not in told and (lines := _carried(where)):
+                told.add(cell.mode)
+                display.say(f"  {cell.mode}: {lines}; all names in its {CARRIED}")
+            display.refresh(tally)
+
+        interrupted = run_jobs(jobs, n_workers=plan.workers, on_frames=on_frames, on_end=on_end)
+    return outcomes, interrupted
+
+
+def _line(name: str, outcome: Outcome, result: dict[str, object] | None, *, is_source: bool) -> str:
+    """One line on a training that has ended."""
+    if result is None:
+        reason = f": {outcome.reason}" if outcome.reason else ""
+        return f"{name}  {outcome.status}{reason}"
+    scores = result["scores"]
+    assert isinstance(scores, dict)
+    mean = sum(scores.values()) / len(scores)
+    learnt = result["learnt"]
+    assert isinstance(learnt, dict)
+    missed = f"  {NOT_LEARNT} not learnt" if is_source and not all(learnt.values()) else ""
+    return (
+        f"{name}  score {mean:.2f} after {result['frames']:_} frames, "
+        f"{result['frames_per_second']:.0f} frames/s{missed}"
+    )
+
+
+def _carried(directory: Path) -> str:
+    """The headings of what became of the source's weights; empty without a source."""
+    path = directory / CARRIED
+    if not path.is_file():
+        return ""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return ", ".join(line for line in lines if line and not line.startswith(" "))
+
+
+def _finished(plan: Plan) -> list[FinishedCell]:
+    found = [read_finished(cell, plan.directory_of(cell)) for cell in plan.cells]
+    return [each for each in found if each is not None]
+
+
+def _rows(plan: Plan) -> list[SummaryRow]:
+    return summarise(_finished(plan), given_source=plan.given_source)
+
+
+def _gather(plan: Plan, *, whole: bool) -> None:
+    """Write the run's own tables from those of its cells, and its result where it is whole."""
+    directories = [plan.directory_of(cell) for cell in plan.cells]
+    write_curves(plan.directory / CURVES, all_points(plan.cells, directories))
+    write_summary(plan.directory / SUMMARY, _rows(plan))
+    if not whole or plan.is_one_cell:
+        return
+    results = {each.cell.name: each.result for each in _finished(plan)}
+    hashes = {name: str(result["weights_sha256"]) for name, result in results.items()}
+    frames = sum(int(result["frames"]) for result in results.values())
+    seconds = sum(float(result["seconds"]) for result in results.values())
+    evaluation = sum(float(result["evaluation_seconds"]) for result in results.values())
+    write_json(
+        plan.directory / RESULT,
+        {
+            "weights_sha256": hashlib.sha256(repr(sorted(hashes.items())).encode()).hexdigest(),
+            "frames": frames,
+            "frames_per_second": round(frames / (seconds - evaluation), 1),
+            "seconds": round(seconds, 3),
+            "evaluation_seconds": round(evaluation, 3),
+            "cells": results,
+        },
+    )
+
+
+def _show(plan: Plan, console: Console) -> None:
+    rows = _rows(plan)
+    if rows:
+        show(console, train_table(rows) if plan.command == "train" else transfer_tables(rows))
+    say(console, str(plan.directory), style="bold")
+    for name, line in _files(plan):
+        if (plan.directory / name).exists():
+            say(console, f"  {name:22}{line}")
+
+
+def _files(plan: Plan) -> list[tuple[str, str]]:
+    own = [
+        ("curves.csv", "every point of every learning curve"),
+        ("summary.csv", "what each curve came to"),
+        ("result.json", "the result, with the hash of the weights"),
+        ("config.yaml", "the settings; usable as --config"),
+        ("manifest.json", "versions, command, seed, machine"),
+        ("progress.csv", "metrics of agent and loss; TensorBoard's too"),
+        ("checkpoints", "the agent, as Stable-Baselines3 saves it"),
+        ("memory.safetensors", "what it remembers of its environments"),
+    ]
+    if plan.command == "transfer":
+        return [
+            *own,
+            ("sources", "a run's directory for each source"),
+            ("targets", "… for each target"),
+        ]
+    return own + [(cell.name, "a run's directory") for cell in plan.cells if cell.name]

@@ -1,0 +1,89 @@
+"""What there is to choose from: the command `list`."""
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from inspect import getmodule
+
+from contrastive_distillation.agents import SUMMARIES
+from contrastive_distillation.envs import SUITES, Suite, task
+from contrastive_distillation.losses import LOSSES
+from contrastive_distillation.memory import MEMORIES, NEGATIVES
+
+from .arms import ARMS
+
+_WIDTH = 80
+_INDENT = 28
+
+
+def listing() -> str:
+    """Suites, environments, agents, losses, negatives, memories and arms, 80 columns wide."""
+    sections = [
+        ("Suites (--suite; a suite of your own is a YAML file)", _suites()),
+        (
+            "Environments of the suites (--env, --source, --target; any other Gymnasium id, or "
+            "module:ID, will do)",
+            _environments(),
+        ),
+        ("Agents (--agent)", _described(SUMMARIES.items())),
+        (
+            "Losses (--loss; none for none, package.module:Class for your own)",
+            _described((name, _first_line(getmodule(loss))) for name, loss in LOSSES.items()),
+        ),
+        (
+            "Negatives (--negatives)",
+            _described((name, _first_line(kind)) for name, kind in NEGATIVES.items()),
+        ),
+        (
+            "Memories (--memory)",
+            _described((name, _first_line(kind)) for name, kind in MEMORIES.items()),
+        ),
+        ("Arms (--arms)", _described((arm.name, arm.line) for arm in ARMS.values())),
+    ]
+    blocks = []
+    for heading, lines in sections:
+        blocks.append("\n".join([*textwrap.wrap(heading, _WIDTH), *lines]))
+    return "\n\n".join(blocks)
+
+
+def _suites() -> Iterator[str]:
+    for suite in SUITES.values():
+        yield from _item(suite.name, suite.summary)
+        yield from _more(_scope(suite))
+
+
+def _scope(suite: Suite) -> str:
+    sources, targets = len(suite.sources), len(suite.targets)
+    return (
+        f"{sources} source{'s' * (sources > 1)} ({suite.source_frames:_} frames), "
+        f"{targets} target{'s' * (targets > 1)} ({suite.target_frames:_} each), "
+        f"{' or '.join(suite.agents)}"
+    )
+
+
+def _environments() -> Iterator[str]:
+    ids = dict.fromkeys(
+        env_id for suite in SUITES.values() for env_id in (*suite.sources, *suite.targets)
+    )
+    for env_id in sorted(ids):
+        steps = task(env_id).max_episode_steps
+        yield f"  {env_id}" if steps is None else f"  {env_id:<58}{steps:>6} steps at most"
+
+
+def _described(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for name, line in pairs:
+        yield from _item(name, line)
+
+
+def _item(name: str, line: str) -> list[str]:
+    first = f"  {name:<{_INDENT - 2}}"
+    return textwrap.wrap(line, _WIDTH, initial_indent=first, subsequent_indent=" " * _INDENT)
+
+
+def _more(line: str) -> list[str]:
+    blank = " " * _INDENT
+    return textwrap.wrap(line, _WIDTH, initial_indent=blank, subsequent_indent=blank)
+
+
+def _first_line(thing: object) -> str:
+    text = (thing.__doc__ or "").strip().partition("\n\n")[0]
+    return " ".join(text.split())

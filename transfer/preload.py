@@ -1,0 +1,16 @@
+"""Everything a worker imports, so that the server which workers are forked from has it once.
+
+Nothing here starts a thread: those do not survive a fork.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch.utils.tensorboard  # noqa: F401
+
+from contrastive_distillation.envs import make_vec
+
+from . import training  # noqa: F401
+
+make_vec(["MiniGrid-Empty-5x5-v0"], 1, 0, mission=False).close()  # imports its backend; no reset

@@ -1,0 +1,146 @@
+"""What the cells of a run came to: one row for each arm, seed and environment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .cells import Cell
+from .curves import CurvePoint, read_curves, under_arm, write_table
+from .runs import CURVES, RESULT, read_result
+from .scores import area_under_curve, jumpstart
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryRow:
+    """One learning curve and its end: a line of ``summary.csv``."""
+
+    suite: str
+    agent: str
+    arm: str
+    seed: int
+    role: str
+    env_id: str
+    auc: float
+    """Area under the score curve, divided by its frames."""
+    jumpstart: float | None
+    """Score before the first frame, minus scratch's; None without scratch or on a source."""
+    last_score: float
+    """At the last checkpoint, on the training backend."""
+    final_score: float
+    """In the reference environment, at the end."""
+    final_return_mean: float
+    final_return_std: float
+    final_success_rate: float
+    final_episodes: int
+    final_backend: str
+    frames: int
+    learnt: bool
+    source_frames: int | None
+    """Frames its source took; None without a source."""
+    source_learnt: bool | None
+    frames_per_second: float
+    seconds: float
+    evaluation_seconds: float
+    weights_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedCell:
+    """A cell with what it left in its directory."""
+
+    cell: Cell
+    points: Sequence[CurvePoint]
+    result: Mapping[str, Any]
+
+
+def read_finished(cell: Cell, directory: Path) -> FinishedCell | None:
+    """What a cell left; None where it has not finished."""
+    if not (directory / RESULT).is_file():
+        return None
+    return FinishedCell(
+        cell=cell, points=read_curves(directory / CURVES), result=read_result(directory)
+    )
+
+
+def all_points(cells: Sequence[Cell], directories: Sequence[Path]) -> list[CurvePoint]:
+    """Every point of every curve there is so far; a source's under each arm that used it."""
+    points: list[CurvePoint] = []
+    for cell, directory in zip(cells, directories, strict=True):
+        if (directory / CURVES).is_file():
+            own = read_curves(directory / CURVES)
+            points += [point for arm in cell.arms for point in under_arm(own, arm)]
+    return points
+
+
+def summarise(
+    finished: Sequence[FinishedCell], *, given_source: Mapping[str, Any] | None = None
+) -> list[SummaryRow]:
+    """A row for each arm, seed and environment of the finished cells.
+
+    Args:
+        finished: the cells.
+        given_source: result of the run that all arms start from, where it is none of the cells.
+    """
+    by_name = {each.cell.name: each for each in finished}
+    scratch = {
+        (each.cell.seed, each.cell.env_ids): each
+        for each in finished
+        if "scratch" in each.cell.arms
+    }
+    rows = []
+    for each in finished:
+        cell = each.cell
+        source = by_name[cell.needs].result if cell.needs is not None else given_source
+        source = None if cell.source is None else source
+        beside = scratch.get((cell.seed, cell.env_ids))
+        for arm in cell.arms:
+            for env_id in cell.env_ids:
+                rows.append(_row(each, arm, env_id, source, beside))
+    return rows
+
+
+def _row(
+    finished: FinishedCell,
+    arm: str,
+    env_id: str,
+    source: Mapping[str, Any] | None,
+    scratch: FinishedCell | None,
+) -> SummaryRow:
+    cell, result = finished.cell, finished.result
+    curve = [point for point in finished.points if point.env_id == env_id]
+    scores = [point.score for point in curve]
+    final = result["final"][env_id]
+    jump = None
+    if scratch is not None and cell.role == "target":
+        jump = jumpstart(scores, [p.score for p in scratch.points if p.env_id == env_id])
+    return SummaryRow(
+        suite=cell.suite.name,
+        agent=cell.agent,
+        arm=arm,
+        seed=cell.seed,
+        role=cell.role,
+        env_id=env_id,
+        auc=area_under_curve([point.frames for point in curve], scores),
+        jumpstart=jump,
+        last_score=scores[-1],
+        final_score=final["score"],
+        final_return_mean=final["return_mean"],
+        final_return_std=final["return_std"],
+        final_success_rate=final["success_rate"],
+        final_episodes=final["episodes"],
+        final_backend=final["backend"],
+        frames=result["frames"],
+        learnt=result["learnt"][env_id],
+        source_frames=None if source is None else source["frames"],
+        source_learnt=None if source is None else all(source["learnt"].values()),
+        frames_per_second=result["frames_per_second"],
+        seconds=result["seconds"],
+        evaluation_seconds=result["evaluation_seconds"],
+        weights_sha256=result["weights_sha256"],
+    )
+
+
+def write_summary(path: Path, rows: Sequence[SummaryRow]) -> None:
+    """Write the rows as a tidy table."""
+    write_table(path, [field.name for field in fields(SummaryRow)], (asdict(row) for row in rows))

@@ -1,0 +1,269 @@
+"""Cells trained in processes of their own, at most so many at once."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from .cells import Cell
+
+WORKER_LOG = "worker.log"
+"""What a cell's process wrote to its standard output and error; removed where that is nothing."""
+
+_SECONDS_TO_SAVE = 60.0
+_SECONDS_BETWEEN_LOOKS = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one cell ended."""
+
+    status: Literal["finished", "interrupted", "failed", "skipped"]
+    reason: str = ""
+    """One line, where it failed or was skipped."""
+    traceback: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A cell to train."""
+
+    cell: Cell
+    directory: Path
+    command: tuple[str, ...]
+
+
+def context() -> BaseContext:
+    """How processes are started: forked from a server that has imported everything once."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    chosen = multiprocessing.get_context("forkserver")
+    chosen.set_forkserver_preload(["contrastive_distillation.transfer.preload"])
+    return chosen
+
+
+def warm_up() -> None:
+    """Start the server that workers are forked from, so that it imports while we plan."""
+    if context().get_start_method() != "forkserver":
+        return
+    from multiprocessing import forkserver
+
+    if threading.current_thread() is not threading.main_thread():
+        forkserver.ensure_running()
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what the server inherits
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    n_workers: int,
+    on_frames: Callable[[str, int], None],
+    on_end: Callable[[str, Outcome], None],
+) -> bool:
+    """Train all jobs, each as soon as what it needs is done and a worker is free.
+
+    A job that fails takes with it those that need it; the others go on. SIGINT and SIGTERM make
+    all that run save what they have; a second one ends them at once.
+
+    Args:
+        jobs: in the order in which they should start.
+        n_workers: most processes at once.
+        on_frames: called with a cell's name and its frames so far.
+        on_end: called once for each job.
+
+    Returns:
+        Whether it was interrupted.
+    """
+    with _interrupts() as interrupts:
+        crew = _Crew(jobs, on_frames=on_frames, on_end=on_end)
+        try:
+            while crew.is_busy:
+                if interrupts:
+                    crew.interrupt()
+                    break
+                crew.start_what_can(n_workers)
+                crew.listen()
+            deadline = time.monotonic() + _SECONDS_TO_SAVE
+            while crew.running and len(interrupts) < 2 and time.monotonic() < deadline:
+                crew.listen()
+        finally:
+            crew.end_all()
+    return bool(interrupts)
+
+
+class _Crew:
+    """The jobs that wait, and the processes that run."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        *,
+        on_frames: Callable[[str, int], None],
+        on_end: Callable[[str, Outcome], None],
+    ) -> None:
+        self._waiting = list(jobs)
+        self._context: Any = context()
+        self._on_frames = on_frames
+        self._on_end = on_end
+        self._failed: set[str] = set()
+        self.running: dict[Any, tuple[Job, Any]] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._waiting or self.running)
+
+    def start_what_can(self, n_workers: int) -> None:
+        unfinished = {job.cell.name for job in self._waiting}
+        unfinished |= {job.cell.name for job, _ in self.running.values()}
+        for job in list(self._waiting):
+            if job.cell.needs in self._failed:
+                self._waiting.remove(job)
+                reason = f"its source, {job.cell.needs}, failed"
+                self._end(job, Outcome(status="skipped", reason=reason))
+            elif len(self.running) < n_workers and job.cell.needs not in unfinished:
+                self._waiting.remove(job)
+                self._start(job)
+
+    def _start(self, job: Job) -> None:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(theirs, job), daemon=True)
+        process.start()
+        theirs.close()
+        self.running[ours] = (job, process)
+
+    def listen(self) -> None:
+        """Hear what the processes say, and notice those that have died."""
+        ready: list[Any] = connection.wait(list(self.running), timeout=_SECONDS_BETWEEN_LOOKS)
+        for ours in ready:
+            job, process = self.running[ours]
+            try:
+                message = ours.recv()
+            except (EOFError, OSError):
+                process.join()
+                message = Outcome(status="failed", reason=_death(process.exitcode))
+            if isinstance(message, int):
+                self._on_frames(job.cell.name, message)
+                continue
+            del self.running[ours]
+            process.join()
+            self._end(job, message)
+
+    def _end(self, job: Job, outcome: Outcome) -> None:
+        if outcome.status in ("failed", "skipped"):
+            self._failed.add(job.cell.name)
+        self._on_end(job.cell.name, outcome)
+
+    def interrupt(self) -> None:
+        """Ask all processes to save and stop; start no more."""
+        self._waiting.clear()
+        for ours in self.running:
+            with contextlib.suppress(OSError):
+                ours.send("stop")
+
+    def end_all(self) -> None:
+        """End whatever still runs."""
+        for _, process in self.running.values():
+            process.terminate()
+        for _, process in self.running.values():
+            process.join(5)
+            if process.is_alive():
+                process.kill()
+        self.running.clear()
+
+
+def _death(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"its process was ended by {name}{hint}"
+    return f"its process ended without a word (exit code {exit_code})"
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """The SIGINTs and SIGTERMs that arrive, as a list that grows; none is raised meanwhile."""
+    arrived: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever runs us there handles signals
+        before = {}
+    try:
+        yield arrived
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# ---------------------------------------------------------------- in the worker
+
+
+def _work(parent: Any, job: Job) -> None:
+    """Train one cell, and tell the parent how it went."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    with _logged(job.directory), contextlib.suppress(BrokenPipeError):
+        parent.send(_trained(parent, job))
+
+
+def _trained(parent: Any, job: Job) -> Outcome:
+    def stop() -> bool:
+        try:
+            return bool(parent.poll() and parent.recv() == "stop")
+        except (EOFError, OSError):  # the parent is gone
+            return True
+
+    def report(frames: int) -> None:
+        with contextlib.suppress(OSError):
+            parent.send(frames)
+
+    try:
+        from .training import train_cell
+
+        status = train_cell(job.cell, job.directory, command=job.command, report=report, stop=stop)
+        return Outcome(status=status)
+    except Exception as error:
+        return Outcome(status="failed", reason=one_line(error), traceback=traceback.format_exc())
+
+
+@contextlib.contextmanager
+def _logged(directory: Path) -> Iterator[None]:
+    """Send what this process prints, warnings too, to a file."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / WORKER_LOG
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for number in (1, 2):
+        os.dup2(file, number)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if path.stat().st_size == 0:
+            path.unlink()
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line: its text, under its type's name unless the text was written for us."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (ValueError, FloatingPointError)) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
