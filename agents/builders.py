@@ -27,7 +27,7 @@ SUMMARIES: Mapping[str, str] = {
 _PPO: dict[str, dict[str, Any]] = {
     "grid": {
         "learning_rate": 7e-4, "n_steps": 64, "batch_size": 1024, "n_epochs": 4, "gamma": 0.99,
-        "gae_lambda": 0.95, "ent_coef": 0.01, "clip_range": 0.2, "max_grad_norm": 0.5,
+        "gae_lambda": 0.95, "ent_coef": 0.02, "clip_range": 0.2, "max_grad_norm": 0.5,
     },
     "vector": {
         "learning_rate": 1e-3, "n_steps": 64, "batch_size": 512, "n_epochs": 10, "gamma": 0.99,
@@ -69,6 +69,14 @@ def observation_kind(space: gym.Space[Any]) -> str:
 def default_n_envs(agent: str) -> int:
     """Environments stepped at once, where the user does not say."""
     return {"ppo": 64, "dqn": 8}[agent]
+
+
+def default_every(agent: str) -> int:
+    """Optimiser steps for one auxiliary update, where the user does not say.
+
+    DQN takes many small steps, beside which an update of 64 to 128 anchors is dear.
+    """
+    return {"ppo": 1, "dqn": 4}[agent]
 
 
 def build_agent(

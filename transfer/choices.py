@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from contrastive_distillation.agents import AGENTS, default_n_envs
+from contrastive_distillation.agents import AGENTS, default_every, default_n_envs
 from contrastive_distillation.envs import (
     Suite,
     UnknownNameError,
@@ -78,7 +78,7 @@ def choose_arms(names: Sequence[str]) -> list[Arm]:
     return [ARMS[name] for name in names]
 
 
-def choose_loss(settings: TrainSettings | TransferSettings) -> LossChoice:
+def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossChoice:
     """The loss, tried out: an unknown name or setting shows here."""
     if settings.memory not in MEMORIES:
         raise UnknownNameError("memory", settings.memory, MEMORIES)
@@ -97,7 +97,7 @@ def choose_loss(settings: TrainSettings | TransferSettings) -> LossChoice:
         settings=keywords,
         weight=settings.weight,
         balance=settings.balance,
-        every=settings.every,
+        every=settings.every or default_every(agent),
         memory=settings.memory,
         memory_capacity=settings.memory_capacity,
     )

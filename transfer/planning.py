@@ -170,7 +170,7 @@ def _common_cell(settings: TrainSettings | TransferSettings, suite: Suite, missi
     if agent not in AGENTS:
         raise UnknownNameError("agent", agent, AGENTS, hint=f"There are: {', '.join(AGENTS)}.")
     check_actions(agent, suite.sources[0], suite, mission)
-    loss = choose_loss(settings)
+    loss = choose_loss(settings, agent)
     n_envs = choose_n_envs(settings.n_envs, agent, 1)
     if loss.memory_capacity < n_envs:
         raise SettingsError(

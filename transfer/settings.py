@@ -72,7 +72,7 @@ class _Learning:
     balance: Literal["norm", "project", "none"] = "norm"
     """How the loss's gradient joins the RL gradient."""
 
-    every: Annotated[int, whole(1, 1_000_000)] = 1
+    every: Annotated[int | None, whole(1, 1_000_000), _default("the agent's")] = None
     """Apply the loss at every so many optimiser steps."""
 
     memory: Annotated[str, _HINT(metavar="NAME")] = "episodic"
