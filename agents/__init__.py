@@ -6,6 +6,7 @@ from .builders import (
     build_agent,
     default_every,
     default_n_envs,
+    default_weight,
     observation_kind,
     resolve_device,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "carry_weights",
     "default_every",
     "default_n_envs",
+    "default_weight",
     "find_encoder",
     "observation_kind",
     "policy_sha256",
