@@ -27,7 +27,7 @@ SUMMARIES: Mapping[str, str] = {
 _PPO: dict[str, dict[str, Any]] = {
     "grid": {
         "learning_rate": 7e-4, "n_steps": 64, "batch_size": 1024, "n_epochs": 4, "gamma": 0.99,
-        "gae_lambda": 0.95, "ent_coef": 0.02, "clip_range": 0.2, "max_grad_norm": 0.5,
+        "gae_lambda": 0.95, "ent_coef": 0.03, "clip_range": 0.2, "max_grad_norm": 0.5,
     },
     "vector": {
         "learning_rate": 1e-3, "n_steps": 64, "batch_size": 512, "n_epochs": 10, "gamma": 0.99,
