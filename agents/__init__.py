@@ -4,6 +4,7 @@ from .builders import (
     AGENTS,
     SUMMARIES,
     build_agent,
+    default_callbacks,
     default_every,
     default_n_envs,
     default_weight,
@@ -12,6 +13,7 @@ from .builders import (
 )
 from .callback import AuxiliaryLossCallback, Learner
 from .encoders import GridEncoder, PictureEncoder, VectorEncoder
+from .entropy import EntropyAnneal
 from .observation_encoder import ObservationEncoder, find_encoder
 from .teachers import FrozenTeacher, MovingAverageTeacher
 from .weights import (
@@ -31,6 +33,7 @@ __all__ = [
     "AuxiliaryLossCallback",
     "CarryReport",
     "EncoderRate",
+    "EntropyAnneal",
     "FrozenTeacher",
     "GridEncoder",
     "Learner",
@@ -41,6 +44,7 @@ __all__ = [
     "VectorEncoder",
     "build_agent",
     "carry_weights",
+    "default_callbacks",
     "default_every",
     "default_n_envs",
     "default_weight",

@@ -9,12 +9,14 @@ import gymnasium as gym
 import torch
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from .encoders import N_CELL_VALUES, GridEncoder, PictureEncoder, VectorEncoder
+from .entropy import EntropyAnneal
 
 AGENTS: Mapping[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN}
 """Agents by the name the command line uses."""
@@ -43,11 +45,10 @@ _DQN: dict[str, dict[str, Any]] = {
         "exploration_final_eps": 0.1, "exploration_fraction": 0.8, "max_grad_norm": 10.0,
     },
     "vector": {
-        "learning_rate": LinearSchedule(1e-3, 0.0, 1.0), "buffer_size": 100_000,
-        "batch_size": 256, "gamma": 0.99, "learning_starts": 1_000, "train_freq": 1,
-        "gradient_steps": 1, "target_update_interval": 1, "tau": 0.01,
-        "exploration_initial_eps": 1.0, "exploration_final_eps": 0.04,
-        "exploration_fraction": 0.2, "max_grad_norm": 10.0,
+        "learning_rate": LinearSchedule(2.3e-3, 0.0, 1.0), "buffer_size": 100_000,
+        "batch_size": 64, "gamma": 0.99, "learning_starts": 1_000, "train_freq": 32,
+        "gradient_steps": 128, "target_update_interval": 10, "exploration_initial_eps": 1.0,
+        "exploration_final_eps": 0.04, "exploration_fraction": 0.05, "max_grad_norm": 10.0,
     },
 }  # fmt: skip
 
@@ -147,6 +148,11 @@ def _ppo_batch_size(n_envs: int, settings: dict[str, Any], overrides: dict[str, 
     wanted = min(int(settings["batch_size"]), rollout)
     n_minibatches = next(n for n in range(rollout // wanted, rollout + 1) if rollout % n == 0)
     return rollout // n_minibatches
+
+
+def default_callbacks(model: BaseAlgorithm) -> list[BaseCallback]:
+    """What goes with a built agent's settings into `learn()`."""
+    return [EntropyAnneal()] if isinstance(model, PPO) else []
 
 
 def resolve_device(device: str) -> str:

@@ -20,6 +20,7 @@ from contrastive_distillation.agents import (
     FrozenTeacher,
     build_agent,
     carry_weights,
+    default_callbacks,
     policy_sha256,
     read_weights,
 )
@@ -109,7 +110,7 @@ def _train(
     weights = _carry(cell, directory, model)
     joined = _join_loss(cell, directory, model, weights)
     checkpoints = Checkpoints(cell, directory, report=report, stop=stop)
-    callbacks: list[BaseCallback] = [joined, checkpoints]
+    callbacks: list[BaseCallback] = [*default_callbacks(model), joined, checkpoints]
     if TRANSFER_MODES[cell.mode].encoder_rate != 1.0:
         callbacks.insert(0, EncoderRate(TRANSFER_MODES[cell.mode].encoder_rate))
     model.set_logger(configure(str(directory), ["csv", "tensorboard"]))

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from contrastive_distillation.agents import (
     AuxiliaryLossCallback,
+    EntropyAnneal,
     Learner,
     VectorEncoder,
     build_agent,
@@ -425,3 +426,27 @@ def test_a_loss_that_is_not_a_number_stops_at_once() -> None:
 def test_bad_arguments(settings: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         join(**settings)
+
+
+# -- the entropy bonus ---------------------------------------------------------------------------
+
+
+def test_the_entropy_coefficient_falls_and_is_given_back() -> None:
+    seen: list[float] = []
+
+    class Watch(BaseCallback):
+        def _on_rollout_start(self) -> None:
+            seen.append(self.model.ent_coef)  # type: ignore[attr-defined]
+
+        def _on_step(self) -> bool:
+            return True
+
+    model = ppo(ent_coef=0.5)
+    model.learn(256, callback=[EntropyAnneal(0.2), Watch()])
+    # four rollouts of 64 frames; SB3 counts progress after a rollout, so one rollout late
+    np.testing.assert_allclose(seen, [0.5, 0.5, 0.4, 0.3])
+    assert model.ent_coef == 0.5  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="needs PPO, got DQN"):
+        dqn().learn(8, callback=EntropyAnneal())
+    with pytest.raises(ValueError, match="share is 2"):
+        EntropyAnneal(2)

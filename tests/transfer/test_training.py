@@ -39,13 +39,13 @@ def test_being_judged_changes_nothing(
 
 def test_a_plain_training_is_stable_baselines_own(tmp_path: Path) -> None:
     """Memory, logger and checkpoints leave PPO bit-identical."""
-    from contrastive_distillation.agents import build_agent, policy_sha256
+    from contrastive_distillation.agents import build_agent, default_callbacks, policy_sha256
     from contrastive_distillation.envs import episode_seed, make_vec
 
     _, ours = train(tmp_path, "ppo", EMPTY)
     env = make_vec([EMPTY], 8, episode_seed(0, "train", 0), "gymnasium", mission=False)
     model = build_agent("ppo", env, seed=0)
-    model.learn(1500)
+    model.learn(1500, callback=default_callbacks(model))
     assert policy_sha256(model) == ours
 
 
