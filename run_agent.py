@@ -102,7 +102,7 @@ def _warn(
     line: str | None = None,
 ) -> None:
     """A warning as one line, without the line of code it came from."""
-    if issubclass(category, UserWarning):
+    if not issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
         print(f"warning: {message}", file=sys.stderr)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from .callback import AuxiliaryLossCallback
 
 VERSION = 1
+_KEYS = {
+    "loss", "loss_settings", "has_teacher", "settings", "memory_class", "memory", "generator",
+    "reference", "n_updates", "n_steps",
+}  # fmt: skip
 _SETTINGS = (
     "weight", "balance", "every", "n_anchors", "encoder", "head_learning_rate",
     "diagnostics_frames", "seed",
@@ -54,7 +59,9 @@ def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
         "n_steps": callback._n_steps,
     }
     contiguous = {key: tensor.contiguous().clone() for key, tensor in tensors.items()}
-    save_file(contiguous, path, metadata={"auxiliary": json.dumps(metadata)})
+    temporary = path.with_name(f"{path.name}.tmp")
+    save_file(contiguous, temporary, metadata={"auxiliary": json.dumps(metadata)})
+    os.replace(temporary, path)
 
 
 def load_auxiliary(
@@ -92,6 +99,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} is not an auxiliary file of version {VERSION} (found {found}); "
             "write one with AuxiliaryLossCallback.save"
         )
+    if missing := _KEYS - metadata.keys():
+        raise ValueError(f"{path} is broken: it lacks {', '.join(sorted(missing))}")
     return metadata, tensors
 
 

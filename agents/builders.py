@@ -63,7 +63,9 @@ def observation_kind(space: gym.Space[Any]) -> str:
             and len(image.shape) == 3
             and image.high.max() < N_CELL_VALUES
         )
-        return "grid" if is_grid else "mixed"
+        if is_grid:
+            return "grid"
+        return "mixed" if any(map(is_image_space, space.spaces.values())) else "vector"
     return "picture" if is_image_space(space) else "vector"
 
 

@@ -185,7 +185,9 @@ class AuxiliaryLossCallback(BaseCallback):
     def _on_rollout_end(self) -> None:
         self.detach()
         self._running_learn = self.model.start_time
+        self._updated = False
         self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
+        self._handles.append(self._optimizer.register_step_post_hook(self._after_step))
         self.logger.record("memory/size", len(self.memory))
         self.logger.record("memory/known_returns", self.memory.known_fraction())
         if self.model.num_timesteps >= self._next_diagnostics and len(self.memory) > 0:
@@ -260,9 +262,15 @@ class AuxiliaryLossCallback(BaseCallback):
         if self._head_optimizer is not None:
             self._head_optimizer.step()
             self._head_optimizer.zero_grad()
-        self.loss.after_step(learner)
+        self._updated = True
         self.n_updates += 1
-        self._log_update(terms, float(norm(added)) / max(rl_norm, 1e-12))
+        self._log_update(terms, float(norm(added)), rl_norm)
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """Encoder and heads have stepped: averages follow."""
+        if self._updated:
+            self._updated = False
+            self.loss.after_step(self._learner)
 
     def _gradient(self, term: Tensor, *, retain: bool, head_weight: float) -> list[Tensor]:
         """The term's gradient on the changed parameters; that on the heads is added to theirs."""
@@ -285,12 +293,13 @@ class AuxiliaryLossCallback(BaseCallback):
                 "aux/gradient_cosine", float(dot(gradient, rl)) / length / rl_norm
             )
 
-    def _log_update(self, terms: dict[str, Tensor], gradient_ratio: float) -> None:
+    def _log_update(self, terms: dict[str, Tensor], added_norm: float, rl_norm: float) -> None:
         self.logger.record_mean("aux/loss", sum(float(term.detach()) for term in terms.values()))
         if len(terms) > 1:
             for name, term in terms.items():
                 self.logger.record_mean(f"aux/loss_{name}", float(term.detach()))
-        self.logger.record_mean("aux/gradient_ratio", gradient_ratio)
+        if rl_norm > 0.0:
+            self.logger.record_mean("aux/gradient_ratio", added_norm / rl_norm)
         for name, value in self.loss.metrics.items():
             room = "memory" if name in ("masked_fraction", "duplicate_rate") else "aux"
             self.logger.record_mean(f"{room}/{name}", value)

@@ -71,6 +71,8 @@ class Diagnostics:
         normalise = self._encoder.normalise
         seen = observations if normalise is None else normalise(observations)
         tensors, _ = self._policy.obs_to_tensor(seen)  # type: ignore[operator]
+        if hasattr(self._policy, "lstm_actor"):  # needs states that memory does not keep
+            return None
         if isinstance(self._policy, ActorCriticPolicy):
             entropy = self._policy.get_distribution(tensors).entropy()
             return None if entropy is None else float(entropy.mean())

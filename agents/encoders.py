@@ -140,7 +140,7 @@ class PictureEncoder(BaseFeaturesExtractor):
 
 
 class VectorEncoder(BaseFeaturesExtractor):
-    """Encodes vectors (D,) with a multi-layer perceptron of ReLU layers."""
+    """Encodes vectors (D,), or a Dict of them one after the other, with ReLU layers."""
 
     def __init__(
         self,
@@ -156,6 +156,9 @@ class VectorEncoder(BaseFeaturesExtractor):
             layers += [nn.Linear(n_in, n_out), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, observations: Tensor) -> Tensor:
+    def forward(self, observations: Tensor | dict[str, Tensor]) -> Tensor:
         """Features (B, features_dim) of vectors (B, D), float32."""
+        if isinstance(observations, dict):
+            parts = [observations[key].flatten(1) for key in sorted(observations)]
+            observations = torch.cat(parts, dim=1)
         return self.layers(observations)  # type: ignore[no-any-return]

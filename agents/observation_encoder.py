@@ -19,6 +19,12 @@ Observations = np.ndarray | dict[str, np.ndarray]
 Normalise = Callable[[Any], Any]
 
 
+_UNSUITED = {
+    "TRPO": "moves its policy by conjugate gradients and a line search",
+    "ARS": "perturbs its weights without gradients",
+}
+
+
 class ObservationEncoder(nn.Module):
     """Encoder f: raw observations (numpy, as memory keeps them) to features (B, n_features).
 
@@ -118,6 +124,11 @@ def find_encoder(
     Raises:
         ValueError: no such encoder, it has no parameters, or no single optimiser owns them.
     """
+    if (why := _UNSUITED.get(type(model).__name__)) is not None:
+        raise ValueError(
+            f"{type(model).__name__} {why}, so no optimiser step can carry an auxiliary gradient "
+            "to its encoder; use PPO, A2C, DQN, QR-DQN, SAC, TD3 or TQC"
+        )
     named = _extractors(model.policy)
     optimizers = _optimizers(model)
     if encoder == "auto":

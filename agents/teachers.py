@@ -88,8 +88,17 @@ class FrozenTeacher(nn.Module):
         """
         teacher = cls.from_model(like, encoder=encoder)
         followed, _ = find_encoder(like, encoder)
-        names = {id(p): name for name, p in like.policy.named_parameters(remove_duplicate=False)}
-        pairs = zip(teacher.encoder.parameters(), followed.parameters(), strict=True)
+        policy = like.policy
+        named: list[tuple[str, Tensor]] = [*policy.named_parameters(remove_duplicate=False)]
+        named += [*policy.named_buffers(remove_duplicate=False)]
+        names = {id(tensor): name for name, tensor in named}
+        pairs: list[tuple[Tensor, Tensor]] = [
+            *zip(teacher.encoder.parameters(), followed.parameters(), strict=True)
+        ]
+        kept = policy.state_dict().keys()
+        for own, theirs in zip(teacher.encoder.buffers(), followed.buffers(), strict=True):
+            if names[id(theirs)] in kept:
+                pairs.append((own, theirs))
         for own, theirs in pairs:
             name = names[id(theirs)]
             if name not in weights or weights[name].shape != own.shape:

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -178,6 +179,7 @@ class EncoderRate(BaseCallback):
             raise ValueError(f"factor is {factor}, expected a number in [0, 1]")
         self.factor = factor
         self.encoder = encoder
+        self._hooks: list[Any] = []
 
     def _on_training_start(self) -> None:
         found, optimizer = find_encoder(self.model, self.encoder)
@@ -187,6 +189,7 @@ class EncoderRate(BaseCallback):
                 parameter.requires_grad_(False)
                 parameter.grad = None
             return
+        self._remove_hooks()
         self._hooks = [
             optimizer.register_step_pre_hook(self._remember),
             optimizer.register_step_post_hook(self._move_back),
@@ -204,5 +207,11 @@ class EncoderRate(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        for hook in getattr(self, "_hooks", []):
-            hook.remove()
+        self._remove_hooks()
+        if self.factor == 0.0:
+            for parameter in self._parameters:
+                parameter.requires_grad_(True)
+
+    def _remove_hooks(self) -> None:
+        while self._hooks:
+            self._hooks.pop().remove()

@@ -1,4 +1,4 @@
-"""Agents with the loss on learn what they should, from the command line: minutes, so marked slow."""
+"""Agents with the loss on learn what they should: minutes each, so marked slow."""
 
 import json
 from pathlib import Path

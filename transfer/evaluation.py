@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contrastive_distillation.envs import episode_seed, make_env, make_vec
+from contrastive_distillation.envs import BadNumberError, episode_seed, make_env, make_vec, task
 
 from .acting import Act, Observations
+from .protocol import UNKNOWN_LENGTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +57,15 @@ class _PythonStage:
             make_env(env_id, observation=observation, mission=mission) for _ in range(n_episodes)
         ]
         self._discrete = isinstance(self._envs[0].action_space, gym.spaces.Discrete)
+        self._env_id = env_id
+        self._n_steps = 0
 
     def reset(self, seed: int) -> Observations:
         with contextlib.redirect_stdout(None):  # BabyAI prints while it draws a level
-            return _stack([env.reset(seed=seed + i)[0] for i, env in enumerate(self._envs)])
+            observations = _stack([env.reset(seed=seed + i)[0] for i, env in enumerate(self._envs)])
+        self._n_steps = 0
+        self._check_numbers(np.arange(len(self._envs)), observations, None)
+        return observations
 
     def step(
         self, going: NDArray[np.intp], actions: NDArray[Any]
@@ -70,7 +76,29 @@ class _PythonStage:
         ]
         rewards = np.array([step[1] for step in steps], np.float32)
         dones = np.array([step[2] or step[3] for step in steps], np.bool_)
-        return _stack([step[0] for step in steps]), rewards, dones
+        observations = _stack([step[0] for step in steps])
+        self._n_steps += 1
+        self._check_numbers(going, observations, rewards)
+        return observations, rewards, dones
+
+    def _check_numbers(
+        self,
+        going: NDArray[np.intp],
+        observations: Observations,
+        rewards: NDArray[np.float32] | None,
+    ) -> None:
+        """Raise BadNumberError for NaN and infinity: training has not seen them yet."""
+        named = observations if isinstance(observations, dict) else {"observation": observations}
+        checked = dict(named) if rewards is None else {"reward": rewards, **named}
+        for key, values in checked.items():
+            if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+                bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+                raise BadNumberError(
+                    env_id=self._env_id,
+                    env_index=int(going[np.flatnonzero(bad)[0]]),
+                    step=self._n_steps,
+                    key=key,
+                )
 
     def close(self) -> None:
         for env in self._envs:
@@ -102,7 +130,11 @@ class _PoolStage:
 
 
 class Evaluator:
-    """Plays ``n_episodes`` episodes in each of some environments, as often as asked."""
+    """Plays ``n_episodes`` episodes in each of some environments, as often as asked.
+
+    An environment without a limit of steps is cut after `UNKNOWN_LENGTH`, so that an agent that
+    never ends an episode cannot hold up its training.
+    """
 
     def __init__(
         self,
@@ -115,6 +147,7 @@ class Evaluator:
     ) -> None:
         self.env_ids = tuple(env_ids)
         self.n_episodes = n_episodes
+        self._longest = [task(env_id).max_episode_steps or UNKNOWN_LENGTH for env_id in env_ids]
         self._stages = [
             _make_stage(env_id, n_episodes, backend, observation, mission) for env_id in env_ids
         ]
@@ -132,7 +165,8 @@ class Evaluator:
             for i in range(len(self._stages))
         ]
         rounds = [
-            _Round(stage, s, self.n_episodes) for stage, s in zip(self._stages, seeds, strict=True)
+            _Round(stage, s, self.n_episodes, longest)
+            for stage, s, longest in zip(self._stages, seeds, self._longest, strict=True)
         ]
         while open_rounds := [each for each in rounds if len(each.going)]:
             actions = act(_join([each.observations for each in open_rounds]))
@@ -155,8 +189,9 @@ class Evaluator:
 class _Round:
     """One round of episodes on one stage."""
 
-    def __init__(self, stage: _Stage, seed: int, n_episodes: int) -> None:
+    def __init__(self, stage: _Stage, seed: int, n_episodes: int, longest: int) -> None:
         self._stage = stage
+        self._longest = longest
         self.backend = stage.backend
         self.observations = stage.reset(seed)
         self.going: NDArray[np.intp] = np.arange(n_episodes)
@@ -168,6 +203,7 @@ class _Round:
         observations, rewards, dones = self._stage.step(self.going, actions)
         self.returns[self.going] += rewards
         self.lengths[self.going] += 1
+        dones = dones | (self.lengths[self.going] >= self._longest)
         self.going = self.going[~dones]
         self.observations = _take(observations, np.flatnonzero(~dones))
 

@@ -67,8 +67,15 @@ def around_given(
     sources = tuple(given.config["env"])
     if settings.suite is None:
         suite = replace(suite_of(given.config), sources=sources)
+        if suite.targets == suite.sources and not settings.target:
+            raise SettingsError(
+                f"--from {settings.from_}: trained on environments of no suite; say where to "
+                "transfer to: --target ID …, or --suite NAME"
+            )
         if settings.target:
-            ranges = {k: v for k, v in suite.return_ranges.items() if k in sources}
+            ranges = {
+                k: v for k, v in suite.return_ranges.items() if k in (*sources, *settings.target)
+            }
             suite = replace(suite, targets=settings.target, return_ranges=ranges)
     else:
         suite = choose_suite(settings.suite, sources, settings.target)

@@ -19,7 +19,8 @@ EVALUATE_INDEX = 2_000_000
 WATCH_INDEX = 3_000_000
 """Round of episodes of the command `watch`."""
 
-_UNKNOWN_LENGTH = 1000
+UNKNOWN_LENGTH = 1000
+"""Steps of the longest episode, where an environment does not say."""
 _PYTHON_STEPS_PER_FRAME = 0.03  # a frame costs about 100 µs to learn from, a Python step 150 µs
 _CHECKPOINT_STEPS_PER_FRAME = 0.06
 
@@ -46,5 +47,5 @@ def episodes_at_end(frames: int, max_steps: Iterable[int | None]) -> int:
 
 
 def _episodes(steps: float, max_steps: Iterable[int | None], *, least: int, most: int) -> int:
-    longest = sum(length or _UNKNOWN_LENGTH for length in max_steps)
+    longest = sum(length or UNKNOWN_LENGTH for length in max_steps)
     return max(least, min(most, int(steps / longest)))

@@ -20,6 +20,7 @@ import yaml
 
 from .fields import SettingsError
 
+WORKER_LOG = "worker.log"
 CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
 RESULT = "result.json"
@@ -92,8 +93,8 @@ def open_directory(directory: Path, config: Mapping[str, Any]) -> State:
         return "new"
     if not directory.is_dir():
         raise RunDirectoryError(f"--output {directory}: is a file; give a directory")
-    if not any(directory.iterdir()):
-        return "new"
+    if all(path.name == WORKER_LOG or path.suffix == ".tmp" for path in directory.iterdir()):
+        return "new"  # empty, or a worker died before it had written anything of a run
     if not (directory / CONFIG).is_file():
         raise RunDirectoryError(
             f"--output {directory}: is not empty and is no run's directory; give another one"

@@ -88,7 +88,7 @@ def _make_env(cell: Cell) -> VecEnv:
     return make_vec(
         cell.env_ids,
         cell.n_envs,
-        episode_seed(cell.seed, "train", cell.stream),
+        _env_seed(cell),
         cell.backend,
         observation=cell.suite.observation,
         mission=cell.mission,
@@ -131,7 +131,13 @@ def _train(
 def build(cell: Cell, env: VecEnv) -> BaseAlgorithm:
     """The cell's agent, untrained."""
     gamma = {} if cell.gamma is None else {"gamma": cell.gamma}
-    return build_agent(cell.agent, env, seed=cell.seed, device=cell.device, **gamma)
+    model = build_agent(cell.agent, env, seed=cell.seed, device=cell.device, **gamma)
+    env.seed(_env_seed(cell))  # the model has seeded it with its own
+    return model
+
+
+def _env_seed(cell: Cell) -> int:
+    return episode_seed(cell.seed, "train", cell.stream)
 
 
 def _source_directory(cell: Cell, directory: Path) -> Path | None:

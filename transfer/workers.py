@@ -17,8 +17,8 @@ from types import FrameType
 from typing import Any, Literal
 
 from .cells import Cell
+from .runs import WORKER_LOG
 
-WORKER_LOG = "worker.log"
 """What a cell's process wrote to its standard output and error; removed where that is nothing."""
 
 _SECONDS_TO_SAVE = 60.0

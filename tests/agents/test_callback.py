@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import A2C, DQN, PPO, SAC
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -189,7 +190,10 @@ def test_none_equals_a_hand_written_sum_for_ppo() -> None:
 
 def test_none_equals_a_hand_written_sum_for_dqn() -> None:
     weight = 0.7
-    settings = {"max_grad_norm": 1e9, "gradient_steps": 1, "train_freq": 16, "learning_starts": 20}
+    settings = {
+        "max_grad_norm": 1e9, "gradient_steps": 1, "train_freq": 16, "learning_starts": 20,
+        "learning_rate": 1e-3,
+    }  # fmt: skip
     model = dqn(**settings)
     callback, snapshot = join(EncoderSize(), weight=weight, balance="none"), Snapshot()
     drawn = frozen_sample(callback)
@@ -277,7 +281,9 @@ def test_a_hook_left_by_an_exception_removes_itself_in_the_next_learn() -> None:
 @pytest.mark.parametrize("algorithm", [PPO, A2C, DQN])
 def test_discrete_algorithms(algorithm: type[BaseAlgorithm]) -> None:
     settings = {"learning_starts": 16} if algorithm is DQN else {"n_steps": 16}
-    model = algorithm("MlpPolicy", cart_pole(), policy_kwargs=WITH_ENCODER, seed=0, **settings)
+    model = algorithm(
+        "MlpPolicy", cart_pole(), policy_kwargs=dict(WITH_ENCODER), seed=0, **settings
+    )
     callback = join(weight=0.3)
     model.learn(160, callback=callback)
     assert callback.n_updates > 0
@@ -289,6 +295,61 @@ def test_sac_with_a_shared_extractor_follows_the_actors_optimiser() -> None:
     model = SAC("MlpPolicy", env, policy_kwargs=kwargs, learning_starts=16, seed=0)
     _, optimizer = find_encoder(model)
     assert optimizer is model.actor.optimizer
+    callback = join(weight=0.3)
+    model.learn(64, callback=callback)
+    assert callback.n_updates > 0
+
+
+CONTRIB = {
+    "QRDQN": ("CartPole-v1", {"learning_starts": 16}),
+    "MaskablePPO": ("CartPole-v1", {"n_steps": 16, "batch_size": 16}),
+    "RecurrentPPO": ("CartPole-v1", {"n_steps": 16, "batch_size": 16}),
+    "TQC": ("Pendulum-v1", {"learning_starts": 16}),
+    "TRPO": ("CartPole-v1", {"n_steps": 16, "batch_size": 16}),
+}
+
+
+def contrib(name: str) -> BaseAlgorithm:
+    module = pytest.importorskip("sb3_contrib")
+    env_id, settings = CONTRIB[name]
+    policy = "MlpLstmPolicy" if name == "RecurrentPPO" else "MlpPolicy"
+    env = make_vec_env(env_id, n_envs=1, seed=0)
+    return getattr(module, name)(policy, env, policy_kwargs=dict(WITH_ENCODER), seed=0, **settings)
+
+
+@pytest.mark.parametrize("name", [name for name in CONTRIB if name != "TRPO"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_algorithms_of_sb3_contrib(name: str) -> None:
+    model, callback = contrib(name), join(weight=0.3, diagnostics_frames=16)
+    unmasked = {"use_masking": False} if name == "MaskablePPO" else {}
+    model.learn(96, callback=callback, **unmasked)
+    assert callback.n_updates > 0
+
+
+def test_td3() -> None:
+    env = make_vec_env("Pendulum-v1", n_envs=1, seed=0)
+    model = TD3("MlpPolicy", env, policy_kwargs=dict(WITH_ENCODER), learning_starts=16, seed=0)
+    callback = join(weight=0.3, diagnostics_frames=16)
+    model.learn(64, callback=callback)
+    assert callback.n_updates > 0
+
+
+def test_trpo_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"TRPO moves its policy by conjugate gradients.*use PPO"):
+        contrib("TRPO").learn(32, callback=join())
+
+
+def test_dict_observations_of_vectors() -> None:
+    class Both(gym.ObservationWrapper):  # type: ignore[type-arg]
+        observation_space = gym.spaces.Dict(
+            cart=gym.spaces.Box(-np.inf, np.inf, (4,)), side=gym.spaces.Discrete(2)
+        )
+
+        def observation(self, observation: np.ndarray) -> dict[str, Any]:
+            return {"cart": observation, "side": int(observation[0] > 0)}
+
+    env = make_vec_env(lambda: Both(gym.make("CartPole-v1")), n_envs=2, seed=0)
+    model = build_agent("ppo", env, seed=0, n_steps=16, batch_size=16)
     callback = join(weight=0.3)
     model.learn(64, callback=callback)
     assert callback.n_updates > 0

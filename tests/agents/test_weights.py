@@ -115,6 +115,7 @@ def test_a_frozen_encoder_does_not_move_and_its_head_does(make: type) -> None:
     moved = {n for n, t in model.policy.state_dict().items() if not torch.equal(t, before[n])}
     assert moved
     assert not [name for name in moved if is_encoder_parameter(name)]
+    assert all(p.requires_grad for p in find_encoder(model)[0].parameters())  # thawed again
 
 
 def test_a_lower_rate_is_that_share_of_the_step() -> None:
