@@ -2,14 +2,16 @@
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from contrastive_distillation.agents import build_agent
-from contrastive_distillation.envs import make_vec
+from contrastive_distillation.envs import BadNumberError, make_vec
 from contrastive_distillation.transfer import Evaluator, own_randomness, policy_of
+from contrastive_distillation.transfer.protocol import UNKNOWN_LENGTH
 
 EMPTY = "MiniGrid-Empty-5x5-v0"
 RANDOM = "MiniGrid-Empty-Random-5x5-v0"
@@ -125,3 +127,41 @@ def test_own_randomness_leaves_no_trace() -> None:
     assert found == expected
     with own_randomness(5):
         assert draw() == inside
+
+
+class NotANumber(gym.Env):  # type: ignore[type-arg]
+    """Gives NaN as its second observation, or its first reward; never ends by itself."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (2,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, bad: str = "nothing") -> None:
+        self.bad = bad
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> Any:
+        observation = np.full(2, np.nan if self.bad == "observation" else 0.0, np.float32)
+        return observation, np.nan if self.bad == "reward" else 0.25, False, False, {}
+
+
+for bad in ("nothing", "reward", "observation"):
+    gym.register(f"test/Bad-{bad}-v0", entry_point=NotANumber, kwargs={"bad": bad})
+
+
+@pytest.mark.parametrize("bad", ["reward", "observation"])
+def test_evaluation_names_what_is_no_number(bad: str) -> None:
+    env_id = f"test/Bad-{bad}-v0"
+    with pytest.raises(BadNumberError, match=f"{env_id}.*its {bad} at step 1"):
+        evaluator([env_id], 2, "gymnasium").play(lambda o: np.zeros(len(o), int), seed=0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_endless_episode_is_cut() -> None:
+    (episodes,) = evaluator(["test/Bad-nothing-v0"], 2, "gymnasium").play(
+        lambda o: np.zeros(len(o), int), seed=0
+    )
+    assert episodes.lengths.tolist() == [UNKNOWN_LENGTH] * 2
+    assert episodes.returns == pytest.approx([0.25 * UNKNOWN_LENGTH] * 2)

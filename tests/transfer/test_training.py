@@ -45,6 +45,7 @@ def test_a_plain_training_is_stable_baselines_own(tmp_path: Path) -> None:
     _, ours = train(tmp_path, "ppo", EMPTY)
     env = make_vec([EMPTY], 8, episode_seed(0, "train", 0), "gymnasium", mission=False)
     model = build_agent("ppo", env, seed=0)
+    env.seed(episode_seed(0, "train", 0))
     model.learn(1500, callback=default_callbacks(model))
     assert policy_sha256(model) == ours
 
