@@ -43,6 +43,10 @@ class SummaryRow:
     seconds: float
     evaluation_seconds: float
     weights_sha256: str
+    information_future: float | None = None
+    """Nats, at least, that its features share with a later observation; see `information`."""
+    information_source: float | None = None
+    """Nats, at least, that they share with the source encoder's; None without a source."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +115,7 @@ def _row(
     curve = [point for point in finished.points if point.env_id == env_id]
     scores = [point.score for point in curve]
     final = result["final"][env_id]
+    information = result.get("information", {}).get(env_id, {})
     jump = None
     if scratch is not None and cell.role == "target":
         jump = jumpstart(scores, [p.score for p in scratch.points if p.env_id == env_id])
@@ -138,6 +143,8 @@ def _row(
         seconds=result["seconds"],
         evaluation_seconds=result["evaluation_seconds"],
         weights_sha256=result["weights_sha256"],
+        information_future=information.get("future"),
+        information_source=information.get("source"),
     )
 
 

@@ -32,6 +32,7 @@ from .cells import Cell
 from .checkpoints import Checkpoints, measures, play
 from .choices import takes_teacher
 from .evaluation import Evaluator
+from .information import measure_information
 from .progress import Report, Stop
 from .protocol import FINAL_INDEX, episodes_at_end
 from .runs import (
@@ -124,7 +125,7 @@ def _train(
     )
     if checkpoints.stopped:
         return "interrupted"
-    _finish(cell, directory, model, checkpoints, seconds)
+    _finish(cell, directory, model, joined, checkpoints, weights, seconds)
     return "finished"
 
 
@@ -222,13 +223,22 @@ def _save(
 
 
 def _finish(
-    cell: Cell, directory: Path, model: BaseAlgorithm, checkpoints: Checkpoints, seconds: float
+    cell: Cell,
+    directory: Path,
+    model: BaseAlgorithm,
+    joined: AuxiliaryLossCallback,
+    checkpoints: Checkpoints,
+    weights: Weights | None,
+    seconds: float,
 ) -> None:
     """Judge the agent in the reference environment, and write the result."""
     started = time.perf_counter()
     final = evaluate_at_end(cell, model)
     evaluation = checkpoints.seconds + time.perf_counter() - started
     learning = seconds - checkpoints.seconds
+    started = time.perf_counter()
+    source = None if weights is None else FrozenTeacher.from_weights(weights, like=model)
+    information = measure_information(joined, source, seed=cell.seed)
     write_json(
         directory / RESULT,
         {
@@ -240,6 +250,8 @@ def _finish(
             "learnt": checkpoints.learnt,
             "scores": checkpoints.scores,
             "final": final,
+            "information": information,
+            "information_seconds": round(time.perf_counter() - started, 3),
         },
     )
 

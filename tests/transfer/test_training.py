@@ -67,3 +67,12 @@ def test_a_training_that_is_told_to_stop_saves_and_says_so(tmp_path: Path) -> No
     assert (tmp_path / "checkpoints/interrupted.zip").is_file()
     assert (tmp_path / "memory.safetensors").is_file()
     assert not (tmp_path / "result.json").exists()
+
+
+def test_information_is_measured_the_same_way_without_a_loss(tmp_path: Path) -> None:
+    for loss in ("none", "contrastive_distillation"):
+        train(tmp_path / loss, "ppo", EMPTY, loss)
+        result = json.loads((tmp_path / loss / "result.json").read_text())
+        (bounds,) = result["information"].values()
+        assert bounds.keys() == {"future", "cap"}  # no source, so nothing is shared with one
+        assert bounds["future"] <= bounds["cap"]
