@@ -54,6 +54,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return _complain(error, FAILED, debug=debug)
     try:
         return act()
+    except BrokenPipeError:  # whoever read our output has enough: `… list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except KeyboardInterrupt:
         return _complain(KeyboardInterrupt("interrupted"), INTERRUPTED, debug=False)
     except Exception as error:

@@ -152,3 +152,15 @@ def test_it_runs_as_a_script() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert "usage: run_agent.py" in done.stdout
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    """As in `run_agent.py list | head -1`."""
+    command = [sys.executable, "-m", "contrastive_distillation.run_agent", "list"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 0
