@@ -7,7 +7,6 @@ from .builders import (
     default_callbacks,
     default_every,
     default_n_envs,
-    default_weight,
     observation_kind,
     resolve_device,
 )
@@ -47,7 +46,6 @@ __all__ = [
     "default_callbacks",
     "default_every",
     "default_n_envs",
-    "default_weight",
     "find_encoder",
     "observation_kind",
     "policy_sha256",

@@ -82,15 +82,6 @@ def default_every(agent: str) -> int:
     return {"ppo": 1, "dqn": 4}[agent]
 
 
-def default_weight(agent: str) -> float:
-    """Weight of the auxiliary gradient, relative to the RL gradient's norm.
-
-    With 0.3 at every step DQN did not learn CartPole in 200k frames (score .25-.52); with 0.1 at
-    every fourth it did.
-    """
-    return {"ppo": 0.3, "dqn": 0.1}[agent]
-
-
 def build_agent(
     agent: str,
     env: VecEnv,

@@ -93,7 +93,7 @@ class AuxiliaryLossCallback(BaseCallback):
         loss: AuxiliaryLoss,
         *,
         memory: Memory,
-        weight: float | Schedule = 0.3,
+        weight: float | Schedule = 0.1,
         balance: str = "norm",
         every: int = 1,
         n_anchors: int | None = None,

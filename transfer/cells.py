@@ -18,7 +18,7 @@ class LossChoice:
     """A name of `losses.LOSSES`, ``module:Class``, or ``none``."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Keywords of its constructor."""
-    weight: float = 0.3
+    weight: float = 0.1
     balance: str = "norm"
     every: int = 1
     memory: str = "episodic"

@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from contrastive_distillation.agents import AGENTS, default_every, default_n_envs, default_weight
+from contrastive_distillation.agents import AGENTS, default_every, default_n_envs
 from contrastive_distillation.envs import (
     Suite,
     UnknownNameError,
@@ -95,7 +95,7 @@ def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossC
     choice = LossChoice(
         name=settings.loss,
         settings=keywords,
-        weight=default_weight(agent) if settings.weight is None else settings.weight,
+        weight=settings.weight,
         balance=settings.balance,
         every=settings.every or default_every(agent),
         memory=settings.memory,

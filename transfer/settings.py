@@ -66,7 +66,7 @@ class _Learning:
     n_negatives: Annotated[int | None, whole(1, 1_000_000), _default("the loss's")] = None
     """How many negatives each anchor is held against."""
 
-    weight: Annotated[float | None, real(0, 1000), _default("the agent's")] = None
+    weight: Annotated[float, real(0, 1000)] = 0.1
     """Weight of the loss; with --balance norm, a fraction of the RL gradient's norm."""
 
     balance: Literal["norm", "project", "none"] = "norm"
