@@ -22,7 +22,7 @@ WATCH_INDEX = 3_000_000
 UNKNOWN_LENGTH = 1000
 """Steps of the longest episode, where an environment does not say."""
 _PYTHON_STEPS_PER_FRAME = 0.03  # a frame costs about 100 µs to learn from, a Python step 150 µs
-_CHECKPOINT_STEPS_PER_FRAME = 0.06
+_CHECKPOINT_STEPS_PER_FRAME = 0.03
 
 
 def checkpoint_frames(frames: int) -> list[int]:
