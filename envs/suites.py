@@ -29,7 +29,7 @@ class Suite:
     summary: str
     """One line: what carries over, and what changes."""
     sources: tuple[str, ...]
-    """Environment ids that one agent learns together."""
+    """Environment ids that one agent learns together, so of one observation and action space."""
     targets: tuple[str, ...]
     """Environment ids that it is transferred to, one at a time."""
     source_frames: int

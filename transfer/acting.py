@@ -1,7 +1,7 @@
 """How a trained model acts when it is judged: DQN greedily, the others as they sample."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -68,7 +68,7 @@ class _RememberingPolicy:
 
     def _learn_by_heart(self, observations: Observations, fresh: dict[bytes, int]) -> None:
         rows = np.fromiter(fresh.values(), np.int64)
-        probabilities = self._probabilities(_rows(observations, rows))
+        probabilities = self._probabilities(take_observations(observations, rows))
         start = len(self._row_of)
         while start + len(rows) > len(self._cumulated):
             self._cumulated = np.concatenate([self._cumulated, np.empty_like(self._cumulated)])
@@ -106,7 +106,17 @@ def _keys(observations: Observations) -> list[bytes]:
     return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
 
 
-def _rows(observations: Observations, rows: NDArray[np.int64]) -> Observations:
+def take_observations(observations: Observations, rows: Any) -> Observations:
+    """Some rows."""
     if isinstance(observations, dict):
         return {key: values[rows] for key, values in observations.items()}
     return observations[rows]
+
+
+def join_observations(parts: Sequence[Observations]) -> Observations:
+    """One batch after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], dict):
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return np.concatenate(parts)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from contrastive_distillation.envs import BadNumberError, episode_seed, make_env, make_vec, task
 
-from .acting import Act, Observations
+from .acting import Act, Observations, join_observations, take_observations
 from .protocol import UNKNOWN_LENGTH
 
 
@@ -123,7 +123,7 @@ class _PoolStage:
     ) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_]]:
         self._actions[going] = actions
         observations, rewards, dones, _ = self._vec.step(self._actions)
-        return _take(observations, going), rewards[going], dones[going]
+        return take_observations(observations, going), rewards[going], dones[going]
 
     def close(self) -> None:
         self._vec.close()
@@ -169,7 +169,7 @@ class Evaluator:
             for stage, s, longest in zip(self._stages, seeds, self._longest, strict=True)
         ]
         while open_rounds := [each for each in rounds if len(each.going)]:
-            actions = act(_join([each.observations for each in open_rounds]))
+            actions = act(join_observations([each.observations for each in open_rounds]))
             ends = np.cumsum([len(each.going) for each in open_rounds])
             for each, own in zip(open_rounds, np.split(actions, ends[:-1]), strict=True):
                 each.step(own)
@@ -205,7 +205,7 @@ class _Round:
         self.lengths[self.going] += 1
         dones = dones | (self.lengths[self.going] >= self._longest)
         self.going = self.going[~dones]
-        self.observations = _take(observations, np.flatnonzero(~dones))
+        self.observations = take_observations(observations, np.flatnonzero(~dones))
 
 
 def _make_stage(
@@ -244,17 +244,3 @@ def _stack(observations: Sequence[Any]) -> Observations:
     if isinstance(observations[0], dict):
         return {key: np.stack([each[key] for each in observations]) for key in observations[0]}
     return np.stack(observations)
-
-
-def _join(parts: Sequence[Observations]) -> Observations:
-    if len(parts) == 1:
-        return parts[0]
-    if isinstance(parts[0], dict):
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return np.concatenate(parts)
-
-
-def _take(observations: Observations, rows: NDArray[np.intp]) -> Observations:
-    if isinstance(observations, dict):
-        return {key: values[rows] for key, values in observations.items()}
-    return observations[rows]
