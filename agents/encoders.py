@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import gymnasium as gym
 import torch
+import torch.nn.functional as F
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ class GridEncoder(BaseFeaturesExtractor):
     `direction` (1,) and, optionally, `mission` (L,) tokens with 0 as padding; the values arrive
     as float32 from Stable-Baselines3's preprocessing and are used as indices.
 
+    A cell is the sum of the embeddings of its type, colour and state.
     Each distinct observation of a batch is encoded once (`encode_distinct`): MiniGrid's views
     repeat, so a minibatch of 1,024 holds only 12-57 % distinct ones. Outputs and gradients equal
     those of the plain path to rounding.
@@ -58,7 +60,7 @@ class GridEncoder(BaseFeaturesExtractor):
         if min(height, width) < 5:
             raise ValueError(f"a grid view of {height}×{width} is too small; 5×5 is the smallest")
         self.encode_distinct = encode_distinct
-        self.cells = nn.EmbeddingBag(N_CELL_VALUES * n_channels, embedding_dim, mode="sum")
+        self.cells = nn.Embedding(N_CELL_VALUES * n_channels, embedding_dim)
         self.convolutions = nn.Sequential(
             nn.Conv2d(embedding_dim, 16, 2),
             nn.ReLU(),
@@ -102,12 +104,27 @@ class GridEncoder(BaseFeaturesExtractor):
         height, width, n_channels = self._observation_space["image"].shape  # type: ignore[index]
         n_rows, n_cells = len(codes), height * width
         image = codes[:, : n_cells * n_channels].reshape(-1, n_channels)
-        cells = self.cells(image + self.channel_offsets).view(n_rows, height, width, -1)
-        features = [self.convolutions(cells.permute(0, 3, 1, 2))]
+        values = self.cells.weight.new_zeros(len(image), len(self.cells.weight))
+        values.scatter_(1, image + self.channel_offsets, 1.0)
+        values = values.view(n_rows, height, width, -1).permute(0, 3, 1, 2)
+        features = [self.convolutions[1:](self._first_convolution(values))]
         features.append(self.directions(codes[:, n_cells * n_channels]))
         if self.words is not None:
             features.append(self.words(codes[:, n_cells * n_channels + 1 :]))
         return self.linear(torch.cat(features, dim=1))  # type: ignore[no-any-return]
+
+
+    def _first_convolution(self, values: Tensor) -> Tensor:
+        """The convolution of the summed embeddings of (B, V, H, W) multi-hot cells.
+
+        Both are linear, so their weights are joined first: the same to rounding, and no gradient
+        has to reach single cells. Forward and backward take about half the time of an embedding
+        followed by a convolution.
+        """
+        first = self.convolutions[0]
+        assert isinstance(first, nn.Conv2d)
+        weight = torch.einsum("ve,oehw->ovhw", self.cells.weight, first.weight)
+        return F.conv2d(values, weight, first.bias)
 
 
 class PictureEncoder(BaseFeaturesExtractor):

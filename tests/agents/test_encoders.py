@@ -48,6 +48,20 @@ def test_distinct_once_equals_the_plain_path(n_rows: int, n_distinct: int, seed:
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9)
 
 
+def test_joined_weights_equal_embeddings_and_then_a_convolution() -> None:
+    torch.manual_seed(0)
+    encoder = GridEncoder(GRID, features_dim=16).double()
+    batch = grid_batch(20, 20, seed=1)
+    embedded = sum(
+        encoder.cells(batch["image"][..., channel].long() + 11 * channel) for channel in range(3)
+    )
+    views = encoder.convolutions(embedded.permute(0, 3, 1, 2))
+    directions = encoder.directions(batch["direction"][:, 0].long())
+    words = encoder.words(batch["mission"].long())
+    expected = encoder.linear(torch.cat([views, directions, words], dim=1))
+    torch.testing.assert_close(encoder(batch), expected, rtol=1e-10, atol=1e-10)
+
+
 @settings(max_examples=50, deadline=None)
 @given(n_rows=st.integers(1, 200), n_distinct=st.integers(1, 60), seed=st.integers(0, 2**31))
 def test_representatives_stand_for_equal_rows(n_rows: int, n_distinct: int, seed: int) -> None:
