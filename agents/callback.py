@@ -21,10 +21,13 @@ from .auxiliary_file import load_auxiliary, save_auxiliary
 from .balance import BALANCES, ReferenceNorm, balanced, dot, norm
 from .diagnostics import Diagnostics
 from .observation_encoder import ObservationEncoder, find_encoder
+from .prediction_errors import prediction_errors
 from .recorder import Recorder
 from .teachers import MovingAverageTeacher
 
 Schedule = Callable[[float], float]
+
+_OF_MEMORY = {"masked_fraction", "duplicate_rate", "key_age", "key_drift"}
 
 
 @dataclass(kw_only=True)
@@ -53,6 +56,10 @@ class Learner:
     def moving_average(self, momentum: float) -> MovingAverageTeacher:
         """A moving average of the encoder; whoever asks for it calls its `update()`."""
         return MovingAverageTeacher(self.encoder, momentum=momentum)
+
+    def prediction_errors(self, memory: Memory, rows: np.ndarray) -> np.ndarray:
+        """(n,) float32: how far the value function is off, see `agents.prediction_errors`."""
+        return prediction_errors(self.policy, self.encoder, memory, rows, gamma=self.gamma)
 
 
 class AuxiliaryLossCallback(BaseCallback):
@@ -301,7 +308,7 @@ class AuxiliaryLossCallback(BaseCallback):
         if rl_norm > 0.0:
             self.logger.record_mean("aux/gradient_ratio", added_norm / rl_norm)
         for name, value in self.loss.metrics.items():
-            room = "memory" if name in ("masked_fraction", "duplicate_rate") else "aux"
+            room = "memory" if name in _OF_MEMORY else "aux"
             self.logger.record_mean(f"{room}/{name}", value)
 
     def _current_weight(self) -> float:

@@ -11,7 +11,6 @@ from contrastive_distillation.losses import AuxiliaryLoss
 from contrastive_distillation.memory import Memory
 
 from .observation_encoder import ObservationEncoder
-from .teachers import MovingAverageTeacher
 
 
 def effective_rank(features: Tensor) -> float:
@@ -50,15 +49,16 @@ class Diagnostics:
         `aux/entropy`: of the action distribution, nats, mean over rows (for value-based agents: of
         the histogram of greedy actions). `aux/effective_rank`: of the encoder's features.
         `memory/key_drift`: 1 − cosine between today's keys and those of the last measurement, of
-        the moving-average teacher where the loss has one, else of the encoder itself.
+        the encoder itself; a loss that keeps keys (`key_age` among its metrics) logs its own.
         """
         batch = memory.sample(min(self._n_rows, len(memory)), self._generator)
-        teachers = [m for m in loss.modules() if isinstance(m, MovingAverageTeacher)]
-        keys = teachers[0].average if teachers else self._encoder
         measured = {"aux/effective_rank": effective_rank(self._encoder(batch.observations))}
         entropy = self._entropy(batch.observations)
         if entropy is not None:
             measured["aux/entropy"] = entropy
+        if "key_age" in loss.metrics:
+            return measured
+        keys = self._encoder
         if self._before is not None:
             cosine = nn.functional.cosine_similarity(
                 keys(batch.observations), self._before(batch.observations), dim=1

@@ -113,7 +113,6 @@ class GridEncoder(BaseFeaturesExtractor):
             features.append(self.words(codes[:, n_cells * n_channels + 1 :]))
         return self.linear(torch.cat(features, dim=1))  # type: ignore[no-any-return]
 
-
     def _first_convolution(self, values: Tensor) -> Tensor:
         """The convolution of the summed embeddings of (B, V, H, W) multi-hot cells.
 

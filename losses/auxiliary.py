@@ -39,6 +39,10 @@ class AveragedEncoder(Protocol):
         """average <- momentum * average + (1 - momentum) * encoder."""
         ...
 
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
+
 
 class Teacher(Protocol):
     """A frozen encoder of another agent. It gives no gradient."""
@@ -76,6 +80,17 @@ class Learner(Protocol):
 
     def moving_average(self, momentum: float) -> AveragedEncoder:
         """A new average of the encoder, starting as its copy."""
+        ...
+
+    def prediction_errors(self, memory: Memory, rows: np.ndarray) -> np.ndarray:
+        """(n,) float32 >= 0: how far the value function is off in rows (n,) of a memory.
+
+        `|G - V(o)|` (or Q(o, a)) where the return is known, else the temporal difference
+        `|r + gamma V(o') - V(o)|` where the next observation is stored, else 0.
+
+        Raises:
+            ValueError: the agent has no such value function.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""What one step of contrastive distillation learns from: rows of memory, and masks, in numpy."""
+"""What one step of contrastive distillation learns from: anchors, keys and masks, in numpy."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from contrastive_distillation.memory import (
     Observations,
     Pool,
     RowInfo,
-    UniformNegatives,
     concatenate,
     draw_positives,
+    draw_value_matched,
     negative_mask,
     take,
 )
 
+from .auxiliary import Learner
+from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
+
 
 @dataclass(frozen=True)
 class TargetBatch:
-    """Positives of the B anchors, and K negatives shared by them."""
+    """Positives of the B anchors, and K negatives shared by them, of one snapshot."""
 
-    positives: Observations
-    """(B, ...): what came later in the anchor's episode."""
-    negatives: Observations
-    """(K, ...)"""
+    positive_rows: np.ndarray
+    """(B,) int64, in the memory of the task at hand."""
+    negative_rows: np.ndarray
+    """(K,) int64, there too."""
+    keys: np.ndarray
+    """(B + K, D) float32 of length 1: of the positives, then of the negatives."""
     mask: np.ndarray
     """(B, K) bool, True = usable; a line without True is an anchor that counts nothing."""
     log_weights: np.ndarray | None
@@ -43,8 +48,10 @@ class SourceBatch:
     """The first so many of the target's anchors serve here too..."""
     from_source: Observations | None
     """...and then these, from the source's memory; None: there is none."""
-    negatives: Observations
-    """(K, ...)"""
+    negative_rows: tuple[np.ndarray, np.ndarray]
+    """Rows of the memory of the task at hand, and of the source's: K together."""
+    keys: np.ndarray
+    """(S + K, D) float32 of length 1: of the anchors, then of the negatives."""
     mask: np.ndarray
     """(S, K) bool, True = usable."""
 
@@ -71,20 +78,28 @@ def draw_target(
     memory: Memory,
     anchor_rows: np.ndarray,
     pool: Pool,
+    keys: AveragedKeys,
     generator: np.random.Generator,
     *,
+    positives: str,
     positive_offset: float,
     window: int,
 ) -> TargetBatch:
-    """Adds a positive to each anchor, and masks."""
-    positive_rows, valid = draw_positives(
-        memory, anchor_rows, generator, mean_offset=positive_offset
-    )
-    anchors, positives = memory.info(anchor_rows), memory.info(positive_rows).where(valid)
+    """Adds a positive to each anchor, keys, and masks."""
+    if positives == "temporal":
+        positive_rows, valid = draw_positives(
+            memory, anchor_rows, generator, mean_offset=positive_offset
+        )
+    elif positives == "value_matched":
+        positive_rows, valid = draw_value_matched(memory, anchor_rows, generator)
+    else:
+        positive_rows, valid = anchor_rows, np.ones(len(anchor_rows), np.bool_)
+    anchors, matched = memory.info(anchor_rows), memory.info(positive_rows).where(valid)
     return TargetBatch(
-        positives=memory.observations(positive_rows),
-        negatives=memory.observations(pool.rows),
-        mask=negative_mask(anchors, positives, memory.info(pool.rows), window),
+        positive_rows=positive_rows,
+        negative_rows=pool.rows,
+        keys=keys.keys(memory, np.concatenate([positive_rows, pool.rows])),
+        mask=negative_mask(anchors, matched, memory.info(pool.rows), window),
         log_weights=pool.log_weights,
     )
 
@@ -94,9 +109,11 @@ def draw_source(
     anchor_rows: np.ndarray,
     pool: Pool,
     source_memory: Memory | None,
+    keys: FrozenKeys,
     generator: np.random.Generator,
     *,
     sampler: NegativeSampler,
+    learner: Learner,
     n_negatives: int,
     window: int,
 ) -> SourceBatch:
@@ -105,25 +122,38 @@ def draw_source(
     There the frozen teacher is at home; the other half are those already drawn for the target
     term (`anchor_rows`, `pool`). Negatives weigh 1 here: the teacher's keys tell rows apart by
     what they are, whatever followed.
+
+    Args:
+        sampler: of negatives from the source's memory.
     """
     if source_memory is None or len(source_memory) == 0:
         anchors, negatives = memory.info(anchor_rows), memory.info(pool.rows)
-        mask = negative_mask(anchors, anchors, negatives, window)
-        return SourceBatch(len(anchor_rows), None, memory.observations(pool.rows), mask)
-    own_anchors, own_pool = anchor_rows[: len(anchor_rows) // 2], pool.rows[: n_negatives // 2]
+        return SourceBatch(
+            n_from_target=len(anchor_rows),
+            from_source=None,
+            negative_rows=(pool.rows, pool.rows[:0]),
+            keys=keys.keys(memory, np.concatenate([anchor_rows, pool.rows])),
+            mask=negative_mask(anchors, anchors, negatives, window),
+        )
+    own_anchors = anchor_rows[: len(anchor_rows) // 2]
+    own_pool = generator.choice(
+        pool.rows, min(n_negatives // 2, len(pool.rows)), replace=False, shuffle=False
+    )
     rows = source_memory.sample_rows(len(anchor_rows) - len(own_anchors), generator)
-    # Nothing is "recent" in a memory that is no longer written.
-    source_sampler = UniformNegatives() if sampler.recent else sampler
-    source_pool = source_sampler.draw(
-        source_memory, rows, n_negatives - len(own_pool), generator
-    ).rows
+    n_others = n_negatives - len(own_pool)
+    insight = LearnerInsight(source_memory, keys, learner)
+    source_pool = sampler.draw(source_memory, rows, n_others, generator, insight).rows
     anchors = RowInfo.concatenate([memory.info(own_anchors), source_memory.info(rows)])
     negatives = RowInfo.concatenate([memory.info(own_pool), source_memory.info(source_pool)])
+    own_keys = keys.keys(memory, np.concatenate([own_anchors, own_pool]))
+    source_keys = keys.keys(source_memory, np.concatenate([rows, source_pool]))
+    (a, b), (c, d) = (
+        np.split(each, [n]) for each, n in ((own_keys, len(own_anchors)), (source_keys, len(rows)))
+    )
     return SourceBatch(
         n_from_target=len(own_anchors),
         from_source=source_memory.observations(rows),
-        negatives=concatenate(
-            [memory.observations(own_pool), source_memory.observations(source_pool)]
-        ),
+        negative_rows=(own_pool, source_pool),
+        keys=np.concatenate([a, c, b, d]),
         mask=negative_mask(anchors, anchors, negatives, window),
     )

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from contrastive_distillation.memory import (
     Memory,
     NegativeSampler,
+    UniformNegatives,
     concatenate,
     make_negatives,
     n_observations,
 )
 
-from .auxiliary import AuxiliaryLoss, AveragedEncoder, Learner, Teacher
+from .arrays_in_state import ArraysInState
+from .auxiliary import AuxiliaryLoss, Learner, Teacher
 from .contrastive_batch import (
     ContrastiveBatch,
     SourceBatch,
@@ -33,15 +35,15 @@ from .contrastive_batch import (
 )
 from .info_nce import info_nce
 from .settings import Anneal, LossSettings, annealed
+from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
 
-_N_MEAN_ROWS = 1024  # observations over which the teacher's mean feature is taken
 
-
-class ContrastiveDistillation(AuxiliaryLoss):
+class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
     """`L = -log( exp(s⁺/τ) / (exp(s⁺/τ) + Σ_j w_j exp(s_j/τ)) )`, s a cosine, in two terms.
 
-    * `target`: `s(x, y) = cos(q(f(x)), q̄(f̄(y)))`, f the encoder, q a head, f̄ and q̄ their
-      moving averages; the positive is a later state of the same episode.
+    * `target`: `s(x, y) = cos(q(f(x)), q̄(f̄(y)))`, f the encoder, q a head, f̄ and q̄ a snapshot
+      of their moving averages (`AveragedKeys`); the positive is a later state of the same episode,
+      or what `positives` says.
     * `source`, where there is a teacher T: `s(x, y) = cos(q_s(f(x)), T(y) - mean)`; the positive
       is the anchor itself. Anchors and negatives come half from the memory at hand and half from
       the source's memory, if that is given. The term's weight anneals over one `learn()`. The
@@ -52,13 +54,12 @@ class ContrastiveDistillation(AuxiliaryLoss):
 
     Metrics: `accuracy` (share of usable anchors whose positive beats every usable negative),
     `masked_fraction` (of all pairs), `usable_anchors`, `duplicate_rate` (share of the pool that
-    repeats an observation of it); for the source term the same, prefixed `source_`.
+    repeats an observation of it), `key_age` (frames since the keys' snapshot was taken) and
+    `key_drift` (1 - cosine of old and new keys, when it was last looked at); for the source term
+    the first three, prefixed `source_`.
     """
 
     name: ClassVar[str] = "contrastive_distillation"
-
-    teacher_mean: Tensor
-    teacher_mean_known: Tensor
 
     def __init__(
         self,
@@ -74,15 +75,22 @@ class ContrastiveDistillation(AuxiliaryLoss):
         projection_dim: int = 128,
         positive_offset: float = 5.0,
         window: int = 8,
+        positives: str = "temporal",
+        band_low: float = 0.001,
+        band_high: float = 0.05,
+        uniform_share: float = 0.5,
+        n_searched: int = 2048,
+        index: str = "auto",
+        refresh_frames: int = 8192,
+        refresh_drift: float = 0.0,
     ) -> None:
         """See `LossSettings` for the numbers; they raise ValueError outside their range.
 
         Args:
-            negatives: a name of `memory.NEGATIVES`, or a sampler.
+            negatives: a name of `memory.NEGATIVES`, or a sampler (which has settings of its own).
             teacher: the frozen source encoder; None leaves the source term out.
         """
         super().__init__()
-        self.negatives = make_negatives(negatives)
         self.settings = LossSettings(
             negatives=negatives if isinstance(negatives, str) else "uniform",
             n_negatives=n_negatives,
@@ -94,6 +102,18 @@ class ContrastiveDistillation(AuxiliaryLoss):
             projection_dim=projection_dim,
             positive_offset=positive_offset,
             window=window,
+            positives=positives,
+            band_low=band_low,
+            band_high=band_high,
+            uniform_share=uniform_share,
+            n_searched=n_searched,
+            index=index,
+            refresh_frames=refresh_frames,
+            refresh_drift=refresh_drift,
+        )
+        self.negatives = make_negatives(negatives, **self.settings.sampler_settings())
+        self.source_negatives = (  # nothing is "recent" in a memory that is no longer written
+            UniformNegatives() if self.negatives.recent else copy.deepcopy(self.negatives)
         )
         if isinstance(negatives, NegativeSampler):  # may be in no registry, so set unchecked
             object.__setattr__(self.settings, "negatives", negatives.name)
@@ -102,18 +122,23 @@ class ContrastiveDistillation(AuxiliaryLoss):
         self.teacher = teacher
         self.has_target_term = target_weight > 0
         self.has_source_term = teacher is not None and source_weight > 0
-        if teacher is not None:
-            self.register_buffer("teacher_mean", torch.zeros(teacher.n_features))
-            self.register_buffer("teacher_mean_known", torch.tensor(False))
+        self.source_keys = FrozenKeys(teacher) if teacher is not None else None
 
     def build(self, learner: Learner) -> None:
-        n_features = learner.n_features
+        settings = self.settings
         if self.has_target_term:
-            self.target_head = _head(n_features, self.settings.projection_dim)
-            self.averaged_head = copy.deepcopy(self.target_head).requires_grad_(False)
-            self.averaged_encoder: AveragedEncoder = learner.moving_average(self.settings.momentum)
+            self.target_head = _head(learner.n_features, settings.projection_dim)
+            self.target_keys = AveragedKeys(
+                learner,
+                self.target_head,
+                width=settings.projection_dim,
+                momentum=settings.momentum,
+                refresh_frames=settings.refresh_frames,
+                refresh_drift=settings.refresh_drift,
+            )
         if self.teacher is not None and self.has_source_term:
-            self.source_head = _head(n_features, self.teacher.n_features)
+            self.source_head = _head(learner.n_features, self.teacher.n_features)
+        self._learner = learner
         self.to(learner.device)
 
     def head_parameters(self) -> list[nn.Parameter]:
@@ -140,44 +165,45 @@ class ContrastiveDistillation(AuxiliaryLoss):
         settings, recent = self.settings, self.negatives.recent
         if len(memory.recent_rows() if recent else memory.rows()) < 2:
             return None
+        metrics: dict[str, float] = {}
+        if self.has_target_term:
+            metrics |= self.target_keys.renew(memory, generator)
+        if self.source_keys is not None:
+            at_home = source_memory if source_memory is not None and len(source_memory) else memory
+            self.source_keys.fix_mean(at_home, generator)
         anchor_rows = memory.sample_rows(n_anchors, generator, recent=recent)
-        pool = self.negatives.draw(memory, anchor_rows, settings.n_negatives, generator)
+        keys = self.target_keys if self.has_target_term else self.source_keys
+        assert keys is not None
+        insight = LearnerInsight(memory, keys, self._learner)
+        pool = self.negatives.draw(memory, anchor_rows, settings.n_negatives, generator, insight)
+        n_distinct = len(np.unique(memory.hashes(pool.rows)))
+        metrics["duplicate_rate"] = 1.0 - n_distinct / max(len(pool.rows), 1)
         target = source = None
         if self.has_target_term:
             target = draw_target(
                 memory,
                 anchor_rows,
                 pool,
+                self.target_keys,
                 generator,
+                positives=settings.positives,
                 positive_offset=settings.positive_offset,
                 window=settings.window,
             )
-        if self.has_source_term:
+        if self.has_source_term and self.source_keys is not None:
             source = draw_source(
                 memory,
                 anchor_rows,
                 pool,
                 source_memory,
+                self.source_keys,
                 generator,
-                sampler=self.negatives,
+                sampler=self.source_negatives,
+                learner=self._learner,
                 n_negatives=settings.n_negatives,
                 window=settings.window,
             )
-            self._fix_teacher_mean(memory, source_memory, generator)
-        n_distinct = len(np.unique(memory.hashes(pool.rows)))
-        metrics = {"duplicate_rate": 1.0 - n_distinct / max(len(pool.rows), 1)}
         return ContrastiveBatch(memory.observations(anchor_rows), target, source, metrics)
-
-    def _fix_teacher_mean(
-        self, memory: Memory, source_memory: Memory | None, generator: np.random.Generator
-    ) -> None:
-        if self.teacher is None or bool(self.teacher_mean_known):
-            return
-        seen = source_memory if source_memory is not None and len(source_memory) else memory
-        rows = seen.sample_rows(_N_MEAN_ROWS, generator)
-        with torch.no_grad():
-            self.teacher_mean.copy_(self.teacher(seen.observations(rows)).mean(dim=0))
-            self.teacher_mean_known.fill_(True)
 
     def forward(self, learner: Learner, batch: ContrastiveBatch) -> Mapping[str, Tensor]:
         """The terms, each a scalar. A term that weighs 0 at `learner.progress` is left out."""
@@ -193,37 +219,29 @@ class ContrastiveDistillation(AuxiliaryLoss):
             terms["target"] = self._target_term(features[:n_anchors], batch.target)
         if source is not None:
             own, others = features[: source.n_from_target], features[n_anchors:]
-            terms["source"] = self._source_term(torch.cat([own, others]), batch, source)
+            terms["source"] = self._source_term(torch.cat([own, others]), source)
         return terms
 
     def _target_term(self, features: Tensor, batch: TargetBatch) -> Tensor:
         queries = F.normalize(self.target_head(features), dim=1)
-        with torch.no_grad():  # positives and negatives through the same snapshot
-            keys = self.averaged_encoder(concatenate([batch.positives, batch.negatives]))
-            keys = F.normalize(self.averaged_head(keys), dim=1)
-        return self._contrast(queries, keys, batch.mask, batch.log_weights, prefix="")
+        return self._contrast(queries, batch.keys, batch.mask, batch.log_weights, prefix="")
 
-    def _source_term(
-        self, features: Tensor, batch: ContrastiveBatch, source: SourceBatch
-    ) -> Tensor:
-        assert self.teacher is not None
+    def _source_term(self, features: Tensor, source: SourceBatch) -> Tensor:
         queries = F.normalize(self.source_head(features), dim=1)
-        with torch.no_grad():
-            keys = self.teacher(concatenate([batch.source_anchors(), source.negatives]))
-            keys = F.normalize(keys - self.teacher_mean, dim=1)
-        return self._contrast(queries, keys, source.mask, None, prefix="source_")
+        return self._contrast(queries, source.keys, source.mask, None, prefix="source_")
 
     def _contrast(
         self,
         queries: Tensor,
-        keys: Tensor,
+        keys: np.ndarray,
         mask: np.ndarray,
         log_weights: np.ndarray | None,
         *,
         prefix: str,
     ) -> Tensor:
         """Mean InfoNCE: queries (B, D); keys (B + K, D), positives first; mask (B, K)."""
-        positives, negatives = keys[: len(queries)], keys[len(queries) :]
+        known = torch.as_tensor(keys, device=queries.device)
+        positives, negatives = known[: len(queries)], known[len(queries) :]
         positive_logits = (queries * positives).sum(dim=1) / self.settings.temperature
         negative_logits = queries @ negatives.T / self.settings.temperature
         usable = torch.as_tensor(mask, device=queries.device)
@@ -243,13 +261,26 @@ class ContrastiveDistillation(AuxiliaryLoss):
 
     def after_step(self, learner: Learner) -> None:
         """Both averages move by one step."""
-        if not self.has_target_term:
-            return
-        self.averaged_encoder.update()
-        heads = zip(self.averaged_head.parameters(), self.target_head.parameters(), strict=True)
-        with torch.no_grad():
-            for average, current in heads:
-                average.lerp_(current, 1.0 - self.settings.momentum)
+        if self.has_target_term:
+            self.target_keys.step(self.target_head)
+
+    def state_arrays(self) -> Mapping[str, np.ndarray]:
+        """What its samplers remember."""
+        return {
+            f"{whose}/{name}": array
+            for whose, sampler in self._samplers().items()
+            for name, array in sampler.state_arrays().items()
+        }
+
+    def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Put back what `state_arrays` gave."""
+        for whose, sampler in self._samplers().items():
+            start = f"{whose}/"
+            own = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+            sampler.restore(own)
+
+    def _samplers(self) -> dict[str, NegativeSampler]:
+        return {"negatives": self.negatives, "source_negatives": self.source_negatives}
 
 
 def _head(n_in: int, n_out: int) -> nn.Sequential:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from contrastive_distillation.memory import make_negatives
+from contrastive_distillation.memory import INDEXES, POSITIVES, make_negatives
 
 Anneal = Literal["constant", "linear", "cosine"]
 
@@ -36,8 +37,33 @@ class LossSettings:
     window: int = 8
     """No negatives from the same episode within so many steps of anchor or positive; >= 0."""
 
+    positives: str = "temporal"
+    """What an anchor is held to, see memory.POSITIVES."""
+    band_low: float = 0.001
+    """The nearest share of ranks that nearest and value_contrast skip; in [0, band_high)."""
+    band_high: float = 0.05
+    """The share of ranks that they reach to; in (band_low, 1]."""
+    uniform_share: float = 0.5
+    """Share of the negatives that stays uniform beside hard ones; in [0.5, 1]."""
+    n_searched: int = 2048
+    """Rows of the memory that hard negatives are looked for in; >= 2."""
+    index: str = "auto"
+    """How those are searched, see memory.NearestKeys."""
+    refresh_frames: int = 8192
+    """Frames between two snapshots of the moving averages that keys come from; >= 1."""
+    refresh_drift: float = 0.0
+    """A snapshot is kept where its keys have drifted by less (1 - cosine); in [0, 2]."""
+
+    def sampler_settings(self) -> dict[str, Any]:
+        """Those of a negative sampler."""
+        return {
+            "band": (self.band_low, self.band_high),
+            "uniform_share": self.uniform_share,
+            "n_searched": self.n_searched,
+            "index": self.index,
+        }
+
     def __post_init__(self) -> None:
-        make_negatives(self.negatives)
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(field.default, str):
@@ -48,6 +74,12 @@ class LossSettings:
                 raise ValueError(f"{field.name} is {value!r}; expected a whole number")
             if not math.isfinite(value):
                 raise ValueError(f"{field.name} is {value}; expected a finite number")
+        if self.positives not in POSITIVES:
+            nearest = difflib.get_close_matches(self.positives, POSITIVES, n=3, cutoff=0.0)
+            raise ValueError(f"unknown positives '{self.positives}'. Nearest: {', '.join(nearest)}")
+        if self.index not in INDEXES:
+            raise ValueError(f"index is {self.index!r}; expected one of {', '.join(INDEXES)}")
+        make_negatives(self.negatives, **self.sampler_settings())
         if self.source_anneal not in get_args(Anneal):
             raise ValueError(
                 f"source_anneal is {self.source_anneal!r}; expected one of {get_args(Anneal)}"
@@ -56,7 +88,9 @@ class LossSettings:
             raise ValueError(f"temperature is {self.temperature}; it must be above 0")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}; it must lie in [0, 1)")
-        for name in ("n_negatives", "projection_dim", "positive_offset"):
+        if not 0 <= self.refresh_drift <= 2:
+            raise ValueError(f"refresh_drift is {self.refresh_drift}; it must lie in [0, 2]")
+        for name in ("n_negatives", "projection_dim", "positive_offset", "refresh_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         for name in ("target_weight", "source_weight", "window"):

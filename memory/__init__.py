@@ -2,35 +2,48 @@
 
 from .base import Memory
 from .episodic import MEMORIES, EpisodicMemory, ReplayMemory
+from .key_table import KeyTable
 from .masks import negative_mask
+from .nearest import NearestNegatives, ValueContrastNegatives
+from .nearest_keys import INDEXES, NearestKeys
 from .negatives import (
-    NEGATIVES,
     InBatchNegatives,
+    Insight,
     NegativeSampler,
     Pool,
     UniformNegatives,
-    make_negatives,
 )
 from .observations import Observations, concatenate, hash_observations, n_observations, take
-from .positives import draw_positives
+from .positives import POSITIVES, draw_positives, draw_value_matched
+from .prediction_error import PredictionErrorNegatives
 from .returns import returns_to_go
 from .rows import MemoryBatch, RowInfo
+from .samplers import NEGATIVES, make_negatives
 
 __all__ = [
+    "INDEXES",
     "MEMORIES",
     "NEGATIVES",
+    "POSITIVES",
     "EpisodicMemory",
     "InBatchNegatives",
+    "Insight",
+    "KeyTable",
     "Memory",
     "MemoryBatch",
+    "NearestKeys",
+    "NearestNegatives",
     "NegativeSampler",
     "Observations",
     "Pool",
+    "PredictionErrorNegatives",
     "ReplayMemory",
     "RowInfo",
     "UniformNegatives",
+    "ValueContrastNegatives",
     "concatenate",
     "draw_positives",
+    "draw_value_matched",
     "hash_observations",
     "make_negatives",
     "n_observations",

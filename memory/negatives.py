@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from .base import Memory
+from .observations import Int64Array
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,29 @@ class Pool:
     """(B, K') float32: log of each anchor's weight for each negative; None: all weigh 1."""
 
 
+class Insight(Protocol):
+    """What the learner knows about rows of the memory at hand."""
+
+    @property
+    def snapshot(self) -> int:
+        """A number that changes when the keys do."""
+        ...
+
+    def keys(self, rows: np.ndarray) -> np.ndarray:
+        """(n, D) float32: the teacher's keys, of length 1."""
+        ...
+
+    def errors(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) float32 >= 0: how far the value function is off."""
+        ...
+
+
 class NegativeSampler(ABC):
-    """Draws the pool of negatives. Masks are not its concern: `negative_mask` sees to them."""
+    """Draws the pool of negatives. Masks are not its concern: `negative_mask` sees to them.
+
+    One's own sampler is one class: `draw` must be written, and `state_arrays` and `restore` where
+    it remembers anything from draw to draw.
+    """
 
     name: ClassVar[str]
     recent: ClassVar[bool] = False
@@ -33,9 +53,29 @@ class NegativeSampler(ABC):
 
     @abstractmethod
     def draw(
-        self, memory: Memory, anchors: np.ndarray, k: int, generator: np.random.Generator
+        self,
+        memory: Memory,
+        anchors: np.ndarray,
+        k: int,
+        generator: np.random.Generator,
+        insight: Insight,
     ) -> Pool:
-        """Up to k rows of `memory` for the anchors in its rows `anchors` (B,)."""
+        """Up to k rows of `memory` for the anchors in its rows `anchors` (B,).
+
+        Args:
+            memory: not empty.
+            anchors: (B,) rows of it.
+            k: how many negatives, >= 1.
+            generator: its only source of chance.
+            insight: keys and errors of the memory's rows.
+        """
+
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """What it remembers from draw to draw, for a file."""
+        return {}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:  # noqa: B027
+        """Put back what `state_arrays` gave; ValueError where it does not fit."""
 
 
 class InBatchNegatives(NegativeSampler):
@@ -48,7 +88,12 @@ class InBatchNegatives(NegativeSampler):
     recent = True
 
     def draw(
-        self, memory: Memory, anchors: np.ndarray, k: int, generator: np.random.Generator
+        self,
+        memory: Memory,
+        anchors: np.ndarray,
+        k: int,
+        generator: np.random.Generator,
+        insight: Insight,
     ) -> Pool:
         return Pool(memory.sample_rows(k, generator, recent=True))
 
@@ -59,22 +104,41 @@ class UniformNegatives(NegativeSampler):
     name = "uniform"
 
     def draw(
-        self, memory: Memory, anchors: np.ndarray, k: int, generator: np.random.Generator
+        self,
+        memory: Memory,
+        anchors: np.ndarray,
+        k: int,
+        generator: np.random.Generator,
+        insight: Insight,
     ) -> Pool:
         return Pool(memory.sample_rows(k, generator))
 
 
-NEGATIVES: Mapping[str, type[NegativeSampler]] = MappingProxyType(
-    {sampler.name: sampler for sampler in (InBatchNegatives, UniformNegatives)}
-)
-"""The samplers by name."""
+def n_hard(k: int, uniform_share: float) -> int:
+    """How many of k negatives are drawn by hardness, the others being uniform."""
+    return int(k * (1.0 - uniform_share))
 
 
-def make_negatives(sampler: str | NegativeSampler) -> NegativeSampler:
-    """The sampler of that name, or the given one; ValueError names the nearest."""
-    if isinstance(sampler, NegativeSampler):
-        return sampler
-    if sampler not in NEGATIVES:
-        nearest = difflib.get_close_matches(sampler, NEGATIVES, n=3, cutoff=0.0)
-        raise ValueError(f"unknown negatives '{sampler}'. Nearest: {', '.join(nearest)}")
-    return NEGATIVES[sampler]()
+def with_uniform(
+    hard: Int64Array, memory: Memory, k: int, generator: np.random.Generator
+) -> Int64Array:
+    """The distinct rows among `hard` and `k - len(hard)` uniform ones, ascending."""
+    rows: Int64Array = np.unique(
+        np.concatenate([hard, memory.sample_rows(k - len(hard), generator)])
+    )
+    return rows
+
+
+def check_share(uniform_share: float) -> None:
+    """ValueError unless at least half of the negatives, and at most all, are uniform."""
+    if not 0.5 <= uniform_share <= 1.0:
+        raise ValueError(
+            f"uniform_share is {uniform_share}; it must lie in [0.5, 1]: hard negatives alone "
+            "hold too many false ones"
+        )
+
+
+def check_searched(n_searched: int) -> None:
+    """ValueError unless there is something to search."""
+    if n_searched < 2:
+        raise ValueError(f"n_searched is {n_searched} rows; it must be 2 or more")

@@ -1,13 +1,27 @@
-"""Positives: what came later in the anchor's own episode."""
+"""Positives: what came later in the anchor's episode, or what is worth as much in another."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from .base import Memory
 from .observations import Int64Array
 
+POSITIVES: Mapping[str, str] = MappingProxyType(
+    {
+        "temporal": "a later state of the anchor's episode",
+        "same": "the anchor's own observation, as the teacher sees it",
+        "value_matched": "a state of another episode after which as much followed",
+    }
+)
+"""Kinds of positives, and what each is."""
+
 _N_REDRAWS = 4
+_N_CANDIDATES = 256
+_TOLERANCE = 0.1
 
 
 def draw_positives(
@@ -64,3 +78,35 @@ def _geometric(generator: np.random.Generator, mean: float, largest: np.ndarray)
     offsets = np.ceil(np.log1p(-uniform * mass) / log_q).astype(np.int64)
     clipped: Int64Array = np.clip(offsets, 1, largest)
     return clipped
+
+
+def draw_value_matched(
+    memory: Memory, anchor_rows: np.ndarray, generator: np.random.Generator
+) -> tuple[Int64Array, np.ndarray]:
+    """For each anchor a row of another episode, of any task, with nearly the same return-to-go.
+
+    Out of 256 rows drawn uniformly, one is picked at random among those of other episodes and
+    other observations (by hash) whose known return differs from the anchor's by at most a tenth
+    of the standard deviation of the returns known among them.
+
+    Args:
+        memory: that of the anchors.
+        anchor_rows: (B,).
+        generator: its only source of chance.
+
+    Returns:
+        rows (B,) int64; valid (B,) bool: False, with the anchor itself in place, where the
+        anchor's return is not known or no row matches.
+    """
+    candidates = memory.sample_rows(_N_CANDIDATES, generator)
+    candidates = candidates[memory.return_known(candidates)]
+    if not len(candidates):
+        return anchor_rows.copy(), np.zeros(len(anchor_rows), np.bool_)
+    returns = memory.returns(candidates)
+    matches = np.abs(memory.returns(anchor_rows)[:, None] - returns) <= _TOLERANCE * returns.std()
+    matches &= memory.return_known(anchor_rows)[:, None]
+    matches &= memory.episodes(anchor_rows)[:, None] != memory.episodes(candidates)
+    matches &= memory.hashes(anchor_rows)[:, None] != memory.hashes(candidates)
+    picked = np.where(matches, generator.random(matches.shape), -1.0).argmax(axis=1)
+    valid = matches.any(axis=1)
+    return np.where(valid, candidates[picked], anchor_rows), valid

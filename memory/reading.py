@@ -54,6 +54,19 @@ class StoredRows:
             self._recent_rows.flags.writeable = False
         return self._recent_rows
 
+    @property
+    def frame(self) -> int:
+        """The agent's count of frames at the newest row; 0 for an empty memory."""
+        if self._n_written == 0:
+            return 0
+        newest = (self._n_written - 1) % self.capacity
+        return int(self._store.columns["times"][newest])
+
+    def stored(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) bool: do these places hold a row?"""
+        held: np.ndarray = self._slots[rows] != NONE
+        return held
+
     def observations(self, rows: np.ndarray) -> Observations:
         """(n, ...) or a dict of such."""
         return self._store.take_observations(rows)

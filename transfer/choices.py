@@ -20,7 +20,7 @@ from contrastive_distillation.envs import (
     space_table,
 )
 from contrastive_distillation.losses import LOSSES, make_loss
-from contrastive_distillation.memory import MEMORIES, NEGATIVES
+from contrastive_distillation.memory import MEMORIES, NEGATIVES, POSITIVES
 
 from .arms import ARMS, Arm
 from .cells import LossChoice
@@ -84,11 +84,14 @@ def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossC
         raise UnknownNameError("memory", settings.memory, MEMORIES)
     if settings.negatives is not None and settings.negatives not in NEGATIVES:
         raise UnknownNameError("negatives", settings.negatives, NEGATIVES)
+    if settings.positives is not None and settings.positives not in POSITIVES:
+        raise UnknownNameError("positives", settings.positives, POSITIVES)
     keywords = {
         key: value
         for key, value in (
             ("negatives", settings.negatives),
             ("n_negatives", settings.n_negatives),
+            ("positives", settings.positives),
         )
         if value is not None
     }

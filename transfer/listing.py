@@ -7,7 +7,7 @@ from inspect import getmodule
 from contrastive_distillation.agents import SUMMARIES
 from contrastive_distillation.envs import SUITES, Suite, task
 from contrastive_distillation.losses import LOSSES
-from contrastive_distillation.memory import MEMORIES, NEGATIVES
+from contrastive_distillation.memory import MEMORIES, NEGATIVES, POSITIVES
 
 from .arms import ARMS
 
@@ -33,6 +33,7 @@ def listing() -> str:
             "Negatives (--negatives)",
             _described((name, _first_line(kind)) for name, kind in NEGATIVES.items()),
         ),
+        ("Positives (--positives)", _described(POSITIVES.items())),
         (
             "Memories (--memory)",
             _described((name, _first_line(kind)) for name, kind in MEMORIES.items()),

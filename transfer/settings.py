@@ -66,6 +66,9 @@ class _Learning:
     n_negatives: Annotated[int | None, whole(1, 1_000_000), _default("the loss's")] = None
     """How many negatives each anchor is held against."""
 
+    positives: Annotated[str | None, _text("NAME", "the loss's")] = None
+    """What the loss holds each anchor to (see `list`)."""
+
     weight: Annotated[float, real(0, 1000)] = 0.1
     """Weight of the loss; with --balance norm, a fraction of the RL gradient's norm."""
 

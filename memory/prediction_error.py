@@ -1,0 +1,79 @@
+"""Negatives where the value function is most mistaken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .base import Memory
+from .negatives import (
+    Insight,
+    NegativeSampler,
+    Pool,
+    check_searched,
+    check_share,
+    n_hard,
+    with_uniform,
+)
+from .observations import Int64Array
+from .searched import SearchedRows
+
+
+class PredictionErrorNegatives(NegativeSampler):
+    """Rows in proportion to the error of the value function; at least half stay uniform.
+
+    `P(j) = e_j / Σ e` over a sample of the memory (`n_searched` rows; all of a smaller one), by
+    the inverse of the cumulated errors; e as `Insight.errors` has it (compare prioritised replay,
+    Schaul et al. 2016, https://arxiv.org/abs/1511.05952). Without any error: uniformly. Rows
+    drawn twice are there once.
+    """
+
+    name = "prediction_error"
+
+    def __init__(self, *, uniform_share: float = 0.5, n_searched: int = 2048) -> None:
+        """
+        Args:
+            uniform_share: of the negatives, in [0.5, 1].
+            n_searched: rows of the memory whose errors are computed, >= 2.
+        """
+        check_share(uniform_share)
+        check_searched(n_searched)
+        self.uniform_share = uniform_share
+        self._searched = SearchedRows(n_searched)
+        self._cumulated = np.empty(0)
+
+    def draw(
+        self,
+        memory: Memory,
+        anchors: np.ndarray,
+        k: int,
+        generator: np.random.Generator,
+        insight: Insight,
+    ) -> Pool:
+        hard = self.hard(memory, n_hard(k, self.uniform_share), generator, insight)
+        return Pool(with_uniform(hard, memory, k, generator))
+
+    def hard(
+        self, memory: Memory, n: int, generator: np.random.Generator, insight: Insight
+    ) -> Int64Array:
+        """Up to n different rows in proportion to their errors."""
+        if self._searched.renew(memory, insight.snapshot, generator):
+            self._cumulated = np.cumsum(insight.errors(self._searched.rows), dtype=np.float64)
+        total = self._cumulated[-1]
+        if not total > 0.0:
+            return self._searched.rows[:0]
+        places = np.searchsorted(self._cumulated, generator.random(n) * total, side="right")
+        places = np.unique(np.minimum(places, len(self._cumulated) - 1))
+        rows: Int64Array = self._searched.rows[places[self._searched.unchanged(memory, places)]]
+        return rows
+
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        if not len(self._cumulated):
+            return {}
+        return {**self._searched.state_arrays(), "cumulated": self._cumulated}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        if arrays:
+            self._searched.restore(arrays)
+            self._cumulated = arrays["cumulated"].astype(np.float64)

@@ -1,0 +1,158 @@
+"""Keys come from one snapshot, which is taken anew when it is due, and not otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from contrastive_distillation.losses import ContrastiveDistillation
+
+
+def built(learner, **settings):
+    loss = ContrastiveDistillation(n_negatives=16, **settings)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        loss.build(learner)
+    return loss
+
+
+def advance(memory, frames):
+    """One more step, so many frames later."""
+    memory.add(
+        observations=np.random.default_rng(frames).integers(0, 50, (8, 4), dtype=np.uint8),
+        actions=np.zeros(8, np.int64),
+        rewards=np.zeros(8),
+        terminated=np.zeros(8, bool),
+        truncated=np.zeros(8, bool),
+        tasks=np.arange(8) % 2,
+        time=memory.frame + frames,
+    )
+
+
+def learn(loss, learner):
+    with torch.no_grad():
+        learner.encoder.layer.weight.mul_(-0.5)
+    loss.after_step(learner)
+
+
+@torch.no_grad()
+def by_averages(loss, memory, rows):
+    keys = loss.target_keys
+    found = keys.averaged_head(keys.averaged_encoder(memory.observations(rows)))
+    return torch.nn.functional.normalize(found, dim=1).numpy()
+
+
+def test_keys_stay_until_the_snapshot_is_due(learner, filled):
+    memory, generator = filled(), np.random.default_rng(0)
+    loss = built(learner, momentum=0.5, refresh_frames=100)
+    rows = memory.rows()[:20]
+    loss.sample(memory, 12, generator)
+    first = loss.target_keys.keys(memory, rows)
+    np.testing.assert_allclose(first, by_averages(loss, memory, rows), atol=1e-6)
+    start = memory.frame
+    for frames in (40, 59):
+        advance(memory, frames)
+        learn(loss, learner)
+        batch = loss.sample(memory, 12, generator)
+        np.testing.assert_array_equal(loss.target_keys.keys(memory, rows), first)
+        assert batch.metrics["key_age"] == memory.frame - start
+        assert batch.metrics["key_drift"] == 0.0  # not measured yet
+    assert np.abs(by_averages(loss, memory, rows) - first).max() > 0.01
+    advance(memory, 1)
+    batch = loss.sample(memory, 12, generator)
+    keys = loss.target_keys.keys(memory, rows)
+    np.testing.assert_allclose(keys, by_averages(loss, memory, rows), atol=1e-6)
+    assert batch.metrics["key_age"] == 0.0
+    everywhere = memory.rows()[memory.rows() < memory.capacity]
+    assert len(everywhere) > 256  # drift is measured on a sample
+    assert batch.metrics["key_drift"] > 0.01
+
+
+def test_drift_is_one_minus_the_mean_cosine(learner, filled):
+    memory, generator = filled(n_steps=20), np.random.default_rng(0)  # fewer rows than the sample
+    loss = built(learner, momentum=0.0, refresh_frames=8)
+    loss.sample(memory, 12, generator)
+    advance(memory, 8)
+    old = loss.target_keys.keys(memory, memory.rows())
+    learn(loss, learner)
+    new = by_averages(loss, memory, memory.rows())
+    drift = loss.sample(memory, 12, generator).metrics["key_drift"]
+    assert drift == pytest.approx(1.0 - (old * new).sum(axis=1).mean(), abs=1e-5)
+
+
+def test_a_snapshot_that_has_not_drifted_is_kept(learner, filled):
+    memory, generator = filled(), np.random.default_rng(0)
+    loss = built(learner, momentum=0.5, refresh_frames=10, refresh_drift=1.9)
+    loss.sample(memory, 12, generator)
+    before = loss.target_keys.keys(memory, memory.rows())
+    for _ in range(3):
+        learn(loss, learner)
+        advance(memory, 10)
+        metrics = loss.sample(memory, 12, generator).metrics
+        assert 0.0 < metrics["key_drift"] < 1.9
+    assert metrics["key_age"] == 30.0
+    rows = memory.rows()[:100]
+    np.testing.assert_array_equal(loss.target_keys.keys(memory, rows)[:50], before[:50])
+    assert loss.target_keys.snapshot == 0
+
+
+def test_no_observation_is_encoded_twice_for_one_snapshot(learner, teacher, filled):
+    memory, source_memory = filled(n_values=3), filled(n_values=3, seed=5)
+    loss = built(learner, teacher=teacher)
+    loss.source_keys.fix_mean(source_memory, np.random.default_rng(0))
+    encoder = loss.target_keys.snapshot_encoder.average
+    encoder.n_encoded = teacher.n_encoded = 0
+    generator = np.random.default_rng(0)
+    for _ in range(30):
+        loss.sample(memory, 32, generator, source_memory)
+    hashes = [set(each.hashes(each.rows()).tolist()) for each in (memory, source_memory)]
+    assert encoder.n_encoded == len(loss.target_keys.table) <= len(hashes[0])
+    assert teacher.n_encoded == len(loss.source_keys.table) <= len(hashes[0] | hashes[1])
+
+
+@pytest.mark.parametrize("negatives", ["nearest", "value_contrast", "prediction_error"])
+def test_hard_samplers_resume_to_the_bit(learner, teacher, filled, negatives):
+    memory, source_memory = filled(), filled(seed=5)
+    loss, other = (
+        built(learner, teacher=teacher, negatives=negatives, n_searched=64, refresh_frames=20)
+        for _ in range(2)
+    )
+    generator = np.random.default_rng(0)
+    for _ in range(3):
+        loss.sample(memory, 12, generator, source_memory)
+        advance(memory, 15)
+        learn(loss, learner)
+    other.load_state_dict(loss.state_dict())
+    state = generator.bit_generator.state
+    outcomes = []
+    for each in (loss, other):
+        generator.bit_generator.state = state
+        batch = each.sample(memory, 12, generator, source_memory)
+        terms = each(learner, batch)
+        outcomes.append({name: term.item() for name, term in terms.items()})
+        assert np.isfinite(list(outcomes[-1].values())).all()
+    assert outcomes[0] == outcomes[1]
+
+
+def test_keys_of_another_width_are_refused_with_both(learner, filled):
+    loss, other = built(learner, projection_dim=8), built(learner, projection_dim=4)
+    loss.sample(filled(), 12, np.random.default_rng(0))
+    arrays = loss.target_keys.state_arrays()
+    with pytest.raises(ValueError, match="the stored keys are 8 wide; this teacher gives 4"):
+        other.target_keys.restore_arrays(arrays)
+
+
+def test_other_positives(learner, filled):
+    memory = filled()
+    same = built(learner, positives="same")
+    batch = same.sample(memory, 12, np.random.default_rng(0))
+    np.testing.assert_array_equal(batch.anchors, memory.observations(batch.target.positive_rows))
+    assert batch.target.mask.any(axis=1).all()
+    matched = built(learner, positives="value_matched")
+    batch = matched.sample(memory, 40, np.random.default_rng(0))
+    fine = batch.target.mask.any(axis=1)
+    assert fine.any()
+    assert memory.return_known(batch.target.positive_rows[fine]).all()
+    with pytest.raises(ValueError, match=r"unknown positives 'tmporal'\. Nearest: temporal"):
+        ContrastiveDistillation(positives="tmporal")
