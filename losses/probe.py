@@ -175,10 +175,12 @@ def _split(
 
 
 def _standardised(array: np.ndarray, fit_rows: np.ndarray) -> Tensor:
-    """(N, D) float32 with mean 0 and deviation 1 over `fit_rows`; what is constant there is 0."""
+    """(N, D') float32 with mean 0 and deviation 1 over `fit_rows`; columns constant there go."""
     mean, deviation = array[fit_rows].mean(axis=0), array[fit_rows].std(axis=0)
     varies = deviation > 1e-6
-    scaled = np.where(varies, (array - mean) / np.where(varies, deviation, 1.0), 0.0)
+    if not varies.any():
+        return torch.zeros(len(array), 1)
+    scaled = (array[:, varies] - mean[varies]) / deviation[varies]
     return torch.as_tensor(scaled.astype(np.float32))
 
 

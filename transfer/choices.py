@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from contrastive_distillation.agents import AGENTS, default_every, default_n_envs
+from contrastive_distillation.agents import AGENTS, default_n_envs, default_weight
 from contrastive_distillation.envs import (
     Suite,
     UnknownNameError,
@@ -98,9 +98,9 @@ def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossC
     choice = LossChoice(
         name=settings.loss,
         settings=keywords,
-        weight=settings.weight,
+        weight=default_weight(agent) if settings.weight is None else settings.weight,
         balance=settings.balance,
-        every=settings.every or default_every(agent),
+        every=settings.every,
         memory=settings.memory,
         memory_capacity=settings.memory_capacity,
     )

@@ -8,8 +8,8 @@ import torch
 from contrastive_distillation.agents import AuxiliaryLossCallback, FrozenTeacher
 from contrastive_distillation.losses import as_vectors, draw_later_pairs, mutual_information
 
-_N_ROWS = 1024
-_N_UPDATES = 200
+_N_ROWS = 12_288  # with 1,024 the critics fitted nothing that held on other episodes
+_N_UPDATES = 300
 
 
 def measure_information(

@@ -69,13 +69,13 @@ class _Learning:
     positives: Annotated[str | None, _text("NAME", "the loss's")] = None
     """What the loss holds each anchor to (see `list`)."""
 
-    weight: Annotated[float, real(0, 1000)] = 0.1
+    weight: Annotated[float | None, real(0, 1000), _default("the agent's")] = None
     """Weight of the loss; with --balance norm, a fraction of the RL gradient's norm."""
 
     balance: Literal["norm", "project", "none"] = "norm"
     """How the loss's gradient joins the RL gradient."""
 
-    every: Annotated[int | None, whole(1, 1_000_000), _default("the agent's")] = None
+    every: Annotated[int, whole(1, 1_000_000)] = 4
     """Apply the loss at every so many optimiser steps."""
 
     memory: Annotated[str, _HINT(metavar="NAME")] = "episodic"
