@@ -2,6 +2,7 @@
 
 from .base import Memory
 from .episodic import MEMORIES, EpisodicMemory, ReplayMemory
+from .keep import KEEPS, FinishedEpisodes, Keep, PerTask, Reservoir, ValueStratified, make_keep
 from .key_table import KeyTable
 from .masks import negative_mask
 from .nearest import NearestNegatives, ValueContrastNegatives
@@ -22,12 +23,15 @@ from .samplers import NEGATIVES, make_negatives
 
 __all__ = [
     "INDEXES",
+    "KEEPS",
     "MEMORIES",
     "NEGATIVES",
     "POSITIVES",
     "EpisodicMemory",
+    "FinishedEpisodes",
     "InBatchNegatives",
     "Insight",
+    "Keep",
     "KeyTable",
     "Memory",
     "MemoryBatch",
@@ -35,16 +39,20 @@ __all__ = [
     "NearestNegatives",
     "NegativeSampler",
     "Observations",
+    "PerTask",
     "Pool",
     "PredictionErrorNegatives",
     "ReplayMemory",
+    "Reservoir",
     "RowInfo",
     "UniformNegatives",
     "ValueContrastNegatives",
+    "ValueStratified",
     "concatenate",
     "draw_positives",
     "draw_value_matched",
     "hash_observations",
+    "make_keep",
     "make_negatives",
     "n_observations",
     "negative_mask",

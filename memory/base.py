@@ -1,4 +1,4 @@
-"""Writing a memory: one ring of rows, the episodes in it, and what makes place for new ones."""
+"""Writing a memory: rows, the episodes they belong to, and their returns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import numpy as np
 
 from . import storage
 from .episode_table import NONE
+from .keep import Fifo, Keep, make_keep
 from .observations import Int64Array, Observations, named_arrays
+from .pages import Pages
+from .places import Places, Ring
 from .reading import StoredRows
 from .returns import returns_to_go
 from .row_store import Step
@@ -27,18 +30,33 @@ class Memory(StoredRows):
     keeps_episodes_whole: ClassVar[bool]
     """Is an episode forgotten as a whole when its first row must make place?"""
 
-    def __init__(self, *, capacity: int = 50_000) -> None:
+    def __init__(self, *, capacity: int = 50_000, keep: str | Keep = "fifo") -> None:
         """
         Args:
-            capacity: rows in the ring, over all environments together.
+            capacity: rows, over all environments together.
+            keep: which episodes stay when it is full: a name of `KEEPS`, or an object of one's
+                own, which is then this memory's alone.
         """
-        super().__init__(capacity=capacity)
+        if capacity < 1:
+            raise ValueError(f"capacity is {capacity} rows; it must be 1 or more")
+        self.keep = make_keep(keep)
+        super().__init__(places=self._make_places(int(capacity)))
         self.n_envs = 0
         """Rows that each `add` brings; 0 before the first `start`."""
         self.gamma = 1.0
         self._open_slots = np.zeros(0, dtype=np.int64)  # of each environment
         self._task_map = np.zeros(0, dtype=np.int64)  # start()'s task numbers -> ours
-        self._warned_small = False
+
+    def _make_places(self, capacity: int) -> Places:
+        if isinstance(self.keep, Fifo):
+            return Ring(capacity=capacity, whole=self.keeps_episodes_whole)
+        if not self.keeps_episodes_whole:
+            raise ValueError(
+                f"a {self.kind} memory forgets row by row, first in first out; keep "
+                f"'{self.keep.name}' chooses among whole episodes. Use an episodic memory, or "
+                "keep 'fifo'"
+            )
+        return Pages(capacity=capacity, keep=self.keep)
 
     # ---------------------------------------------------------------- writing
 
@@ -58,6 +76,12 @@ class Memory(StoredRows):
                 f"{n_envs} environments cannot write into a memory of {self.capacity} rows: "
                 "each step brings one row of each. Need 1 <= n_envs <= capacity"
             )
+        if n_envs * self.keep.rows_per_env > self.capacity:
+            raise ValueError(
+                f"{n_envs} environments cannot write into a memory of {self.capacity} rows with "
+                f"keep '{self.keep.name}': it needs {self.keep.rows_per_env} rows for each. Use a "
+                f"capacity of {n_envs * self.keep.rows_per_env} or more, or keep 'fifo'"
+            )
         if not 0.0 <= gamma <= 1.0:
             raise ValueError(f"gamma is {gamma}; it must lie in [0, 1]")
         if not tasks:
@@ -72,7 +96,7 @@ class Memory(StoredRows):
 
     def begin_rollout(self) -> None:
         """Rows written from now on are the recent ones (on-policy: the current rollout)."""
-        self._recent_from = self._n_written
+        self._recent_from = self._places.n_written
         self._recent_rows = None
 
     def add(
@@ -105,19 +129,13 @@ class Memory(StoredRows):
         terminated, truncated = np.asarray(terminated, np.bool_), np.asarray(truncated, np.bool_)
         tasks = np.asarray(tasks, dtype=np.int64)
         self._check_step(observations, actions, rewards, terminated, truncated, tasks, time)
-        if self._n_written == 0:
+        if self._places.n_written == 0:
             _log_floats(observations)
-        n, start = self.n_envs, self._n_written % self.capacity
-        rows = (start + np.arange(n)) % self.capacity
-        self._forget(rows)
-        fresh = np.flatnonzero(self._open_slots == NONE)
-        self._open_slots[fresh] = self._episodes.open(self._n_written + fresh, stride=n)
-        self._episodes.length[self._open_slots] += 1
-        self._slots[rows] = self._open_slots
+        rows = self._places.take(self._open_slots)
         step = Step(observations, actions, rewards, self._task_map[tasks], time)
-        self._store.write(start, step)
-        self._n_written += n
+        self._store.write(self._places.parts(rows), step)
         self._rows = self._recent_rows = None
+        self.frame = int(time)
         done = terminated | truncated
         if done.any():
             self._close(self._open_slots[terminated], terminated=True)
@@ -129,47 +147,18 @@ class Memory(StoredRows):
         self._episodes.is_open[slots] = False
         columns = self._store.columns
         for slot in slots:
-            rows = self._episodes.serials_of(slot) % self.capacity
-            columns["returns"][rows], columns["return_known"][rows] = returns_to_go(
+            if not self._places.admit(slot):
+                continue
+            rows = self._places.rows_of(slot)
+            returns, known = returns_to_go(
                 columns["rewards"][rows], self.gamma, terminated=terminated
             )
-
-    def _forget(self, rows: Int64Array) -> None:
-        """Makes place at `rows`, the oldest of the ring.
-
-        Where episodes are kept whole they go whole. Only one that outgrew the ring (it is still
-        being written when its first row must go) loses its head alone, and from then on goes row
-        by row: to drop it whole would empty the memory at a stroke. What is left of it keeps its
-        steps, and its returns-to-go, which depend on later rows only, are still filled exactly.
-        """
-        slots = self._slots[rows]
-        slots, n_rows = np.unique(slots[slots != NONE], return_counts=True)
-        if not len(slots):
-            return
-        episodes = self._episodes
-        whole = ~episodes.is_open[slots] & (episodes.first_step[slots] == 0)
-        if not self.keeps_episodes_whole:
-            whole[:] = False
-        elif not whole.all():
-            self._warn_small()
-        gone, cut = slots[whole], slots[~whole]
-        self._slots[episodes.serials(gone) % self.capacity] = NONE
-        episodes.drop_head(cut, n_rows[~whole])
-        emptied = cut[(episodes.length[cut] == 0) & ~episodes.is_open[cut]]
-        episodes.free(np.concatenate([gone, emptied]))
-
-    def _warn_small(self) -> None:
-        if self._warned_small:
-            return
-        self._warned_small = True
-        _log.warning(
-            "a memory of %d rows holds %d steps of each of %d environments, and an episode has "
-            "outgrown it: only the later part of such episodes is kept. A capacity above n_envs "
-            "times the longest episode keeps them whole.",
-            self.capacity,
-            self.capacity // self.n_envs,
-            self.n_envs,
-        )
+            columns["returns"][rows], columns["return_known"][rows] = returns, known
+            self._places.finish(
+                slot,
+                task=columns["task_ids"][rows[0]],
+                value=returns[0] if known[0] else np.nan,
+            )
 
     def _check_step(
         self,
@@ -230,13 +219,23 @@ class Memory(StoredRows):
         return storage.metadata_of(self)
 
     @classmethod
-    def from_state(cls, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Self:
+    def from_state(
+        cls,
+        tensors: Mapping[str, np.ndarray],
+        metadata: Mapping[str, str],
+        *,
+        keep: Keep | None = None,
+    ) -> Self:
         """The memory of which these are `state_tensors()` and `metadata()`, to the bit.
+
+        Args:
+            keep: a fresh object of the memory's `keep`, where that is not in `KEEPS`.
 
         Raises:
             ValueError: they are of another version or kind of memory, or contradict themselves.
         """
-        memory = cls(capacity=storage.checked_capacity(cls.kind, metadata))
+        capacity, keep = storage.checked_settings(cls.kind, metadata, keep)
+        memory = cls(capacity=capacity, keep=keep)
         storage.restore(memory, tensors, metadata)
         return memory
 
@@ -245,11 +244,11 @@ class Memory(StoredRows):
         storage.write_file(path, self.state_tensors(), self.metadata())
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, *, keep: Keep | None = None) -> Self:
         """Reads such a file. ValueError, in one line, for one that is damaged or foreign."""
         tensors, metadata = storage.read_file(path)
         try:
-            return cls.from_state(tensors, metadata)
+            return cls.from_state(tensors, metadata, keep=keep)
         except (ValueError, MemoryError) as error:
             raise ValueError(f"{path}: {error}") from error
 

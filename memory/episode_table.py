@@ -1,4 +1,4 @@
-"""Where in the ring the rows of each episode lie."""
+"""The episodes of which rows are stored."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ NONE = -1
 class EpisodeTable:
     """The stored episodes, one slot each; every field is an array (n_slots,).
 
-    Rows are numbered for life by a *serial*: the i-th row ever written has serial i and lies at
-    `serial % capacity`. One step writes one row for each environment, so the rows of an episode
-    have serials `first + stride * index`, whatever the ring's size, wherever it wraps.
+    Rows are numbered for life by a *serial*: the i-th row ever written has serial i. One step
+    writes one row for each environment, so the rows of an episode have serials
+    `first + stride * index`, wherever they lie.
     """
 
     def __init__(self, *, n_slots: int) -> None:

@@ -9,7 +9,7 @@ from .base import Memory
 
 
 class EpisodicMemory(Memory):
-    """Remembers the latest episodes, and forgets the oldest whole.
+    """Remembers whole episodes: the latest, or those that `keep` chooses.
 
     Example:
         >>> memory = EpisodicMemory(capacity=50_000)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .episode_table import NONE, EpisodeTable
+from .episode_table import NONE
 from .observations import Int64Array, Observations
+from .places import Places
 from .row_store import RowStore
 from .rows import MemoryBatch, RowInfo
 
@@ -13,24 +14,23 @@ from .rows import MemoryBatch, RowInfo
 class StoredRows:
     """The reading half of a memory; nothing here writes.
 
-    A row is one step of one environment. Rows are known by their place in the ring, (n,) int64
+    A row is one step of one environment. Rows are known by their place in the memory, (n,) int64
     in `[0, capacity)`; a place holds the same row until the memory is next added to.
     """
 
-    def __init__(self, *, capacity: int = 50_000) -> None:
+    def __init__(self, *, places: Places) -> None:
         """
         Args:
-            capacity: rows in the ring, over all environments together.
+            places: which row of which episode lies where; empty yet.
         """
-        if capacity < 1:
-            raise ValueError(f"capacity is {capacity} rows; it must be 1 or more")
-        self.capacity = int(capacity)
+        self.capacity = places.capacity
         self.tasks: tuple[str, ...] = ()
         """Names of all tasks ever started; `task_ids` are indexes into it."""
+        self.frame = 0
+        """The agent's count of frames at the last `add`."""
         self._store = RowStore(capacity=self.capacity)
-        self._episodes = EpisodeTable(n_slots=self.capacity)
-        self._slots = np.full(self.capacity, NONE, dtype=np.int64)  # of each row; NONE: empty
-        self._n_written = 0
+        self._places = places
+        self._episodes, self._slots = places.episodes, places.slots
         self._recent_from = 0
         self._rows: Int64Array | None = None
         self._recent_rows: Int64Array | None = None
@@ -50,17 +50,9 @@ class StoredRows:
         """As `rows`, but only those written since `begin_rollout`; all if it was not called."""
         if self._recent_rows is None:
             rows = self.rows()
-            self._recent_rows = rows[self._serials(rows) >= self._recent_from]
+            self._recent_rows = rows[self._places.serials(rows) >= self._recent_from]
             self._recent_rows.flags.writeable = False
         return self._recent_rows
-
-    @property
-    def frame(self) -> int:
-        """The agent's count of frames at the newest row; 0 for an empty memory."""
-        if self._n_written == 0:
-            return 0
-        newest = (self._n_written - 1) % self.capacity
-        return int(self._store.columns["times"][newest])
 
     def stored(self, rows: np.ndarray) -> np.ndarray:
         """(n,) bool: do these places hold a row?"""
@@ -107,13 +99,14 @@ class StoredRows:
     def steps(self, rows: np.ndarray) -> Int64Array:
         """(n,) int64: step within the episode, from 0."""
         slots = self._slots_of(rows)
-        steps: Int64Array = self._episodes.first_step[slots] + self._index(rows, slots)
+        steps: Int64Array = self._episodes.first_step[slots] + self._places.index(rows, slots)
         return steps
 
     def remaining(self, rows: np.ndarray) -> Int64Array:
         """(n,) int64: how many later rows of the same episode are stored."""
         slots = self._slots_of(rows)
-        remaining: Int64Array = self._episodes.length[slots] - 1 - self._index(rows, slots)
+        index = self._places.index(rows, slots)
+        remaining: Int64Array = self._episodes.length[slots] - 1 - index
         return remaining
 
     def later_rows(self, rows: np.ndarray, offsets: np.ndarray) -> tuple[Int64Array, np.ndarray]:
@@ -124,10 +117,10 @@ class StoredRows:
             episode has no such row stored.
         """
         slots = self._slots_of(rows)
-        index = self._index(rows, slots) + offsets
-        inside = (index >= 0) & (index < self._episodes.length[slots])
-        serials = self._episodes.first[slots] + index * self._episodes.stride[slots]
-        return np.where(inside, serials % self.capacity, rows), inside
+        index = self._places.index(rows, slots)
+        later = index + offsets
+        inside = (later >= 0) & (later < self._episodes.length[slots])
+        return self._places.rows_at(rows, slots, np.where(inside, later, index)), inside
 
     def sample_rows(
         self, n: int, generator: np.random.Generator, recent: bool = False
@@ -166,7 +159,7 @@ class StoredRows:
         """What masks need of `rows` (n,); those no longer stored are invalid."""
         valid = self._slots[rows] != NONE
         slots = np.where(valid, self._slots[rows], 0)
-        steps = self._episodes.first_step[slots] + self._index(rows, slots)
+        steps = self._episodes.first_step[slots] + self._places.index(rows, slots)
         return RowInfo(
             rows=np.where(valid, rows, -1),
             hashes=self.hashes(rows),
@@ -184,20 +177,9 @@ class StoredRows:
         """Bytes of the rows' arrays, which are allocated at the first `add`."""
         return self._store.nbytes
 
-    def _serials(self, rows: np.ndarray) -> Int64Array:
-        newest = self._n_written - 1
-        serials: Int64Array = newest - (newest - rows) % self.capacity
-        return serials
-
     def _slots_of(self, rows: np.ndarray) -> Int64Array:
         slots: Int64Array = self._slots[rows]
         if (slots == NONE).any():
             row = int(np.asarray(rows)[slots == NONE][0])
             raise IndexError(f"row {row} is not stored; rows() lists those which are")
         return slots
-
-    def _index(self, rows: np.ndarray, slots: Int64Array) -> Int64Array:
-        """Place of each row among the stored rows of its episode, (n,)."""
-        first, stride = self._episodes.first[slots], self._episodes.stride[slots]
-        index: Int64Array = (self._serials(rows) - first) // stride
-        return index

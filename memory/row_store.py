@@ -1,13 +1,15 @@
-"""The columns of a memory: what is kept of each row, in arrays as long as the ring."""
+"""The columns of a memory: what is kept of each row, in arrays as long as the capacity."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from .observations import Int64Array, Observations, hash_observations, named_arrays, take
+from .places import Part
 
 COLUMNS: dict[str, type[np.generic]] = {
     "rewards": np.float32,
@@ -37,7 +39,7 @@ class Step:
 class RowStore:
     """Arrays of `capacity` rows, allocated at the first write in the shapes that come.
 
-    Untouched pages cost no memory (`np.zeros`), so a large ring is paid for as it fills.
+    What is untouched costs no memory (`np.zeros`), so a large one is paid for as it fills.
     """
 
     def __init__(self, *, capacity: int) -> None:
@@ -73,8 +75,8 @@ class RowStore:
         picked: np.ndarray = self.columns[column][rows]
         return picked
 
-    def write(self, start: int, step: Step) -> None:
-        """Writes n rows from `start` on, round the end of the ring if need be.
+    def write(self, parts: Sequence[Part], step: Step) -> None:
+        """Writes n rows, each part of the step to its places.
 
         `returns` become unknown. The step has passed `check`.
         """
@@ -90,13 +92,7 @@ class RowStore:
             "times": np.full(n, step.time, dtype=np.int64),
             "hashes": hash_observations(step.observations),
         }
-        n_before_end = min(n, self.capacity - start)
-        for to, of in (
-            (slice(start, start + n_before_end), slice(0, n_before_end)),
-            (slice(0, n - n_before_end), slice(n_before_end, n)),
-        ):
-            if of.start == of.stop:
-                continue
+        for to, of in parts:
             if isinstance(self.observations, dict):
                 assert isinstance(step.observations, dict)
                 for key, array in self.observations.items():

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from .episode_table import NONE
+from .keep import KEEPS, Keep, make_keep
 from .row_store import COLUMNS
 
 if TYPE_CHECKING:
@@ -28,15 +29,18 @@ _NUMBERS = ("capacity", "n_envs", "n_written", "recent_from", "next_id")
 
 def tensors_of(memory: Memory) -> dict[str, np.ndarray]:
     """The written part of every column, the stored episodes, and which of them are open."""
-    n_rows = min(memory._n_written, memory.capacity)
+    n_rows = memory._places.end
     columns = {name: array[:n_rows].copy() for name, array in memory._store.arrays().items()}
+    empty = memory._slots[:n_rows] == NONE
+    for array in columns.values():
+        array[empty] = 0  # what was there is forgotten
     episodes = memory._episodes
     slots = episodes.alive()
     table = {f"episodes/{name}": getattr(episodes, name)[slots] for name in _EPISODE_FIELDS}
     is_open = memory._open_slots != NONE
     table["open_episodes"] = np.where(is_open, episodes.ids[memory._open_slots], NONE)
     table["task_map"] = memory._task_map.copy()
-    return {**columns, **table}
+    return {**columns, **table, **memory._places.tensors()}
 
 
 def metadata_of(memory: Memory) -> dict[str, str]:
@@ -44,11 +48,14 @@ def metadata_of(memory: Memory) -> dict[str, str]:
     state = {
         "capacity": memory.capacity,
         "n_envs": memory.n_envs,
-        "n_written": memory._n_written,
+        "n_written": memory._places.n_written,
         "recent_from": memory._recent_from,
         "next_id": memory._episodes.next_id,
         "gamma": memory.gamma,
         "tasks": memory.tasks,
+        "frame": memory.frame,
+        "keep": memory.keep.name,
+        "keep_state": memory.keep.state(),
     }
     return {
         "format": FORMAT,
@@ -58,9 +65,23 @@ def metadata_of(memory: Memory) -> dict[str, str]:
     }
 
 
-def checked_capacity(kind: str, metadata: Mapping[str, str]) -> int:
-    """The capacity, of a state that is a memory of this kind and version."""
-    return int(_checked_state(kind, metadata)["capacity"])
+def checked_settings(kind: str, metadata: Mapping[str, str], keep: Keep | None) -> tuple[int, Keep]:
+    """Capacity and keep, of a state that is a memory of this kind and version.
+
+    Where `keep` is given it must be of the state's name, and takes up what that remembered.
+    """
+    state = _checked_state(kind, metadata)
+    name, remembered = state.get("keep", "fifo"), state.get("keep_state", {})
+    _require(isinstance(name, str), f"keep is {name!r}, not a name")
+    _require(isinstance(remembered, dict), f"keep_state is {remembered!r}, not a table")
+    _require(
+        keep is not None or name in KEEPS,
+        f"its keep '{name}' is none of {', '.join(KEEPS)}; give an object of it: keep=...",
+    )
+    keep = make_keep(name if keep is None else keep)
+    _require(keep.name == name, f"its keep is '{name}', not '{keep.name}'")
+    keep.restore(remembered)
+    return int(state["capacity"]), keep
 
 
 def restore(memory: Memory, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
@@ -68,8 +89,10 @@ def restore(memory: Memory, tensors: Mapping[str, np.ndarray], metadata: Mapping
     state = _checked_state(memory.kind, metadata)
     memory.n_envs, memory.gamma = state["n_envs"], float(state["gamma"])
     memory.tasks = tuple(state["tasks"])
-    memory._n_written, memory._recent_from = state["n_written"], state["recent_from"]
+    memory._places.n_written, memory._recent_from = state["n_written"], state["recent_from"]
     _restore_columns(memory, tensors)
+    memory.frame = state.get("frame", _newest_time(memory))  # older files do not say
+    _require(type(memory.frame) is int, f"frame is {memory.frame!r}, not a whole number")
     _restore_episodes(memory, tensors, state["next_id"])
     task_map = _tensor(tensors, "task_map", np.int64)
     _require(_within(task_map, 0, len(memory.tasks)), "task_map names tasks that are not there")
@@ -82,10 +105,16 @@ def restore(memory: Memory, tensors: Mapping[str, np.ndarray], metadata: Mapping
         )
 
 
+def _newest_time(memory: Memory) -> int:
+    """Time of the row written last, where rows lie in a ring; 0 if there is none."""
+    newest = (memory._places.n_written - 1) % memory.capacity
+    return int(memory._store.columns["times"][newest]) if memory._store.columns else 0
+
+
 def _restore_columns(memory: Memory, tensors: Mapping[str, np.ndarray]) -> None:
-    n_rows = min(memory._n_written, memory.capacity)
+    n_rows = memory._places.saved_rows(tensors)
     seen = {name: array for name, array in tensors.items() if name.split("/")[0] == "observations"}
-    if n_rows == 0:
+    if n_rows == 0 and not seen:
         return
     _require(bool(seen), "it has rows but no observations")
     _require(len(seen) == 1 or "observations" not in seen, "observations are array and dict both")
@@ -116,29 +145,28 @@ def _restore_episodes(memory: Memory, tensors: Mapping[str, np.ndarray], next_id
     }
     n = len(saved["ids"])
     _require(all(a.shape == (n,) for a in saved.values()), "episode fields differ in length")
-    _require(n <= memory.capacity, f"{n} episodes cannot lie in {memory.capacity} rows")
+    _require(n <= len(table.ids), f"{n} episodes cannot lie in {memory.capacity} rows")
     _require(_within(saved["ids"], 0, next_id), "episode numbers are out of range")
     _require(bool((np.diff(saved["ids"]) > 0).all()), "episode numbers are not ascending")
-    oldest, n_written = max(0, memory._n_written - memory.capacity), memory._n_written
-    _require(_within(saved["first"], oldest, n_written), "an episode begins outside the ring")
+    oldest, n_written = memory._places.oldest, memory._places.n_written
+    where = type(memory._places).__name__.lower()
+    _require(_within(saved["first"], oldest, n_written), f"an episode begins outside the {where}")
     _require(_within(saved["stride"], 1, memory.capacity + 1), "an episode's stride is wrong")
     _require(_within(saved["length"], 1, memory.capacity + 1), "an episode's length is wrong")
     _require(bool((saved["first_step"] >= 0).all()), "an episode's first step is below 0")
     last = saved["first"] + saved["stride"] * (saved["length"] - 1)
-    _require(_within(last, oldest, n_written), "an episode ends outside the ring")
+    _require(_within(last, oldest, n_written), f"an episode ends outside the {where}")
     slots = table.open(saved["first"], stride=1)
     for name in _EPISODE_FIELDS:
         getattr(table, name)[slots] = saved[name]
     table.next_id = next_id
-    rows = table.serials(slots) % memory.capacity
-    _require(len(np.unique(rows)) == len(rows), "two episodes claim one row")
-    memory._slots[rows] = np.repeat(slots, saved["length"])
+    memory._places.restore(slots, tensors, memory._store.columns)
     _restore_open(memory, tensors, slots)
 
 
 def _restore_open(memory: Memory, tensors: Mapping[str, np.ndarray], slots: np.ndarray) -> None:
     """Which episode each environment is in: the row it writes next must continue it."""
-    table, n_envs = memory._episodes, memory.n_envs
+    table, n_envs, n_written = memory._episodes, memory.n_envs, memory._places.n_written
     open_ids = _tensor(tensors, "open_episodes", np.int64)
     _require(open_ids.shape == (n_envs,), f"open_episodes is not of shape ({n_envs},)")
     envs = np.flatnonzero(open_ids != NONE)
@@ -151,7 +179,7 @@ def _restore_open(memory: Memory, tensors: Mapping[str, np.ndarray], slots: np.n
     following = table.first[of_envs] + table.stride[of_envs] * table.length[of_envs]
     _require(
         bool((table.stride[of_envs] == n_envs).all())
-        and bool((following == memory._n_written + envs).all()),
+        and bool((following == n_written + envs).all()),
         "an open episode does not end with its environment's last row",
     )
     memory._open_slots = np.full(n_envs, NONE, dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrastive_distillation.memory import MEMORIES, EpisodicMemory, Memory, hash_observations
+from contrastive_distillation.memory import (
+    MEMORIES,
+    EpisodicMemory,
+    Keep,
+    Memory,
+    PerTask,
+    Reservoir,
+    ValueStratified,
+)
 
 
 @dataclass
@@ -54,9 +63,8 @@ class NaiveMemory:
         self.gamma = gamma
 
     def add(self, observations, actions, rewards, terminated, truncated, tasks, time) -> None:
-        n, capacity = len(rewards), len(self.places)
-        for i in range(n):
-            self.make_place((self.n_written + i) % capacity)
+        n = len(rewards)
+        places = self.make_places(n)
         for i in range(n):
             episode = self.open[i]
             if episode is None:
@@ -64,7 +72,7 @@ class NaiveMemory:
                 self.n_episodes += 1
             serial = self.n_written + i
             row = NaiveRow(
-                place=serial % capacity,
+                place=places[i],
                 episode=episode,
                 step=episode.next_step,
                 observation=observations[i].copy(),
@@ -83,6 +91,12 @@ class NaiveMemory:
                 self.end(self.open[i], terminated=terminated[i])
                 self.open[i] = None
 
+    def make_places(self, n: int) -> list[int]:
+        places = [(self.n_written + i) % len(self.places) for i in range(n)]
+        for place in places:
+            self.make_place(place)
+        return places
+
     def make_place(self, place: int) -> None:
         row = self.places[place]
         if row is None:
@@ -92,9 +106,12 @@ class NaiveMemory:
             gone = list(episode.rows)
         else:
             gone, episode.lost_its_head = [row], True
-        for each in gone:
-            episode.rows.remove(each)
-            self.places[each.place] = None
+        self.forget(gone)
+
+    def forget(self, gone: list[NaiveRow]) -> None:
+        for row in gone:
+            row.episode.rows.remove(row)
+            self.places[row.place] = None
 
     def end(self, episode: NaiveEpisode, terminated: bool) -> None:
         episode.is_open = False
@@ -109,44 +126,91 @@ class NaiveMemory:
         return [row for row in self.places if row is not None]
 
 
-def assert_same(memory: Memory, naive: NaiveMemory) -> None:
-    rows = memory.rows()
-    expected = naive.rows()
-    assert rows.tolist() == [row.place for row in expected]
-    assert len(memory) == len(expected)
-    if not expected:
-        return
-    batch = memory.batch(rows)
-    np.testing.assert_array_equal(batch.observations, [row.observation for row in expected])
-    np.testing.assert_array_equal(batch.actions, [row.action for row in expected])
-    np.testing.assert_array_equal(batch.rewards, [row.reward for row in expected])
-    np.testing.assert_array_equal(batch.tasks, [row.task for row in expected])
-    np.testing.assert_array_equal(batch.times, [row.time for row in expected])
-    np.testing.assert_array_equal(batch.steps, [row.step for row in expected])
-    np.testing.assert_array_equal(batch.episodes, [row.episode.number for row in expected])
-    np.testing.assert_array_equal(batch.hashes, hash_observations(batch.observations))
-    known = [row.return_to_go is not None for row in expected]
-    np.testing.assert_array_equal(batch.return_known, known)
-    np.testing.assert_allclose(
-        batch.returns, [row.return_to_go or 0.0 for row in expected], rtol=1e-6, atol=1e-6
-    )
-    assert memory.known_fraction() == pytest.approx(np.mean(known))
+class NaivePages(NaiveMemory):
+    """Pages of 8 places; `chooser` says which finished episode leaves."""
 
-    later_of = [row.episode.rows[row.episode.rows.index(row) + 1 :] for row in expected]
-    np.testing.assert_array_equal(memory.remaining(rows), [len(later) for later in later_of])
-    for offset in (1, 3):
-        found, inside = memory.later_rows(rows, np.full(len(rows), offset))
-        np.testing.assert_array_equal(inside, [len(later) >= offset for later in later_of])
-        there = [
-            later[offset - 1].place if len(later) >= offset else row.place
-            for row, later in zip(expected, later_of, strict=True)
-        ]
-        np.testing.assert_array_equal(found, there)
-    np.testing.assert_array_equal(batch.has_next, [len(later) >= 1 for later in later_of])
-    following = [(later or [row])[0] for row, later in zip(expected, later_of, strict=True)]
-    np.testing.assert_array_equal(batch.next_observations, [row.observation for row in following])
+    def __init__(self, capacity: int, chooser: Chooser) -> None:
+        super().__init__(capacity, whole=True)
+        self.chooser = chooser
+
+    def make_places(self, n: int) -> list[int]:
+        share = len(self.places) // 8 // n
+        starved = [i for i in range(n) if self.open[i] is None or len(self.open[i].rows) % 8 == 0]
+        for i in starved:
+            if self.open[i] is not None and len(self.open[i].rows) == 8 * share:
+                self.forget(self.open[i].rows[:8])
+        last = [e.rows[-1].place if e is not None and e.rows else 0 for e in self.open]
+        while len(self.free_pages()) < len(starved):
+            stored = {row.episode.number: row.episode for row in self.rows()}
+            finished = [episode for _, episode in sorted(stored.items()) if not episode.is_open]
+            self.forget(self.chooser.victim(finished).rows[:])
+        pages = dict(zip(starved, self.free_pages(), strict=False))
+        return [8 * pages[i] if i in pages else last[i] + 1 for i in range(n)]
+
+    def free_pages(self) -> list[int]:
+        pages = range(len(self.places) // 8)
+        return [p for p in pages if all(r is None for r in self.places[8 * p : 8 * p + 8])]
+
+    def end(self, episode: NaiveEpisode, terminated: bool) -> None:
+        super().end(episode, terminated)
+        if not self.chooser.admits(episode):
+            self.forget(episode.rows[:])
 
 
+class Chooser:
+    """What the three choices say, in loops over episodes in the order in which they began."""
+
+    def __init__(self, keep: str, n_strata: int = 0) -> None:
+        self.keep, self.n_strata = keep, n_strata
+        self.threshold = 1.0
+
+    def admits(self, episode: NaiveEpisode) -> bool:
+        return self.keep != "reservoir" or key(episode.number) < self.threshold
+
+    def victim(self, finished: list[NaiveEpisode]) -> NaiveEpisode:
+        if self.keep == "reservoir":
+            last = max(finished, key=lambda episode: key(episode.number))
+            self.threshold = key(last.number)
+            return last
+        finished = largest(finished, lambda episode: episode.rows[0].task)
+        if self.keep == "value_stratified":
+            values = [e.rows[0].return_to_go for e in finished]
+            known = [float(np.float32(value)) for value in values if value is not None]
+            width = (max(known) - min(known)) / self.n_strata if known else 0.0
+
+            def stratum(episode: NaiveEpisode) -> int:
+                value = episode.rows[0].return_to_go
+                if value is None:
+                    return self.n_strata
+                place = (float(np.float32(value)) - min(known)) / (width or 1.0)
+                return min(int(place), self.n_strata - 1)
+
+            finished = largest(finished, stratum)
+        return finished[0]
+
+
+def largest(finished: list[NaiveEpisode], group: Callable[[NaiveEpisode], int]):
+    """The episodes of the group with the most rows; of equal ones, the lowest."""
+    groups: dict[int, list[NaiveEpisode]] = {}
+    for episode in finished:
+        groups.setdefault(group(episode), []).append(episode)
+    sizes = {name: sum(len(e.rows) for e in episodes) for name, episodes in groups.items()}
+    return groups[min(sizes, key=lambda name: (-sizes[name], name))]
+
+
+def key(number: int, seed: int = 5) -> float:
+    """SplitMix64, as Steele et al. write it: of the seed, then `number` steps on from there."""
+
+    def mixed(z: int) -> int:
+        z = (z + 0x9E3779B97F4A7C15) % 2**64
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+        return z ^ (z >> 31)
+
+    return (mixed(mixed(seed) + number * 0x9E3779B97F4A7C15) >> 11) / 2**53
+
+
+Runs = list[tuple[int, float, int, float]]
 RUNS = st.lists(
     st.tuples(
         st.integers(1, 9),  # environments, at most the capacity
@@ -163,16 +227,50 @@ RUNS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(capacity=st.integers(1, 40), runs=RUNS, seed=st.integers(0, 2**32 - 1))
 def test_remembers_and_forgets_as_the_naive_one(
-    kind: str, capacity: int, runs: list[tuple[int, float, int, float]], seed: int
+    assert_same: Callable[..., None], kind: str, capacity: int, runs: Runs, seed: int
 ) -> None:
     """Rings that wrap amid a step and amid an episode, n_envs that do not divide the capacity,
     episodes longer than the ring, runs with other n_envs; saved and restored at every step."""
-    generator = np.random.default_rng(seed)
-    memory: Memory = MEMORIES[kind](capacity=capacity)
     naive = NaiveMemory(capacity, whole=kind == "episodic")
+    live_and_compare(MEMORIES[kind](capacity=capacity), naive, assert_same, runs, seed)
+
+
+@pytest.mark.parametrize(
+    ("keep", "chooser"),
+    [
+        (lambda: Reservoir(seed=5), lambda: Chooser("reservoir")),
+        (PerTask, lambda: Chooser("per_task")),
+        (lambda: ValueStratified(n_strata=3), lambda: Chooser("value_stratified", 3)),
+    ],
+    ids=["reservoir", "per_task", "value_stratified"],
+)
+@settings(max_examples=60, deadline=None)
+@given(capacity=st.integers(8, 160), runs=RUNS, seed=st.integers(0, 2**32 - 1))
+def test_keeps_as_the_naive_one(
+    assert_same: Callable[..., None],
+    keep: Callable[[], Keep],
+    chooser: Callable[[], Chooser],
+    capacity: int,
+    runs: Runs,
+    seed: int,
+) -> None:
+    """Episodes longer than a page, than their share, than the memory; capacities that are no
+    multiple of a page; saved and restored at every step, wherever that falls."""
+    memory = EpisodicMemory(capacity=capacity, keep=keep())
+    live_and_compare(memory, NaivePages(capacity, chooser()), assert_same, runs, seed)
+
+
+def live_and_compare(
+    memory: Memory,
+    naive: NaiveMemory,
+    assert_same: Callable[..., None],
+    runs: Runs,
+    seed: int,
+) -> None:
+    generator = np.random.default_rng(seed)
     time = 0
     for n_envs, gamma, n_steps, p_end in runs:
-        n_envs = min(n_envs, capacity)
+        n_envs = min(n_envs, memory.capacity // memory.keep.rows_per_env)
         memory.start(n_envs=n_envs, gamma=gamma, tasks=["a", "b"])
         naive.start(n_envs, gamma)
         assert_same(memory, naive)
@@ -203,36 +301,3 @@ def test_remembers_and_forgets_as_the_naive_one(
             assert memory.recent_rows().tolist() == recent
             # Restoring checks every invariant of the state, and must change nothing.
             memory = type(memory).from_state(memory.state_tensors(), memory.metadata())
-
-
-@settings(max_examples=40, deadline=None)
-@given(capacity=st.integers(4, 60), n_envs=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))
-def test_closed_episodes_are_whole_or_gone(capacity: int, n_envs: int, seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    memory = EpisodicMemory(capacity=capacity)
-    memory.start(n_envs=n_envs, gamma=0.9, tasks=["a"])
-    longest = capacity // n_envs  # such episodes fit, so none loses its head
-    lengths: dict[int, int] = {}  # of all episodes ever, by number
-    numbers, steps = np.arange(n_envs), np.zeros(n_envs, dtype=int)
-    n_begun = n_envs
-    for time in range(3 * capacity):
-        done = (generator.random(n_envs) < 0.3) | (steps + 1 >= longest)
-        memory.add(
-            observations=generator.integers(0, 9, (n_envs, 1), dtype=np.uint8),
-            actions=np.zeros(n_envs),
-            rewards=np.ones(n_envs),
-            terminated=done,
-            truncated=np.zeros(n_envs, dtype=bool),
-            tasks=np.zeros(n_envs, dtype=int),
-            time=time,
-        )
-        steps += 1
-        for env in range(n_envs):
-            lengths[int(numbers[env])] = int(steps[env])
-        stored, n_rows = np.unique(memory.episodes(memory.rows()), return_counts=True)
-        assert {int(n): lengths[int(n)] for n in stored} == dict(
-            zip(stored.tolist(), n_rows.tolist(), strict=True)
-        )
-        for env in np.flatnonzero(done):
-            numbers[env], steps[env] = n_begun, 0
-            n_begun += 1

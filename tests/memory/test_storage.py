@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from contrastive_distillation.memory import EpisodicMemory, Memory, ReplayMemory
+from contrastive_distillation.memory import KEEPS, EpisodicMemory, Memory, ReplayMemory
 
 
 def assert_equal(one: Memory, other: Memory) -> None:
@@ -20,10 +20,14 @@ def assert_equal(one: Memory, other: Memory) -> None:
         assert array.tobytes() == theirs[name].tobytes(), name
 
 
-@pytest.mark.parametrize("kind", [EpisodicMemory, ReplayMemory])
+@pytest.mark.parametrize(
+    ("kind", "keep"), [(ReplayMemory, "fifo"), *((EpisodicMemory, keep) for keep in KEEPS)]
+)
 @pytest.mark.parametrize("n_steps", [0, 3, 200])
-def test_saved_and_loaded_it_goes_on_identically(tmp_path, filled, step, kind, n_steps) -> None:
-    memory = filled(kind=kind, n_steps=n_steps)
+def test_saved_and_loaded_it_goes_on_identically(
+    tmp_path, filled, step, kind, keep, n_steps
+) -> None:
+    memory = filled(kind=kind, keep=keep, n_steps=n_steps)
     memory.begin_rollout()
     memory.save(tmp_path / "memory.safetensors")
     loaded = kind.load(tmp_path / "memory.safetensors")
@@ -119,6 +123,10 @@ def with_state(metadata: dict[str, str], **changes: object) -> dict[str, str]:
         ({"tasks": ["only one"]}, "tasks that are not there"),
         ({"n_envs": 5}, "open_episodes is not of shape"),
         ({"next_id": 3}, "episode numbers are out of range"),
+        ({"frame": "late"}, "frame is 'late', not a whole number"),
+        ({"keep": 3}, "keep is 3, not a name"),
+        ({"keep": "mine"}, "its keep 'mine' is none of fifo"),
+        ({"keep_state": []}, r"keep_state is \[\], not a table"),
         ({"recent_from": 10**9}, "recent_from is above n_written"),
     ],
 )
@@ -136,6 +144,15 @@ def test_wrong_version_or_state(filled) -> None:
     for state in ("{", "[]"):
         with pytest.raises(ValueError, match="the memory's state"):
             EpisodicMemory.from_state(tensors, {**metadata, "state": state})
+
+
+def test_older_files_say_neither_keep_nor_frame(filled) -> None:
+    memory = filled()
+    state = json.loads(memory.metadata()["state"])
+    for name in ("keep", "keep_state", "frame"):
+        del state[name]
+    older = {**memory.metadata(), "state": json.dumps(state)}
+    assert_equal(EpisodicMemory.from_state(memory.state_tensors(), older), memory)
 
 
 def changed(array: np.ndarray, index: object, value: object) -> np.ndarray:
