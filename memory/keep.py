@@ -65,7 +65,10 @@ class Keep(ABC):
 
 @final
 class Fifo(Keep):
-    """First in, first out: the newest episodes. A ring does this without pages, nor asking."""
+    """First in, first out: the newest episodes.
+
+    A ring does this without pages, and without asking for a victim.
+    """
 
     name = "fifo"
     rows_per_env = 1

@@ -13,11 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ["train", "transfer", "evaluate", "watch", "list"]
 PROMISED = """
     suite agent loss frames seed seeds output backend n-envs gamma config device threads
-    workers negatives n-negatives weight balance every memory-capacity debug
+    workers negatives n-negatives weight balance every memory keep memory-capacity debug
 """
 LISTED = """
     doorkey smoke keydoor appearance dynamics pixels ppo dqn contrastive_distillation
-    uniform in_batch episodic replay contrastive_source_only contrastive_target_only
+    uniform in_batch episodic replay fifo reservoir per_task value_stratified
+    contrastive_source_only contrastive_target_only
     fine_tune frozen_encoder scratch MiniGrid-DoorKey-8x8-v0
 """
 
@@ -76,6 +77,12 @@ def test_list_fits_80_columns_and_names_everything(capsys: pytest.CaptureFixture
         (["train", "--loss", "json:JSONDecoder"], "no subclass of AuxiliaryLoss"),
         (["train", "--negatives", "unifrom"], "unknown negatives 'unifrom'. Nearest: uniform"),
         (["train", "--memory", "episode"], "unknown memory 'episode'. Nearest: episodic"),
+        (["train", "--keep", "resevoir"], "unknown keep 'resevoir'. Nearest: reservoir"),
+        (["train", "--keep", "per_task", "--memory", "replay"], "use --memory episodic"),
+        (
+            ["train", "--keep", "per_task", "--n-envs", "64", "--memory-capacity", "500"],
+            "environments, 64 times 8 with --keep per_task",
+        ),
         (["transfer", "--arms", "scrach"], "unknown arm 'scrach'. Nearest: scratch"),
         (["transfer", "--arms", "scratch", "scratch"], "the same arm twice"),
         (["transfer", "--source", "CartPole-v1"], "say --target"),

@@ -22,6 +22,8 @@ class LossChoice:
     balance: str = "norm"
     every: int = 1
     memory: str = "episodic"
+    keep: str = "fifo"
+    """Which episodes stay when the memory is full."""
     memory_capacity: int = 50_000
 
 
@@ -89,6 +91,7 @@ class Cell:
             "balance": self.loss.balance,
             "every": self.loss.every,
             "memory": self.loss.memory,
+            "keep": self.loss.keep,
             "memory_capacity": self.loss.memory_capacity,
             "frames": self.frames,
             "until_learnt": self.until_learnt,

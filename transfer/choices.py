@@ -20,7 +20,7 @@ from contrastive_distillation.envs import (
     space_table,
 )
 from contrastive_distillation.losses import LOSSES, make_loss
-from contrastive_distillation.memory import MEMORIES, NEGATIVES, POSITIVES
+from contrastive_distillation.memory import KEEPS, MEMORIES, NEGATIVES, POSITIVES
 
 from .arms import ARMS, Arm
 from .cells import LossChoice
@@ -82,6 +82,13 @@ def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossC
     """The loss, tried out: an unknown name or setting shows here."""
     if settings.memory not in MEMORIES:
         raise UnknownNameError("memory", settings.memory, MEMORIES)
+    if settings.keep not in KEEPS:
+        raise UnknownNameError("keep", settings.keep, KEEPS)
+    if settings.keep != "fifo" and not MEMORIES[settings.memory].keeps_episodes_whole:
+        raise SettingsError(
+            f"--keep {settings.keep}: chooses among whole episodes, which --memory "
+            f"{settings.memory} does not keep; use --memory episodic, or --keep fifo"
+        )
     if settings.negatives is not None and settings.negatives not in NEGATIVES:
         raise UnknownNameError("negatives", settings.negatives, NEGATIVES)
     if settings.positives is not None and settings.positives not in POSITIVES:
@@ -102,6 +109,7 @@ def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossC
         balance=settings.balance,
         every=settings.every,
         memory=settings.memory,
+        keep=settings.keep,
         memory_capacity=settings.memory_capacity,
     )
     if settings.loss == "none":

@@ -7,7 +7,7 @@ from inspect import getmodule
 from contrastive_distillation.agents import SUMMARIES
 from contrastive_distillation.envs import SUITES, Suite, task
 from contrastive_distillation.losses import LOSSES
-from contrastive_distillation.memory import MEMORIES, NEGATIVES, POSITIVES
+from contrastive_distillation.memory import KEEPS, MEMORIES, NEGATIVES, POSITIVES
 
 from .arms import ARMS
 
@@ -37,6 +37,10 @@ def listing() -> str:
         (
             "Memories (--memory)",
             _described((name, _first_line(kind)) for name, kind in MEMORIES.items()),
+        ),
+        (
+            "What an episodic memory keeps when it is full (--keep)",
+            _described((name, _first_line(kind)) for name, kind in KEEPS.items()),
         ),
         ("Arms (--arms)", _described((arm.name, arm.line) for arm in ARMS.values())),
     ]

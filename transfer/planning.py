@@ -8,6 +8,7 @@ from typing import Any
 
 from contrastive_distillation.agents import AGENTS, resolve_device
 from contrastive_distillation.envs import Suite, UnknownNameError, suite_settings
+from contrastive_distillation.memory import KEEPS
 
 from .arms import Arm
 from .cells import Cell
@@ -172,10 +173,12 @@ def _common_cell(settings: TrainSettings | TransferSettings, suite: Suite, missi
     check_actions(agent, suite.sources[0], suite, mission)
     loss = choose_loss(settings, agent)
     n_envs = choose_n_envs(settings.n_envs, agent, 1)
-    if loss.memory_capacity < n_envs:
+    per_env = KEEPS[loss.keep].rows_per_env
+    if loss.memory_capacity < n_envs * per_env:
+        of_keep = "" if per_env == 1 else f" times {per_env} with --keep {loss.keep}"
         raise SettingsError(
             f"--memory-capacity {loss.memory_capacity}: must be at least the number of "
-            f"environments, {n_envs}"
+            f"environments, {n_envs}{of_keep}"
         )
     return Cell(
         name="",

@@ -51,10 +51,19 @@ class RunDirectoryError(SettingsError):
     """A directory that cannot be used for the run, or is not the run it was taken for."""
 
 
+_ADDED = {"keep": "fifo"}
+"""Settings that runs did not say at first, with the value they had: no part of an identity, so
+that such runs are found again."""
+
+
 def identity(config: Mapping[str, Any]) -> Config:
     """The part of a configuration that decides what is learnt."""
     left_out = {*NOT_IDENTITY, AGENT_SETTINGS}
-    return {key: value for key, value in config.items() if key not in left_out}
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in left_out and not (key in _ADDED and value == _ADDED[key])
+    }
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

@@ -81,6 +81,9 @@ class _Learning:
     memory: Annotated[str, _HINT(metavar="NAME")] = "episodic"
     """Kind of memory the loss draws from: episodic or replay."""
 
+    keep: Annotated[str, _HINT(metavar="NAME")] = "fifo"
+    """Which episodes stay when an episodic memory is full (see `list`)."""
+
     memory_capacity: Annotated[int, whole(256, 100_000_000)] = 50_000
     """Transitions the memory holds."""
 

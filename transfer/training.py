@@ -179,7 +179,7 @@ def _join_loss(
     name = "contrastive_distillation" if choice.name == "none" else choice.name
     return AuxiliaryLossCallback(
         make_loss(name, **settings),
-        memory=MEMORIES[choice.memory](capacity=choice.memory_capacity),
+        memory=MEMORIES[choice.memory](capacity=choice.memory_capacity, keep=choice.keep),
         weight=choice.weight if choice.name != "none" else 0.0,
         balance=choice.balance,
         every=choice.every,

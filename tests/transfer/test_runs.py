@@ -49,6 +49,14 @@ def test_what_decides_nothing_may_differ(tmp_path: Path, key: str) -> None:
     assert runs.fingerprint({**CONFIG, key: 1}) == runs.fingerprint({**CONFIG, key: 2})
 
 
+def test_runs_of_before_a_setting_came_are_found_again(tmp_path: Path) -> None:
+    start(tmp_path / "run")
+    assert runs.open_directory(tmp_path / "run", {**CONFIG, "keep": "fifo"}) == "unfinished"
+    assert runs.fingerprint({**CONFIG, "keep": "fifo"}) == runs.fingerprint(CONFIG)
+    with pytest.raises(runs.RunDirectoryError, match="keep: None there, reservoir now"):
+        runs.open_directory(tmp_path / "run", {**CONFIG, "keep": "reservoir"})
+
+
 def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(runs.RunDirectoryError, match="is no run's directory"):

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from contrastive_distillation.memory import EpisodicMemory
 from contrastive_distillation.transfer import TrainSettings, plan_train, protocol, train_cell
+from contrastive_distillation.transfer.runs import read_config
 from contrastive_distillation.transfer.training import Status
 
 EMPTY = "MiniGrid-Empty-Random-5x5-v0"
@@ -67,6 +69,14 @@ def test_a_training_that_is_told_to_stop_saves_and_says_so(tmp_path: Path) -> No
     assert (tmp_path / "checkpoints/interrupted.zip").is_file()
     assert (tmp_path / "memory.safetensors").is_file()
     assert not (tmp_path / "result.json").exists()
+
+
+def test_a_memory_keeps_what_the_settings_say(tmp_path: Path) -> None:
+    settings = TrainSettings(suite="smoke", n_envs=8, keep="per_task", output=str(tmp_path))
+    (cell,) = plan_train(settings).cells
+    train_cell(cell, tmp_path, command=(), report=lambda _: None, stop=lambda: True)
+    assert read_config(tmp_path)["keep"] == "per_task"
+    assert EpisodicMemory.load(tmp_path / "memory.safetensors").keep.name == "per_task"
 
 
 def test_information_is_measured_the_same_way_without_a_loss(tmp_path: Path) -> None:
