@@ -31,6 +31,7 @@ class Pages(Places):
         super().__init__(capacity=capacity, n_slots=n)
         self.keep = keep
         self.n_pages = n
+        self._slots_in = self.slots[: n * PAGE].reshape(n, PAGE)  # a view: of each page
         self._slot_of = np.full(n, NONE, dtype=np.int64)  # of each page; NONE: free
         self._ordinal = np.zeros(n, dtype=np.int64)  # of each page: ascending along a chain
         self._next = np.full(n, NONE, dtype=np.int64)  # of each page; NONE: the last
@@ -160,7 +161,7 @@ class Pages(Places):
 
     def _empty(self, pages: Int64Array) -> None:
         self._slot_of[pages] = NONE
-        self.slots[_rows(pages)] = NONE
+        self._slots_in[pages] = NONE
 
     def _append(self, slots: Int64Array, pages: Int64Array) -> None:
         """Chains one page (n,) to each of the episodes in `slots` (n,)."""

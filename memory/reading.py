@@ -110,7 +110,7 @@ class StoredRows:
         return remaining
 
     def later_rows(self, rows: np.ndarray, offsets: np.ndarray) -> tuple[Int64Array, np.ndarray]:
-        """The rows of the same episodes `offsets` (n,) steps later.
+        """The rows of the same episodes `offsets` (n,) steps later (below 0: earlier).
 
         Returns:
             rows (n,) int64, inside (n,) bool: False, with the row itself in place, where the

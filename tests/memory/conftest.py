@@ -60,14 +60,16 @@ def _assert_same(memory: Memory, naive: Any) -> None:
 
     later_of = [row.episode.rows[row.episode.rows.index(row) + 1 :] for row in expected]
     np.testing.assert_array_equal(memory.remaining(rows), [len(later) for later in later_of])
-    for offset in (1, 3):
+    for offset in (1, 3, 11, -1, -10):
         found, inside = memory.later_rows(rows, np.full(len(rows), offset))
-        np.testing.assert_array_equal(inside, [len(later) >= offset for later in later_of])
-        there = [
-            later[offset - 1].place if len(later) >= offset else row.place
-            for row, later in zip(expected, later_of, strict=True)
+        at = [row.episode.rows.index(row) + offset for row in expected]
+        is_there = [0 <= i < len(row.episode.rows) for i, row in zip(at, expected, strict=True)]
+        np.testing.assert_array_equal(inside, is_there)
+        places = [
+            row.episode.rows[i].place if there else row.place
+            for row, i, there in zip(expected, at, is_there, strict=True)
         ]
-        np.testing.assert_array_equal(found, there)
+        np.testing.assert_array_equal(found, places)
     np.testing.assert_array_equal(batch.has_next, [len(later) >= 1 for later in later_of])
     following = [(later or [row])[0] for row, later in zip(expected, later_of, strict=True)]
     np.testing.assert_array_equal(batch.next_observations, [row.observation for row in following])
