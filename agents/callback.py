@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,16 @@ from contrastive_distillation.memory import Memory
 
 from .auxiliary_file import load_auxiliary, save_auxiliary
 from .balance import BALANCES, ReferenceNorm, balanced, dot, norm
+from .checks import check_device, check_learns
 from .diagnostics import Diagnostics
-from .observation_encoder import ObservationEncoder, find_encoder
+from .finding import find_encoder
+from .observation_encoder import ObservationEncoder
 from .prediction_errors import prediction_errors
 from .recorder import Recorder
+from .schedules import Schedule, check_weight
 from .teachers import MovingAverageTeacher
 
-Schedule = Callable[[float], float]
+_log = logging.getLogger(__name__)
 
 _OF_MEMORY = {"masked_fraction", "duplicate_rate", "key_age", "key_drift"}
 
@@ -112,13 +115,18 @@ class AuxiliaryLossCallback(BaseCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        if not callable(weight) and not weight >= 0.0:
-            raise ValueError(f"weight is {weight}, expected a number ≥ 0 or a schedule")
+        if not callable(weight):
+            check_weight(weight)
         if balance not in BALANCES:
             raise ValueError(f"balance is '{balance}', expected one of {', '.join(BALANCES)}")
         for name, value in (("every", every), ("n_anchors", n_anchors)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, expected a whole number ≥ 1")
+        if n_anchors is not None and n_anchors > memory.capacity:
+            raise ValueError(
+                f"n_anchors is {n_anchors}, but the memory keeps only {memory.capacity} rows, so "
+                "it would never hold one batch; raise its capacity or lower n_anchors"
+            )
         if diagnostics_frames < 1:
             raise ValueError(f"diagnostics_frames is {diagnostics_frames}, expected ≥ 1")
         self.loss = loss
@@ -138,6 +146,7 @@ class AuxiliaryLossCallback(BaseCallback):
         self.n_updates = 0
         self._n_steps = 0
         self._handles: list[Any] = []
+        self._said_waiting = False
         self._pending_state: dict[str, Any] | None = None
 
     # -- life in one learn() ------------------------------------------------------------------
@@ -149,7 +158,11 @@ class AuxiliaryLossCallback(BaseCallback):
         if not same:
             self._build(encoder)
         assert self.learner is not None
+        check_device(self.model, self.learner.encoder, self.loss)
         self.learner.encoder.normalise = encoder.normalise
+        for module in self.loss.modules():
+            if isinstance(module, MovingAverageTeacher):
+                module.average.normalise = encoder.normalise
 
     def _build(self, encoder: ObservationEncoder) -> None:
         """Make heads and their optimiser, without touching the global generators."""
@@ -163,7 +176,8 @@ class AuxiliaryLossCallback(BaseCallback):
             self.loss.build(self.learner)
         self.loss.to(encoder.device)
         heads = self.loss.head_parameters()
-        self._changed = list(self.loss.changed_parameters(self.learner))
+        wanted = self.loss.changed_parameters(self.learner)
+        self._changed = [parameter for parameter in wanted if parameter.requires_grad]
         self._heads = heads
         self._head_optimizer = (
             torch.optim.Adam(heads, lr=self.head_learning_rate) if heads else None
@@ -176,12 +190,14 @@ class AuxiliaryLossCallback(BaseCallback):
         self._recorder = Recorder(model=self.model, memory=self.memory)
         self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
         if self.n_anchors is None:
-            self._n_drawn = _default_n_anchors(self.model)
+            self._n_drawn = min(_default_n_anchors(self.model), self.memory.capacity)
         else:
             self._n_drawn = self.n_anchors
 
     def _on_rollout_start(self) -> None:
         self.detach()
+        if self.weight != 0.0:
+            check_learns(self._learner.encoder)
         if isinstance(self.model, OnPolicyAlgorithm):
             self.memory.begin_rollout()
 
@@ -232,9 +248,7 @@ class AuxiliaryLossCallback(BaseCallback):
     def _update(self, weight: float) -> None:
         """Add the balanced gradient of every term to the encoder's, and step the heads."""
         learner = self._learner
-        batch = self.loss.sample(
-            self.memory, self._n_drawn, self.generator, source_memory=self.source_memory
-        )
+        batch = self._draw()
         if batch is None:
             return
         learner.progress = 1.0 - float(self.model._current_progress_remaining)
@@ -272,6 +286,24 @@ class AuxiliaryLossCallback(BaseCallback):
         self._updated = True
         self.n_updates += 1
         self._log_update(terms, float(norm(added)), rl_norm)
+
+    def _draw(self) -> Any | None:
+        """What the loss needs for one step; None, said once, while memory has no whole batch."""
+        if len(self.memory) >= self._n_drawn:
+            batch = self.loss.sample(
+                self.memory, self._n_drawn, self.generator, source_memory=self.source_memory
+            )
+            if batch is not None:
+                return batch
+        if not self._said_waiting:
+            self._said_waiting = True
+            _log.warning(
+                "the auxiliary loss waits: memory holds %d rows, too few for a batch of %d "
+                "anchors; it begins when there are enough (n_anchors=... asks for fewer)",
+                len(self.memory),
+                self._n_drawn,
+            )
+        return None
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """Encoder and heads have stepped: averages follow."""
@@ -313,7 +345,8 @@ class AuxiliaryLossCallback(BaseCallback):
 
     def _current_weight(self) -> float:
         if callable(self.weight):
-            return float(self.weight(float(self.model._current_progress_remaining)))
+            remaining = float(self.model._current_progress_remaining)
+            return check_weight(float(self.weight(remaining)), "the weight's schedule")
         return float(self.weight)
 
     @property
@@ -328,7 +361,11 @@ class AuxiliaryLossCallback(BaseCallback):
     # -- persistence --------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write heads, their optimiser, memory, generator and counters to one safetensors file.
+        """Write heads, their optimiser, memory, generators, loss state and counters to one file.
+
+        The file is safetensors: tensors and numbers, no code. The model is saved by its own
+        `save`. `source_memory`, a loss outside the registry, a frozen teacher and a weight that
+        is a function (not a number or a `WeightSchedule`) are not in it: pass them to `load`.
 
         Raises:
             ValueError: the callback has not been part of a `learn()` yet.
@@ -336,18 +373,27 @@ class AuxiliaryLossCallback(BaseCallback):
         save_auxiliary(self, Path(path))
 
     @classmethod
-    def load(cls, path: str | Path, *, loss: AuxiliaryLoss | None = None) -> AuxiliaryLossCallback:
-        """The callback as it was saved; it continues in its next `learn()`.
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        loss: AuxiliaryLoss | None = None,
+        weight: float | Schedule | None = None,
+        source_memory: Memory | None = None,
+    ) -> AuxiliaryLossCallback:
+        """The callback as it was saved, to the bit; it continues in its next `learn()`.
 
         Args:
             path: a file written by `save`.
             loss: a loss with the saved one's settings; needed where the loss is not in the
-                registry or has a frozen teacher.
+                registry or has a frozen teacher. Nothing is imported from the file.
+            weight: needed where the saved weight was a function; else it replaces the saved one.
+            source_memory: needed where the saved callback had one.
 
         Raises:
-            ValueError: the file is broken, of another version, or needs `loss`.
+            ValueError: the file is broken, of another version, or needs one of the arguments.
         """
-        return load_auxiliary(cls, Path(path), loss)
+        return load_auxiliary(cls, Path(path), loss=loss, weight=weight, source=source_memory)
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Put saved tensors into freshly built heads and optimiser."""

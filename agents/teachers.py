@@ -11,7 +11,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
-from .observation_encoder import ObservationEncoder, Observations, find_encoder
+from .finding import find_encoder
+from .observation_encoder import ObservationEncoder, Observations
 
 
 class MovingAverageTeacher(nn.Module):
