@@ -67,23 +67,40 @@ def find_encoder(
                 "auxiliary gradient to its encoder; use PPO, A2C, DQN, QR-DQN, SAC, TD3 or TQC"
             )
     blank_observations(model.observation_space, 1)  # refuses spaces that cannot be remembered
-    named = _extractors(model.policy)
-    optimizers = _optimizers(model)
+    stages, owner = find_stages(model.policy, encoder, algorithm=type(model).__name__)
+    vec_normalize = model.get_vec_normalize_env()
+    normalise = None
+    if vec_normalize is not None and vec_normalize.norm_obs:
+        normalise = vec_normalize.normalize_obs
+    found = ObservationEncoder(
+        stages=stages,
+        observation_space=model.observation_space,
+        normalize_images=model.policy.normalize_images,
+        normalise=normalise,
+    )
+    return found, owner
+
+
+def find_stages(
+    policy: nn.Module, encoder: str, *, algorithm: str
+) -> tuple[list[nn.Module], torch.optim.Optimizer]:
+    """The modules of the encoder, first to last, and their optimiser; see `find_encoder`."""
+    named = _extractors(policy)
+    optimizers = _optimizers(policy)
     if encoder == "auto":
         for module in named.values():
             if (owner := _owner([module], optimizers)) is not None:
-                return _encoder(model, [module]), owner
-        raise ValueError(_no_encoder(model, list(named.values())))
-    stages = [named[encoder]] if encoder in named else _stages_at(model.policy, encoder, named)
+                return [module], owner
+        raise ValueError(_no_encoder(algorithm, policy, list(named.values())))
+    stages = [named[encoder]] if encoder in named else _stages_at(policy, encoder, named)
     if not any(True for stage in stages for _ in stage.parameters()):
-        raise ValueError(_no_encoder(model, stages))
-    owner = _owner(stages, optimizers)
-    if owner is None:
-        raise ValueError(
-            f"no optimiser of {type(model).__name__} owns the encoder '{encoder}', so nothing "
-            f"would move it; use encoder='auto' or one of {sorted(named)}"
-        )
-    return _encoder(model, stages), owner
+        raise ValueError(_no_encoder(algorithm, policy, stages))
+    if (owner := _owner(stages, optimizers)) is not None:
+        return stages, owner
+    raise ValueError(
+        f"no optimiser of {algorithm} owns the encoder '{encoder}', so nothing would move it; "
+        f"use encoder='auto' or one of {sorted(named)}"
+    )
 
 
 def extractor_paths() -> Iterator[str]:
@@ -149,18 +166,17 @@ def _trunks(policy: nn.Module) -> list[str]:
         trunk = _submodule(policy, path)
         if not isinstance(trunk, nn.Sequential) or not list(trunk.parameters()):
             continue
-        hidden = path in ("mlp_extractor.policy_net", "actor.latent_pi")
         linear = [i for i, layer in enumerate(trunk) if isinstance(layer, nn.Linear)]
-        if hidden:
+        if path in ("mlp_extractor.policy_net", "actor.latent_pi"):
             found.append(path)
-        elif len(linear) > 1:
+        elif len(linear) > 1:  # the last layer gives values or actions
             found.append(f"{path}.{linear[-1] - 1}")
     return found
 
 
-def _optimizers(model: BaseAlgorithm) -> list[torch.optim.Optimizer]:
-    """Every optimiser of the model's networks."""
-    found = [getattr(owner, "optimizer", None) for owner in model.policy.modules()]
+def _optimizers(policy: nn.Module) -> list[torch.optim.Optimizer]:
+    """Every optimiser of the policy's networks."""
+    found = [getattr(owner, "optimizer", None) for owner in policy.modules()]
     unique = {id(o): o for o in found if isinstance(o, torch.optim.Optimizer)}
     return list(unique.values())
 
@@ -177,24 +193,11 @@ def _owner(
     return None
 
 
-def _encoder(model: BaseAlgorithm, stages: list[nn.Module]) -> ObservationEncoder:
-    vec_normalize = model.get_vec_normalize_env()
-    normalise = None
-    if vec_normalize is not None and vec_normalize.norm_obs:
-        normalise = vec_normalize.normalize_obs
-    return ObservationEncoder(
-        stages=stages,
-        observation_space=model.observation_space,
-        normalize_images=model.policy.normalize_images,
-        normalise=normalise,
-    )
-
-
-def _no_encoder(model: BaseAlgorithm, modules: list[nn.Module]) -> str:
+def _no_encoder(algorithm: str, policy: nn.Module, modules: list[nn.Module]) -> str:
     kinds = ", ".join(sorted({type(module).__name__ for module in modules})) or "none"
-    trunks = " or ".join(f'encoder="{path}"' for path in _trunks(model.policy))
+    trunks = " or ".join(f'encoder="{path}"' for path in _trunks(policy))
     return (
-        f"{type(model).__name__} has no encoder with parameters that one optimiser owns (found "
+        f"{algorithm} has no encoder with parameters that one optimiser owns (found "
         f"{kinds}); give the policy a features extractor, e.g. "
         "policy_kwargs=dict(features_extractor_class=VectorEncoder)"
         + (f", or name a trunk: {trunks}" if trunks else "")

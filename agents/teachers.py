@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from .finding import find_encoder
 from .observation_encoder import ObservationEncoder, Observations
+from .teacher_zip import encoder_with_weights, rebuilt_encoder, statistics_of
 
 
 class MovingAverageTeacher(nn.Module):
@@ -111,6 +114,61 @@ class FrozenTeacher(nn.Module):
             own.data.copy_(weights[name])
         return teacher
 
+    @classmethod
+    def from_zip(
+        cls,
+        path: str | Path,
+        *,
+        encoder: nn.Module | None = None,
+        at: str = "auto",
+        observation_space: gym.Space[Any] | None = None,
+        normalize_images: bool = True,
+        vec_normalize: VecNormalize | str | Path | None = None,
+        trust: bool = False,
+    ) -> FrozenTeacher:
+        """A teacher from a Stable-Baselines3 zip, of whatever width.
+
+        With `encoder` only weights are read (policy.pth, `weights_only=True`): no code of the
+        file runs. Without it the encoder is rebuilt from the classes that the zip has pickled,
+        which runs their code: only with `trust=True`.
+
+        Args:
+            path: the zip, or a run directory.
+            encoder: a module built as the source's features extractor was; a copy is used.
+            at: where it stands in the policy: a path such as "actor.features_extractor"; "auto"
+                takes the first place whose weights fit. With `trust`, as in `find_encoder`.
+            observation_space: what `encoder` reads; not needed for a `BaseFeaturesExtractor`.
+            normalize_images: whether the source's policy scaled pictures to [0, 1].
+            vec_normalize: the source's observation statistics, if it had any; a path to what
+                `VecNormalize.save` wrote is a pickle and needs `trust=True`.
+            trust: allow unpickling.
+
+        Raises:
+            ValueError: the file is missing or broken, its weights do not fit, or it would have to
+                be unpickled without `trust`.
+        """
+        if encoder is not None:
+            found = encoder_with_weights(
+                path,
+                encoder,
+                at=at,
+                observation_space=observation_space,
+                normalize_images=normalize_images,
+            )
+        elif trust:
+            found = rebuilt_encoder(path, at=at)
+        else:
+            raise ValueError(
+                f"rebuilding the encoder of {path} means unpickling, which runs whatever code the "
+                "file holds; pass encoder=module (only weights are read then), or trust=True if "
+                "the file is yours"
+            )
+        teacher = cls(found)
+        if vec_normalize is not None:
+            statistics = statistics_of(vec_normalize, trust=trust)
+            teacher.encoder.normalise = _FrozenNormalise(statistics)
+        return teacher
+
     @property
     def n_features(self) -> int:
         """Width of the features."""
@@ -126,8 +184,10 @@ class _FrozenNormalise:
     """VecNormalize's observation statistics as they were, without the environment."""
 
     def __init__(self, vec_normalize: VecNormalize) -> None:
-        self._statistics = copy.copy(vec_normalize)
-        self._statistics.obs_rms = copy.deepcopy(vec_normalize.obs_rms)
+        names = ("obs_rms", "norm_obs", "norm_obs_keys", "clip_obs", "epsilon")
+        kept = {name: copy.deepcopy(getattr(vec_normalize, name, None)) for name in names}
+        self._statistics = VecNormalize.__new__(VecNormalize)
+        self._statistics.__setstate__(kept)
 
     def __call__(self, observations: Any) -> Any:
         return self._statistics.normalize_obs(observations)
