@@ -86,7 +86,11 @@ def load_auxiliary(
         )
     settings = dict(metadata["settings"])
     settings["weight"] = _saved_weight(settings["weight"], path) if weight is None else weight
-    memory_class = MEMORIES[metadata["memory_class"]]
+    memory_class = MEMORIES.get(metadata["memory_class"])
+    if memory_class is None:
+        raise ValueError(
+            f"{path} holds the memory '{metadata['memory_class']}'; known are {sorted(MEMORIES)}"
+        )
     memory_tensors = {k: v.numpy() for k, v in _under("memory/", tensors).items()}
     memory = memory_class.from_state(memory_tensors, metadata["memory"])
     callback = cls(loss, memory=memory, source_memory=source, **settings)
