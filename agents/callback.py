@@ -68,34 +68,69 @@ class Learner:
 class AuxiliaryLossCallback(BaseCallback):
     """Regularises a model's encoder with an auxiliary loss while Stable-Baselines3 trains it.
 
-    Pass it to `model.learn(..., callback=joined)`. Every transition is written into `memory`;
-    before each step of the optimiser that owns the encoder, a pre-hook draws anchors from memory,
-    takes the loss's gradient with respect to the encoder and the loss's heads, balances it against
-    the reinforcement-learning gradient that is already there (after the model's own clipping), and
-    adds it. Heads have an Adam of their own; the saved model stays a plain Stable-Baselines3 zip.
+    Every transition is written into `memory`; before each step of the optimiser that owns the
+    encoder, a pre-hook draws anchors from memory, takes the loss's gradient with respect to the
+    encoder and the loss's heads, balances it against the reinforcement-learning gradient that is
+    already there (after the model's own clipping), and adds it. Heads have an Adam of their own;
+    the saved model stays a plain Stable-Baselines3 zip. After Lengerich et al. 2022, arXiv
+    2212.11353; docs/plug_in.md leads through it.
+
+    Example:
+        from stable_baselines3 import PPO
+        from contrastive_distillation.agents import AuxiliaryLossCallback
+        from contrastive_distillation.losses import ContrastiveDistillation
+        from contrastive_distillation.memory import EpisodicMemory
+
+        loss, memory = ContrastiveDistillation(), EpisodicMemory(capacity=50_000)
+        joined = AuxiliaryLossCallback(loss, memory=memory, encoder="mlp_extractor.policy_net")
+        model = PPO("MlpPolicy", "CartPole-v1", n_steps=256)
+        model.learn(512, callback=joined)
+
     The hook lives only between a rollout's end and the next rollout's start and removes itself
-    when it no longer belongs to the running `learn()`; `with joined:` removes it at once, also
-    after an exception.
+    when it no longer belongs to the running `learn()`; `with joined:` around `learn()` removes it
+    at once, also after an exception. The callback may serve several `learn()` of one model; given
+    another model, heads are built anew (`save` and `load` carry them over).
 
     Args:
         loss: the auxiliary loss; its terms are balanced one by one.
-        memory: where transitions are kept; raw observations and rewards.
-        weight: how much of the auxiliary gradient: its norm relative to the RL gradient's on the
-            encoder ("norm", "project"), or the plain coefficient ("none"); a number ≥ 0 or a
-            function of the remaining progress (1 → 0), as Stable-Baselines3's schedules. 0 leaves
-            the model bit-identical to one without the callback.
-        balance: "norm" | "project" | "none", see `agents.balance.balanced`.
-        every: one auxiliary update for so many optimiser steps.
-        n_anchors: anchors per auxiliary update; default min(256, a quarter of the minibatch).
-        encoder: "auto" | "policy" | "value" | "actor" | "critic" or a module path.
+        memory: where transitions are kept; raw observations and rewards, of any dtype the
+            environment gives.
+        weight: how much of the auxiliary gradient, dimensionless: its norm relative to the RL
+            gradient's on the encoder ("norm", "project"), or the plain coefficient ("none"); a
+            number ≥ 0, a `WeightSchedule`, or a function of the remaining progress (1 → 0), as
+            Stable-Baselines3's schedules. 0 leaves the model bit-identical to one without the
+            callback.
+        balance: "norm" | "project" (gradient surgery, arXiv 2001.06782) | "none", see
+            `agents.balance.balanced`.
+        every: one auxiliary update for so many optimiser steps, ≥ 1.
+        n_anchors: anchors (rows) per auxiliary update, 1 … the memory's capacity; default
+            min(256, a quarter of the RL minibatch), at least 8. Until memory holds so many rows
+            the loss waits, and a warning says so once.
+        encoder: "auto" | "policy" | "value" | "actor" | "critic" or a module path in the policy,
+            see `find_encoder`.
         source_memory: a source agent's memory, for losses that rehearse source observations.
-        head_learning_rate: of the heads' Adam.
+        head_learning_rate: of the heads' Adam, per auxiliary update.
         diagnostics_frames: entropy, effective rank and key drift are logged so often, in frames.
         seed: of the anchors, negatives and heads; the global generators are never drawn from.
+        verbose: as in every Stable-Baselines3 callback.
+
+    Attributes:
+        n_updates: auxiliary updates so far.
+        learner: what the loss sees of the agent (`Learner`); None before the first `learn()`.
+
+    Logged, in the model's own logger (each explained in docs/plug_in.md):
+        aux/loss, and aux/loss_NAME for each of several terms; aux/gradient_ratio: norm of what
+        was added over that of the RL gradient; aux/gradient_cosine with the RL gradient;
+        aux/entropy of the policy, nats; aux/effective_rank of the features; memory/size, rows;
+        memory/known_returns, share of rows; memory/key_drift, 1 − cosine; and the loss's own
+        metrics, for contrastive distillation aux/accuracy, memory/masked_fraction and others.
 
     Raises:
-        ValueError: an argument out of range; at the start of `learn()`: no encoder that one
-            optimiser owns.
+        ValueError: an argument out of range; at the start of `learn()`: an algorithm without
+            optimiser steps (TRPO, ARS), no encoder with parameters that an optimiser owns, a
+            frozen one, one on another device than the model, an observation space that cannot be
+            remembered, or VecNormalize below another wrapper. The text says what to do instead.
+        FloatingPointError: during `learn()`, a term of the loss is not finite.
     """
 
     def __init__(
