@@ -19,7 +19,7 @@ from contrastive_distillation.memory import Memory
 
 from .auxiliary_file import load_auxiliary, save_auxiliary
 from .balance import BALANCES, ReferenceNorm, balanced, dot, norm
-from .checks import check_device, check_learns
+from .checks import check_device, check_learns, check_teachers
 from .diagnostics import Diagnostics
 from .finding import find_encoder
 from .observation_encoder import ObservationEncoder
@@ -86,10 +86,11 @@ class AuxiliaryLossCallback(BaseCallback):
         model = PPO("MlpPolicy", "CartPole-v1", n_steps=256)
         model.learn(512, callback=joined)
 
-    The hook lives only between a rollout's end and the next rollout's start and removes itself
-    when it no longer belongs to the running `learn()`; `with joined:` around `learn()` removes it
-    at once, also after an exception. The callback may serve several `learn()` of one model; given
-    another model, heads are built anew (`save` and `load` carry them over).
+    The hook lives only between a rollout's end and the next rollout's start, is gone when the loss
+    itself raises, and removes itself when it no longer belongs to the running `learn()`; `with
+    joined:` around `learn()` removes it at once, after any exception. The callback may serve
+    several `learn()` of one model; given another model, heads are built anew (`save` and `load`
+    carry them over).
 
     Args:
         loss: the auxiliary loss; its terms are balanced one by one.
@@ -194,6 +195,7 @@ class AuxiliaryLossCallback(BaseCallback):
             self._build(encoder)
         assert self.learner is not None
         check_device(self.model, self.learner.encoder, self.loss)
+        check_teachers(self.model, self.loss)
         self.learner.encoder.normalise = encoder.normalise
         for module in self.loss.modules():
             if isinstance(module, MovingAverageTeacher):
@@ -277,8 +279,12 @@ class AuxiliaryLossCallback(BaseCallback):
         weight = self._current_weight()
         if weight == 0.0 or self._n_steps % self.every:
             return
-        with torch.random.fork_rng(devices=_cuda_devices(self._device)):
-            self._update(weight)
+        try:
+            with torch.random.fork_rng(devices=_cuda_devices(self._device)):
+                self._update(weight)
+        except BaseException:
+            self.detach()  # learn() ends here without a word to its callbacks
+            raise
 
     def _update(self, weight: float) -> None:
         """Add the balanced gradient of every term to the encoder's, and step the heads."""

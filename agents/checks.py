@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import gymnasium as gym
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from contrastive_distillation.losses import AuxiliaryLoss
 
 from .observation_encoder import ObservationEncoder
+from .teachers import FrozenTeacher
 
 
 def check_device(model: BaseAlgorithm, encoder: ObservationEncoder, loss: AuxiliaryLoss) -> None:
@@ -44,6 +48,30 @@ def check_learns(encoder: ObservationEncoder) -> None:
             "every parameter of the encoder is frozen (requires_grad is False), so the loss could "
             "change nothing; thaw it, name another encoder, or pass weight=0"
         )
+
+
+def check_teachers(model: BaseAlgorithm, loss: AuxiliaryLoss) -> None:
+    """Every frozen teacher of the loss reads what the model observes.
+
+    Raises:
+        ValueError: one was trained on observations of other keys or shapes.
+    """
+    for teacher in loss.modules():
+        if not isinstance(teacher, FrozenTeacher):
+            continue
+        theirs, own = teacher.encoder.observation_space, model.observation_space
+        if _layout(theirs) != _layout(own):
+            raise ValueError(
+                f"the teacher reads observations of {theirs}, the model has {own}: take a teacher "
+                "that was trained on observations of the same shape, or wrap the environment so "
+                "that both see the same"
+            )
+
+
+def _layout(space: gym.Space[Any]) -> dict[str, tuple[type, tuple[int, ...] | None]]:
+    """Kind and shape of each part of a space."""
+    parts = space.spaces if isinstance(space, gym.spaces.Dict) else {"": space}
+    return {key: (type(part), part.shape) for key, part in parts.items()}
 
 
 def _same(first: torch.device, second: torch.device) -> bool:

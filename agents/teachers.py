@@ -21,7 +21,9 @@ from .teacher_zip import encoder_with_weights, rebuilt_encoder, statistics_of
 class MovingAverageTeacher(nn.Module):
     """The moving average f̄ of an encoder f: f̄ ← m·f̄ + (1 − m)·f at each `update()`.
 
-    Momentum contrast, He et al. 2020, arXiv 1911.05722. Buffers are copied, not averaged.
+    Momentum contrast, He et al. 2020, arXiv 1911.05722. Buffers are copied, not averaged; layers
+    with a training mode (dropout, batch normalisation) are in evaluation mode, so that one
+    observation has one key.
 
     Raises:
         ValueError: momentum outside [0, 1).
@@ -32,7 +34,7 @@ class MovingAverageTeacher(nn.Module):
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"momentum is {momentum}, expected a number in [0, 1)")
         self.momentum = momentum
-        self.average = encoder.frozen_copy()
+        self.average = encoder.frozen_copy().eval()
         self._followed = [encoder]  # in a list, so that it is not registered as our own
 
     @property

@@ -10,10 +10,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from stable_baselines3 import A2C, DQN, PPO, SAC
+import torch
+from stable_baselines3 import A2C, DQN, PPO, SAC, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
@@ -22,6 +25,7 @@ from stable_baselines3.common.vec_env import (
     VecNormalize,
     VecTransposeImage,
 )
+from torch import Tensor, nn
 
 from contrastive_distillation.agents import AuxiliaryLossCallback, VectorEncoder, policy_sha256
 from contrastive_distillation.losses import ContrastiveDistillation
@@ -325,3 +329,91 @@ def test_taken_out_again_the_model_learns_as_stock_does() -> None:
         return policy_sha256(model)
 
     assert weights(again=True) == weights(again=False)
+
+
+def test_two_losses_at_once(assert_changed: Callable[..., None]) -> None:
+    first, second = join(), join(weight=0.1)
+    model = ppo(cart_pole())
+    assert_changed(model, second, 64, also=(first,))
+    assert first.n_updates == second.n_updates > 0
+    assert not model.policy.optimizer._optimizer_step_pre_hooks
+
+
+# -- policies with states of their own ----------------------------------------------------------
+
+
+class WithModes(BaseFeaturesExtractor):
+    """Dropout and batch normalisation: layers that behave differently while training."""
+
+    def __init__(self, space: gym.spaces.Box) -> None:
+        super().__init__(space, 16)
+        n_inputs = space.shape[0]
+        self.layers = nn.Sequential(
+            nn.Linear(n_inputs, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5)
+        )
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.layers(observations)  # type: ignore[no-any-return]
+
+
+def with_modes(**settings: Any) -> BaseAlgorithm:
+    kwargs = {"features_extractor_class": WithModes, "net_arch": [16]}
+    return ppo(cart_pole(), policy_kwargs=kwargs, **settings)
+
+
+def test_dropout_and_batch_normalisation(assert_changed: Callable[..., None]) -> None:
+    stock = with_modes().learn(64)
+    unchanged = with_modes().learn(64, callback=join(weight=0.0, diagnostics_frames=16))
+    assert policy_sha256(unchanged) == policy_sha256(stock)
+    joined = join()
+    assert_changed(with_modes(), joined, 64)
+    average = joined.loss.averaged_encoder  # type: ignore[union-attr]
+    seen = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
+    keys = average(seen)  # type: ignore[operator]
+    assert torch.equal(average(seen), keys)  # type: ignore[operator]
+    torch.testing.assert_close(average(seen[:1]), keys[:1])  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("algorithm", [PPO, SAC])
+def test_state_dependent_exploration(
+    algorithm: type[BaseAlgorithm], assert_changed: Callable[..., None]
+) -> None:
+    def make() -> BaseAlgorithm:
+        settings = ON_POLICY if algorithm is PPO else OFF_POLICY
+        env = make_vec_env("Pendulum-v1", n_envs=1, seed=0)
+        kwargs = dict(SMALL)
+        return algorithm("MlpPolicy", env, policy_kwargs=kwargs, use_sde=True, **settings)
+
+    stock = make().learn(48)
+    unchanged = make().learn(48, callback=join(weight=0.0, diagnostics_frames=16))
+    assert policy_sha256(unchanged) == policy_sha256(stock)
+    assert_changed(make(), join(diagnostics_frames=16), 48)
+
+
+class Masked(Spaces):
+    """Of three actions the last is never allowed."""
+
+    def action_masks(self) -> np.ndarray:
+        return np.array([True, True, False])
+
+
+def test_masked_actions(assert_changed: Callable[..., None]) -> None:
+    contrib = pytest.importorskip("sb3_contrib")
+    make = partial(Masked, box(4), gym.spaces.Discrete(3))
+    env = make_vec_env(make, n_envs=2, seed=0)
+    model = contrib.MaskablePPO("MlpPolicy", env, policy_kwargs=dict(SMALL), **ON_POLICY)
+    joined = join()
+    assert_changed(model, joined, 64)
+    assert set(joined.memory.actions(joined.memory.rows())) == {0, 1}
+
+
+def test_hindsight_replay(assert_changed: Callable[..., None]) -> None:
+    env = make_vec_env(partial(BitFlippingEnv, n_bits=4, continuous=False), n_envs=1, seed=0)
+    model = DQN(
+        "MultiInputPolicy",
+        env,
+        policy_kwargs=dict(SMALL),
+        replay_buffer_class=HerReplayBuffer,
+        **OFF_POLICY,
+    )
+    assert_changed(model, join(), 64)

@@ -15,6 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from contrastive_distillation.agents import (
     AuxiliaryLossCallback,
     EncoderRate,
+    FrozenTeacher,
     VectorEncoder,
     find_encoder,
 )
@@ -67,6 +68,16 @@ def test_frozen_parts_of_an_encoder_are_left_out() -> None:
     assert joined.n_updates > 0
     assert torch.equal(before[0], first)
     assert all(not torch.equal(b, p) for b, p in zip(before[1:], others, strict=True))
+
+
+@pytest.mark.parametrize("other", ["Pendulum-v1", "FrozenLake-v1"])
+def test_a_teacher_of_other_observations_is_refused(other: str) -> None:
+    env = make_vec_env(other, n_envs=1, seed=0)
+    source = PPO("MlpPolicy", env, policy_kwargs=dict(KWARGS), n_steps=16, batch_size=16)
+    loss = ContrastiveDistillation(teacher=FrozenTeacher.from_model(source))
+    joined = AuxiliaryLossCallback(loss, memory=EpisodicMemory(capacity=500))
+    with pytest.raises(ValueError, match=r"the teacher reads observations of .* the model has Box"):
+        ppo().learn(32, callback=joined)
 
 
 def test_a_memory_that_never_holds_a_batch_is_refused() -> None:
