@@ -105,8 +105,8 @@ class AuxiliaryLossCallback(BaseCallback):
             `agents.balance.balanced`.
         every: one auxiliary update for so many optimiser steps, ≥ 1.
         n_anchors: anchors (rows) per auxiliary update, 1 … the memory's capacity; default
-            min(256, a quarter of the RL minibatch), at least 8. Until memory holds so many rows
-            the loss waits, and a warning says so once.
+            min(256, a quarter of the RL minibatch), at least 8 if memory has room. Until it holds
+            so many rows the loss waits, and a warning says so once.
         encoder: "auto" | "policy" | "value" | "actor" | "critic" or a module path in the policy,
             see `find_encoder`.
         source_memory: a source agent's memory, for losses that rehearse source observations.
@@ -129,8 +129,9 @@ class AuxiliaryLossCallback(BaseCallback):
     Raises:
         ValueError: an argument out of range; at the start of `learn()`: an algorithm without
             optimiser steps (TRPO, ARS), no encoder with parameters that an optimiser owns, a
-            frozen one, one on another device than the model, an observation space that cannot be
-            remembered, or VecNormalize below another wrapper. The text says what to do instead.
+            frozen one, one on another device than the model, a teacher of other observations, an
+            observation space that cannot be remembered, or VecNormalize below another wrapper.
+            The text says what to do instead.
         FloatingPointError: during `learn()`, a term of the loss is not finite.
     """
 
@@ -264,9 +265,11 @@ class AuxiliaryLossCallback(BaseCallback):
             self._handles.pop().remove()
 
     def __enter__(self) -> AuxiliaryLossCallback:
+        """The callback itself, for `with joined: model.learn(..., callback=joined)`."""
         return self
 
     def __exit__(self, *exception: object) -> None:
+        """Takes the hook off; an exception goes on."""
         self.detach()
 
     # -- one auxiliary update -----------------------------------------------------------------

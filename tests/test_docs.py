@@ -11,15 +11,8 @@ import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from contrastive_distillation.agents import (
-    AuxiliaryLossCallback,
-    FrozenTeacher,
-    Learner,
-    ObservationEncoder,
-    VectorEncoder,
-    WeightSchedule,
-    find_encoder,
-)
+from contrastive_distillation import agents, losses
+from contrastive_distillation.agents import AuxiliaryLossCallback, FrozenTeacher, VectorEncoder
 from contrastive_distillation.losses import AuxiliaryLoss, ContrastiveDistillation
 from contrastive_distillation.memory import EpisodicMemory
 
@@ -115,9 +108,12 @@ def test_help_of_the_callback_is_enough_to_use_it() -> None:
 
 
 PUBLIC = [
-    AuxiliaryLossCallback, AuxiliaryLoss, ContrastiveDistillation, FrozenTeacher, Learner,
-    ObservationEncoder, WeightSchedule, find_encoder,
-]  # fmt: skip
+    *(getattr(agents, name) for name in agents.__all__ if not name.isupper()),
+    AuxiliaryLoss,
+    ContrastiveDistillation,
+    losses.Learner,
+    losses.Teacher,
+]
 
 
 @pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)

@@ -20,9 +20,12 @@ from torch import nn
 from contrastive_distillation.agents import (
     AuxiliaryLossCallback,
     FrozenTeacher,
+    GridEncoder,
     VectorEncoder,
+    build_agent,
     find_encoder,
 )
+from contrastive_distillation.envs import make_vec
 from contrastive_distillation.losses import ContrastiveDistillation
 from contrastive_distillation.memory import EpisodicMemory
 
@@ -97,12 +100,39 @@ def test_from_a_chosen_place_in_the_zip(tmp_path: Path) -> None:
     )
 
 
+def test_from_the_layers_of_a_stock_policy(tmp_path: Path) -> None:
+    source = PPO("MlpPolicy", make_vec_env("CartPole-v1", n_envs=1, seed=0), seed=0)
+    source.save(tmp_path / "source.zip")
+    layers = nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh())
+    teacher = FrozenTeacher.from_zip(
+        tmp_path / "source.zip",
+        encoder=layers,
+        at="mlp_extractor.policy_net",
+        observation_space=source.observation_space,
+    )
+    assert_same(teacher, source, "mlp_extractor.policy_net")
+    in_memory = FrozenTeacher.from_model(source, encoder="mlp_extractor.policy_net")
+    assert_same(in_memory, source, "mlp_extractor.policy_net")
+
+
 def test_from_a_run_directory(tmp_path: Path) -> None:
     source = model()
     (tmp_path / "checkpoints").mkdir()
     source.save(tmp_path / "checkpoints" / "final.zip")
     assert_same(FrozenTeacher.from_zip(tmp_path, encoder=module(source)), source)
     assert_same(FrozenTeacher.from_zip(tmp_path, trust=True), source)
+
+
+def test_from_a_run_of_the_command_line(tmp_path: Path) -> None:
+    source = build_agent("ppo", make_vec("MiniGrid-Empty-5x5-v0", 2, seed=0), seed=0, n_steps=8)
+    (tmp_path / "checkpoints").mkdir()
+    source.save(tmp_path / "checkpoints" / "final.zip")
+    seen = source.get_env().reset()  # type: ignore[union-attr]
+    expected = find_encoder(source)[0](seen).detach()
+    module = GridEncoder(source.observation_space)  # type: ignore[arg-type]
+    teacher = FrozenTeacher.from_zip(tmp_path, encoder=module)
+    torch.testing.assert_close(teacher(seen), expected)
+    torch.testing.assert_close(FrozenTeacher.from_zip(tmp_path, trust=True)(seen), expected)
 
 
 def test_rebuilding_needs_trust_and_weights_alone_run_nothing(tmp_path: Path) -> None:
