@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from .observation_encoder import ObservationEncoder, blank_observations
@@ -45,7 +46,8 @@ def find_encoder(
 
     Args:
         model: any Stable-Baselines3 or sb3-contrib model in which one optimiser owns the encoder.
-        encoder: "auto" takes the first features extractor that has parameters and an owner;
+        encoder: "auto" takes the first features extractor that has parameters and an owner, at
+            one of Stable-Baselines3's places or anywhere else in the policy;
             "policy" | "value" | "actor" | "critic" takes that network's; a path in the policy
             takes a module: a features extractor ("critic.features_extractor"), or layers that
             directly follow one and are then part of the encoder ("mlp_extractor.policy_net",
@@ -66,6 +68,19 @@ def find_encoder(
                 f"{kind.__name__} {_UNSUITED[kind.__name__]}, so no optimiser step can carry an "
                 "auxiliary gradient to its encoder; use PPO, A2C, DQN, QR-DQN, SAC, TD3 or TQC"
             )
+    return _found(model, encoder)
+
+
+def read_encoder(model: BaseAlgorithm, encoder: str = "auto") -> ObservationEncoder:
+    """The encoder of any trained model, TRPO's too, to be read and not changed.
+
+    Raises:
+        ValueError: as `find_encoder`, but for the algorithm.
+    """
+    return _found(model, encoder)[0]
+
+
+def _found(model: BaseAlgorithm, encoder: str) -> tuple[ObservationEncoder, torch.optim.Optimizer]:
     blank_observations(model.observation_space, 1)  # refuses spaces that cannot be remembered
     stages, owner = find_stages(model.policy, encoder, algorithm=type(model).__name__)
     vec_normalize = model.get_vec_normalize_env()
@@ -88,7 +103,8 @@ def find_stages(
     named = _extractors(policy)
     optimizers = _optimizers(policy)
     if encoder == "auto":
-        for module in named.values():
+        others = [m for m in policy.modules() if isinstance(m, BaseFeaturesExtractor)]
+        for module in [*named.values(), *others]:
             if (owner := _owner([module], optimizers)) is not None:
                 return [module], owner
         raise ValueError(_no_encoder(algorithm, policy, list(named.values())))

@@ -13,7 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
-from .finding import find_encoder
+from .finding import read_encoder
 from .observation_encoder import ObservationEncoder, Observations
 from .teacher_zip import encoder_with_weights, rebuilt_encoder, statistics_of
 
@@ -70,9 +70,9 @@ class FrozenTeacher(nn.Module):
         """A teacher from a model in memory; later training of the model does not change it.
 
         Raises:
-            ValueError: the model has no such encoder (see `find_encoder`).
+            ValueError: the model has no such encoder (see `find_encoder`; TRPO's may teach, too).
         """
-        found, _ = find_encoder(model, encoder)
+        found = read_encoder(model, encoder)
         teacher = cls(found)
         vec_normalize = model.get_vec_normalize_env()
         if found.normalise is not None and vec_normalize is not None:
@@ -93,7 +93,7 @@ class FrozenTeacher(nn.Module):
             ValueError: a parameter of the encoder is missing in the weights or has another shape.
         """
         teacher = cls.from_model(like, encoder=encoder)
-        followed, _ = find_encoder(like, encoder)
+        followed = read_encoder(like, encoder)
         policy = like.policy
         named: list[tuple[str, Tensor]] = [*policy.named_parameters(remove_duplicate=False)]
         named += [*policy.named_buffers(remove_duplicate=False)]

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
-from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
-from torch import nn
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor, nn
 
 from contrastive_distillation.agents import (
     AuxiliaryLossCallback,
+    FrozenTeacher,
     VectorEncoder,
     find_encoder,
     policy_sha256,
@@ -44,7 +47,9 @@ ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], str, dict[str, Any]]] = {
     "RecurrentPPO": (sb3_contrib.RecurrentPPO, "CartPole-v1", ON_POLICY),
     "SAC": (SAC, "Pendulum-v1", OFF_POLICY),
     "TD3": (TD3, "Pendulum-v1", OFF_POLICY),
+    "DDPG": (DDPG, "Pendulum-v1", OFF_POLICY),
     "TQC": (sb3_contrib.TQC, "Pendulum-v1", OFF_POLICY),
+    "CrossQ": (sb3_contrib.CrossQ, "Pendulum-v1", OFF_POLICY),
 }
 CONTINUOUS = ["SAC", "TD3", "TQC"]
 WITH_TRUNK = [name for name in ALGORITHMS if name != "RecurrentPPO"]
@@ -190,6 +195,44 @@ def test_algorithms_without_optimiser_steps_are_refused(name: str) -> None:
     model = algorithm("MlpPolicy", make_vec_env("CartPole-v1", n_envs=1, seed=0), seed=0)
     with pytest.raises(ValueError, match=rf"{name} .*use PPO, A2C, DQN"):
         model.learn(32, callback=join())
+
+
+def test_a_model_of_trpo_may_still_teach(assert_changed: Callable[..., None]) -> None:
+    env = make_vec_env("CartPole-v1", n_envs=1, seed=0)
+    source = sb3_contrib.TRPO("MlpPolicy", env, policy_kwargs=dict(SMALL), n_steps=16)
+    teacher = FrozenTeacher.from_model(source)
+    loss = ContrastiveDistillation(teacher=teacher, target_weight=0.0, source_anneal="constant")
+    assert_changed(make("PPO", **SMALL), join(loss=loss), 64)
+
+
+class Backbone(nn.Module):
+    """What a policy of one's own may have in place of Stable-Baselines3's layers."""
+
+    latent_dim_pi = latent_dim_vf = 16
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        super().__init__()
+        self.shared_encoder = VectorEncoder(space, features_dim=16, hidden_dims=())
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return self.forward_actor(features), self.forward_critic(features)
+
+    def forward_actor(self, features: Tensor) -> Tensor:
+        return self.shared_encoder(features)  # type: ignore[no-any-return]
+
+    forward_critic = forward_actor
+
+
+class OwnPolicy(ActorCriticPolicy):
+    def _build_mlp_extractor(self) -> None:
+        self.mlp_extractor = Backbone(self.observation_space)  # type: ignore[assignment]
+
+
+def test_an_extractor_at_a_place_of_ones_own_is_found(assert_changed: Callable[..., None]) -> None:
+    model = PPO(OwnPolicy, make_vec_env("CartPole-v1", n_envs=1, seed=0), seed=0, **ON_POLICY)
+    joined = join()
+    assert_changed(model, joined, 64)
+    assert encoder_of(model, joined) == [model.policy.mlp_extractor.shared_encoder]
 
 
 def test_an_encoder_that_no_optimiser_owns_is_refused() -> None:
