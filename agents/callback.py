@@ -389,7 +389,7 @@ class AuxiliaryLossCallback(BaseCallback):
 
     def _current_weight(self) -> float:
         if callable(self.weight):
-            remaining = float(self.model._current_progress_remaining)
+            remaining = min(max(float(self.model._current_progress_remaining), 0.0), 1.0)
             return check_weight(float(self.weight(remaining)), "the weight's schedule")
         return float(self.weight)
 

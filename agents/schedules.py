@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Schedule = Callable[[float], float]
-"""Remaining progress (1 at the start of a `learn()`, 0 at its end) to a weight ≥ 0."""
+"""Remaining progress, 1 at the start of a `learn()`, 0 at its end, to a weight ≥ 0."""
 
 SCHEDULES = ("constant", "linear", "cosine")
 
@@ -21,7 +21,9 @@ class WeightSchedule:
     * "cosine": end + (start − end) · (1 + cos πp) / 2
 
     It is a function of the remaining progress 1 − p, as Stable-Baselines3's own schedules, and is
-    saved with the callback.
+    saved with the callback. Stable-Baselines3 counts progress over all frames so far: with
+    `reset_num_timesteps=False` a second `learn()` of equal length begins at p = ½. Its last rollout
+    may go past the end; p stays 1 there.
 
     Raises:
         ValueError: an unknown kind, or a weight that is negative or not finite.
@@ -30,9 +32,9 @@ class WeightSchedule:
     kind: str
     """One of `SCHEDULES`."""
     start: float
-    """Weight at the start of each `learn()`; ≥ 0."""
+    """Weight at p = 0; ≥ 0."""
     end: float = 0.0
-    """Weight at its end; ≥ 0, without a meaning for "constant"."""
+    """Weight at p = 1; ≥ 0, without a meaning for "constant"."""
 
     def __post_init__(self) -> None:
         if self.kind not in SCHEDULES:

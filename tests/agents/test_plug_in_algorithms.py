@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
+import torch
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
@@ -286,3 +288,19 @@ def test_the_zip_loads_in_a_process_without_this_package(name: str, tmp_path: Pa
     arguments = [sys.executable, "-c", program, str(tmp_path / "model.zip")]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", [*ALGORITHMS, "TRPO"])
+def test_every_zip_can_teach(name: str, tmp_path: Path) -> None:
+    if name == "TRPO":
+        env = make_vec_env("CartPole-v1", n_envs=1, seed=0)
+        model = sb3_contrib.TRPO("MlpPolicy", env, policy_kwargs=dict(SMALL), n_steps=16)
+    else:
+        model = make(name, **SMALL)
+    model.save(tmp_path / "model.zip")
+    seen = np.random.default_rng(0).uniform(-1.0, 1.0, (5, *model.observation_space.shape))
+    expected = FrozenTeacher.from_model(model)(seen.astype(np.float32))
+    module = VectorEncoder(model.observation_space, **SMALL["features_extractor_kwargs"])
+    for given in ({"trust": True}, {"encoder": module}):
+        teacher = FrozenTeacher.from_zip(tmp_path / "model.zip", **given)
+        torch.testing.assert_close(teacher(seen.astype(np.float32)), expected)

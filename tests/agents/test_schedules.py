@@ -107,6 +107,22 @@ def test_the_gradient_follows_the_schedule(
             assert added == pytest.approx(schedule(remaining) * norm, rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.parametrize("algorithm", [PPO, DQN])
+def test_progress_stays_in_bounds_where_the_last_rollout_goes_past_the_end(
+    algorithm: type[BaseAlgorithm],
+) -> None:
+    asked: list[float] = []
+
+    def falling(remaining: float) -> float:
+        asked.append(remaining)
+        return 0.2 * remaining
+
+    trained = model(algorithm)
+    trained.learn(70, callback=join(falling))
+    assert trained.num_timesteps > 70 and trained._current_progress_remaining < 0.0
+    assert asked and min(asked) == 0.0 and max(asked) <= 1.0
+
+
 def test_a_schedule_that_is_zero_adds_nothing(gradients: Any) -> None:
     before, after = gradients(model(PPO), join(WeightSchedule("linear", 0.0)), 96)
     assert all(bool((a == b).all()) for a, b in zip(before, after, strict=True))
