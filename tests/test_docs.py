@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.nn.functional as F
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from torch import nn
 
 from contrastive_distillation import agents, losses
 from contrastive_distillation.agents import AuxiliaryLossCallback, FrozenTeacher, VectorEncoder
@@ -36,6 +40,7 @@ def test_the_python_of_a_page_runs(
         joined = names.get("joined")
         if joined is not None and joined.learner is not None and joined.weight != 0.0:
             assert joined.n_updates > 0, f"block {number} of {page.name} never used the loss"
+    assert names["joined"].n_updates > 0
 
 
 def test_both_pages_have_python() -> None:
@@ -105,6 +110,18 @@ def test_help_of_the_callback_is_enough_to_use_it() -> None:
     names: dict[str, Any] = {}
     exec("\n".join(code), names)
     assert names["joined"].n_updates > 0
+
+
+def test_the_loss_in_the_help_of_auxiliary_loss_runs() -> None:
+    text = inspect.getdoc(AuxiliaryLoss) or ""
+    code = text[text.index("    class Inverse") : text.index("Use it by object")]
+    names: dict[str, Any] = {"AuxiliaryLoss": AuxiliaryLoss, "nn": nn, "torch": torch, "F": F}
+    exec(textwrap.dedent(code), names)
+    kwargs = {"features_extractor_class": VectorEncoder}
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, policy_kwargs=kwargs, batch_size=32)
+    joined = AuxiliaryLossCallback(names["Inverse"](), memory=EpisodicMemory())
+    model.learn(64, callback=joined)
+    assert joined.n_updates > 0
 
 
 PUBLIC = [
