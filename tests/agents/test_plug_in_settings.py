@@ -27,7 +27,12 @@ from stable_baselines3.common.vec_env import (
 )
 from torch import Tensor, nn
 
-from contrastive_distillation.agents import AuxiliaryLossCallback, VectorEncoder, policy_sha256
+from contrastive_distillation.agents import (
+    AuxiliaryLossCallback,
+    MovingAverageTeacher,
+    VectorEncoder,
+    policy_sha256,
+)
 from contrastive_distillation.losses import ContrastiveDistillation
 from contrastive_distillation.memory import EpisodicMemory
 
@@ -213,8 +218,9 @@ def test_new_statistics_reach_encoder_and_average() -> None:
     model.learn(32, callback=joined)
     assert joined.learner is not None
     assert joined.learner.encoder.normalise == other.normalize_obs
-    average = joined.loss.averaged_encoder.average  # type: ignore[union-attr]
-    assert average.normalise == other.normalize_obs
+    averages = [m for m in joined.loss.modules() if isinstance(m, MovingAverageTeacher)]
+    assert averages
+    assert all(teacher.average.normalise == other.normalize_obs for teacher in averages)
 
 
 def test_vec_normalize_below_another_wrapper_is_refused() -> None:
@@ -367,11 +373,13 @@ def test_dropout_and_batch_normalisation(assert_changed: Callable[..., None]) ->
     assert policy_sha256(unchanged) == policy_sha256(stock)
     joined = join()
     assert_changed(with_modes(), joined, 64)
-    average = joined.loss.averaged_encoder  # type: ignore[union-attr]
+    averages = [m for m in joined.loss.modules() if isinstance(m, MovingAverageTeacher)]
+    assert averages
     seen = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
-    keys = average(seen)  # type: ignore[operator]
-    assert torch.equal(average(seen), keys)  # type: ignore[operator]
-    torch.testing.assert_close(average(seen[:1]), keys[:1])  # type: ignore[operator]
+    for average in averages:  # one observation has one key, alone and among others
+        keys = average(seen)
+        assert torch.equal(average(seen), keys)
+        torch.testing.assert_close(average(seen[:1]), keys[:1])
 
 
 @pytest.mark.parametrize("algorithm", [PPO, SAC])

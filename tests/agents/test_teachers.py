@@ -268,7 +268,7 @@ def test_the_moving_average_follows_the_encoder_slowly() -> None:
     loss = ContrastiveDistillation(n_negatives=16, momentum=0.9)
     joined = AuxiliaryLossCallback(loss, memory=EpisodicMemory(capacity=500), n_anchors=16)
     student.learn(32, callback=joined)
-    average = list(loss.averaged_encoder.average.parameters())  # type: ignore[attr-defined]
+    average = list(loss.target_keys.averaged_encoder.average.parameters())  # type: ignore[attr-defined]
     moved = torch.cat([(a - f).flatten() for a, f in zip(average, first, strict=True)]).norm()
     now = list(find_encoder(student)[0].parameters())
     went = torch.cat([(n - f).flatten() for n, f in zip(now, first, strict=True)]).norm()
