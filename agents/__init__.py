@@ -13,7 +13,9 @@ from .builders import (
 from .callback import AuxiliaryLossCallback, Learner
 from .encoders import GridEncoder, PictureEncoder, VectorEncoder
 from .entropy import EntropyAnneal
-from .observation_encoder import ObservationEncoder, find_encoder
+from .finding import find_encoder
+from .observation_encoder import ObservationEncoder
+from .schedules import SCHEDULES, WeightSchedule
 from .teachers import FrozenTeacher, MovingAverageTeacher
 from .weights import (
     TRANSFER_MODES,
@@ -27,6 +29,7 @@ from .weights import (
 
 __all__ = [
     "AGENTS",
+    "SCHEDULES",
     "SUMMARIES",
     "TRANSFER_MODES",
     "AuxiliaryLossCallback",
@@ -41,6 +44,7 @@ __all__ = [
     "PictureEncoder",
     "TransferMode",
     "VectorEncoder",
+    "WeightSchedule",
     "build_agent",
     "carry_weights",
     "default_callbacks",

@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, make_loss
-from contrastive_distillation.memory import MEMORIES
+from contrastive_distillation.memory import MEMORIES, Memory
+
+from .schedules import Schedule, WeightSchedule
 
 if TYPE_CHECKING:
     from .callback import AuxiliaryLossCallback
@@ -26,8 +28,7 @@ _KEYS = {
     "reference", "n_updates", "n_steps",
 }  # fmt: skip
 _SETTINGS = (
-    "weight", "balance", "every", "n_anchors", "encoder", "head_learning_rate",
-    "diagnostics_frames", "seed",
+    "balance", "every", "n_anchors", "encoder", "head_learning_rate", "diagnostics_frames", "seed",
 )  # fmt: skip
 
 
@@ -35,8 +36,6 @@ def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
     """Write the callback's state; see `AuxiliaryLossCallback.save`."""
     if callback.learner is None:
         raise ValueError("nothing to save yet: pass the callback to learn() first")
-    if callable(callback.weight):
-        raise ValueError("a callback whose weight is a function cannot be saved; use a number")
     tensors = {f"loss/{k}": v.detach().cpu() for k, v in callback.loss.state_dict().items()}
     optimizer = callback._head_optimizer
     state = {} if optimizer is None else optimizer.state_dict()["state"]
@@ -50,7 +49,9 @@ def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
         "loss": callback.loss.name,
         "loss_settings": _settings_of(callback.loss),
         "has_teacher": getattr(callback.loss, "teacher", None) is not None,
-        "settings": {name: getattr(callback, name) for name in _SETTINGS},
+        "has_source_memory": callback.source_memory is not None,
+        "settings": {name: getattr(callback, name) for name in _SETTINGS}
+        | {"weight": _weight_to_save(callback.weight)},
         "memory_class": callback.memory.kind,
         "memory": callback.memory.metadata(),
         "generator": callback.generator.bit_generator.state,
@@ -65,16 +66,34 @@ def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
 
 
 def load_auxiliary(
-    cls: type[AuxiliaryLossCallback], path: Path, loss: AuxiliaryLoss | None
+    cls: type[AuxiliaryLossCallback],
+    path: Path,
+    *,
+    loss: AuxiliaryLoss | None,
+    weight: float | Schedule | None,
+    source: Memory | None,
 ) -> AuxiliaryLossCallback:
     """Read a callback's state; see `AuxiliaryLossCallback.load`."""
     metadata, tensors = _read(path)
     if loss is None:
         loss = _registered_loss(metadata, path)
-    memory_class = MEMORIES[metadata["memory_class"]]
+    if loss.name != metadata["loss"]:
+        raise ValueError(f"{path} holds the loss '{metadata['loss']}', not '{loss.name}'")
+    if metadata.get("has_source_memory") and source is None:
+        raise ValueError(
+            f"{path} belongs to a callback with a source memory, which has a file of its own; "
+            "pass it: AuxiliaryLossCallback.load(path, source_memory=EpisodicMemory.load(...))"
+        )
+    settings = dict(metadata["settings"])
+    settings["weight"] = _saved_weight(settings["weight"], path) if weight is None else weight
+    memory_class = MEMORIES.get(metadata["memory_class"])
+    if memory_class is None:
+        raise ValueError(
+            f"{path} holds the memory '{metadata['memory_class']}'; known are {sorted(MEMORIES)}"
+        )
     memory_tensors = {k: v.numpy() for k, v in _under("memory/", tensors).items()}
     memory = memory_class.from_state(memory_tensors, metadata["memory"])
-    callback = cls(loss, memory=memory, **metadata["settings"])
+    callback = cls(loss, memory=memory, source_memory=source, **settings)
     callback.generator.bit_generator.state = metadata["generator"]
     callback.reference.remembered.extend(metadata["reference"])
     callback.n_updates = metadata["n_updates"]
@@ -116,6 +135,22 @@ def _registered_loss(metadata: dict[str, Any], path: Path) -> AuxiliaryLoss:
             "AuxiliaryLossCallback.load(path, loss=ContrastiveDistillation(teacher=...))"
         )
     return make_loss(metadata["loss"], **metadata["loss_settings"])
+
+
+def _weight_to_save(weight: float | Schedule) -> float | dict[str, Any] | None:
+    """A number, a `WeightSchedule` as its fields, or None for any other function."""
+    if isinstance(weight, WeightSchedule):
+        return asdict(weight)
+    return None if callable(weight) else weight
+
+
+def _saved_weight(saved: float | dict[str, Any] | None, path: Path) -> float | Schedule:
+    if saved is None:
+        raise ValueError(
+            f"{path} belongs to a callback whose weight is a function, which no file holds; pass "
+            "it: AuxiliaryLossCallback.load(path, weight=...)"
+        )
+    return WeightSchedule(**saved) if isinstance(saved, dict) else saved
 
 
 def _settings_of(loss: AuxiliaryLoss) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,16 @@ from contrastive_distillation.memory import Memory
 
 from .auxiliary_file import load_auxiliary, save_auxiliary
 from .balance import BALANCES, ReferenceNorm, balanced, dot, norm
+from .checks import check_device, check_learns, check_teachers
 from .diagnostics import Diagnostics
-from .observation_encoder import ObservationEncoder, find_encoder
+from .finding import find_encoder
+from .observation_encoder import ObservationEncoder
 from .prediction_errors import prediction_errors
 from .recorder import Recorder
+from .schedules import Schedule, check_weight
 from .teachers import MovingAverageTeacher
 
-Schedule = Callable[[float], float]
+_log = logging.getLogger(__name__)
 
 _OF_MEMORY = {"masked_fraction", "duplicate_rate", "key_age", "key_drift"}
 
@@ -65,34 +68,72 @@ class Learner:
 class AuxiliaryLossCallback(BaseCallback):
     """Regularises a model's encoder with an auxiliary loss while Stable-Baselines3 trains it.
 
-    Pass it to `model.learn(..., callback=joined)`. Every transition is written into `memory`;
-    before each step of the optimiser that owns the encoder, a pre-hook draws anchors from memory,
-    takes the loss's gradient with respect to the encoder and the loss's heads, balances it against
-    the reinforcement-learning gradient that is already there (after the model's own clipping), and
-    adds it. Heads have an Adam of their own; the saved model stays a plain Stable-Baselines3 zip.
-    The hook lives only between a rollout's end and the next rollout's start and removes itself
-    when it no longer belongs to the running `learn()`; `with joined:` removes it at once, also
-    after an exception.
+    Every transition is written into `memory`; before each step of the optimiser that owns the
+    encoder, a pre-hook draws anchors from memory, takes the loss's gradient with respect to the
+    encoder and the loss's heads, balances it against the reinforcement-learning gradient that is
+    already there (after the model's own clipping), and adds it. Heads have an Adam of their own;
+    the saved model stays a plain Stable-Baselines3 zip. After Lengerich et al. 2022, arXiv
+    2212.11353; docs/plug_in.md leads through it.
+
+    Example:
+        from stable_baselines3 import PPO
+        from contrastive_distillation.agents import AuxiliaryLossCallback
+        from contrastive_distillation.losses import ContrastiveDistillation
+        from contrastive_distillation.memory import EpisodicMemory
+
+        loss, memory = ContrastiveDistillation(), EpisodicMemory(capacity=50_000)
+        joined = AuxiliaryLossCallback(loss, memory=memory, encoder="mlp_extractor.policy_net")
+        model = PPO("MlpPolicy", "CartPole-v1", n_steps=256)
+        model.learn(512, callback=joined)
+
+    The hook lives only between a rollout's end and the next rollout's start, is gone when the loss
+    itself raises, and removes itself when it no longer belongs to the running `learn()`; `with
+    joined:` around `learn()` removes it at once, after any exception. The callback may serve
+    several `learn()` of one model; given another model, heads are built anew (`save` and `load`
+    carry them over).
 
     Args:
         loss: the auxiliary loss; its terms are balanced one by one.
-        memory: where transitions are kept; raw observations and rewards.
-        weight: how much of the auxiliary gradient: its norm relative to the RL gradient's on the
-            encoder ("norm", "project"), or the plain coefficient ("none"); a number ≥ 0 or a
-            function of the remaining progress (1 → 0), as Stable-Baselines3's schedules. 0 leaves
-            the model bit-identical to one without the callback.
-        balance: "norm" | "project" | "none", see `agents.balance.balanced`.
-        every: one auxiliary update for so many optimiser steps.
-        n_anchors: anchors per auxiliary update; default min(256, a quarter of the minibatch).
-        encoder: "auto" | "policy" | "value" | "actor" | "critic" or a module path.
+        memory: where transitions are kept; raw observations and rewards, of any dtype the
+            environment gives.
+        weight: how much of the auxiliary gradient, dimensionless: its norm relative to the RL
+            gradient's on the encoder ("norm", "project"), or the plain coefficient ("none"); a
+            number ≥ 0, a `WeightSchedule`, or a function of the remaining progress (1 → 0), as
+            Stable-Baselines3's schedules. 0 leaves the model bit-identical to one without the
+            callback.
+        balance: "norm" | "project" (gradient surgery, arXiv 2001.06782) | "none", see
+            `agents.balance.balanced`.
+        every: one auxiliary update for so many optimiser steps, ≥ 1; what the loss costs is
+            in proportion.
+        n_anchors: anchors (rows) per auxiliary update, 1 … the memory's capacity; default
+            min(256, a quarter of the RL minibatch), at least 8 if memory has room. Until it holds
+            so many rows the loss waits, and a warning says so once.
+        encoder: "auto" | "policy" | "value" | "actor" | "critic" or a module path in the policy,
+            see `find_encoder`.
         source_memory: a source agent's memory, for losses that rehearse source observations.
-        head_learning_rate: of the heads' Adam.
+        head_learning_rate: of the heads' Adam, per auxiliary update.
         diagnostics_frames: entropy, effective rank and key drift are logged so often, in frames.
         seed: of the anchors, negatives and heads; the global generators are never drawn from.
+        verbose: as in every Stable-Baselines3 callback.
+
+    Attributes:
+        n_updates: auxiliary updates so far.
+        learner: what the loss sees of the agent (`Learner`); None before the first `learn()`.
+
+    Logged, in the model's own logger (each explained in docs/plug_in.md):
+        aux/loss, and aux/loss_NAME for each of several terms; aux/gradient_ratio: norm of what
+        was added over that of the RL gradient; aux/gradient_cosine with the RL gradient;
+        aux/entropy of the policy, nats; aux/effective_rank of the features; memory/size, rows;
+        memory/known_returns, share of rows; memory/key_drift, 1 − cosine; and the loss's own
+        metrics, for contrastive distillation aux/accuracy, memory/masked_fraction and others.
 
     Raises:
-        ValueError: an argument out of range; at the start of `learn()`: no encoder that one
-            optimiser owns.
+        ValueError: an argument out of range; at the start of `learn()`: an algorithm without
+            optimiser steps (TRPO, ARS), no encoder with parameters that an optimiser owns, a
+            frozen one, one on another device than the model, a teacher of other observations, an
+            observation space that cannot be remembered, or VecNormalize below another wrapper.
+            The text says what to do instead.
+        FloatingPointError: during `learn()`, a term of the loss is not finite.
     """
 
     def __init__(
@@ -102,7 +143,7 @@ class AuxiliaryLossCallback(BaseCallback):
         memory: Memory,
         weight: float | Schedule = 0.1,
         balance: str = "norm",
-        every: int = 1,
+        every: int = 4,
         n_anchors: int | None = None,
         encoder: str = "auto",
         source_memory: Memory | None = None,
@@ -112,13 +153,18 @@ class AuxiliaryLossCallback(BaseCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        if not callable(weight) and not weight >= 0.0:
-            raise ValueError(f"weight is {weight}, expected a number ≥ 0 or a schedule")
+        if not callable(weight):
+            check_weight(weight)
         if balance not in BALANCES:
             raise ValueError(f"balance is '{balance}', expected one of {', '.join(BALANCES)}")
         for name, value in (("every", every), ("n_anchors", n_anchors)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, expected a whole number ≥ 1")
+        if n_anchors is not None and n_anchors > memory.capacity:
+            raise ValueError(
+                f"n_anchors is {n_anchors}, but the memory keeps only {memory.capacity} rows, so "
+                "it would never hold one batch; raise its capacity or lower n_anchors"
+            )
         if diagnostics_frames < 1:
             raise ValueError(f"diagnostics_frames is {diagnostics_frames}, expected ≥ 1")
         self.loss = loss
@@ -138,6 +184,7 @@ class AuxiliaryLossCallback(BaseCallback):
         self.n_updates = 0
         self._n_steps = 0
         self._handles: list[Any] = []
+        self._said_waiting = False
         self._pending_state: dict[str, Any] | None = None
 
     # -- life in one learn() ------------------------------------------------------------------
@@ -149,7 +196,12 @@ class AuxiliaryLossCallback(BaseCallback):
         if not same:
             self._build(encoder)
         assert self.learner is not None
+        check_device(self.model, self.learner.encoder, self.loss)
+        check_teachers(self.model, self.loss)
         self.learner.encoder.normalise = encoder.normalise
+        for module in self.loss.modules():
+            if isinstance(module, MovingAverageTeacher):
+                module.follow(encoder.normalise)
 
     def _build(self, encoder: ObservationEncoder) -> None:
         """Make heads and their optimiser, without touching the global generators."""
@@ -163,7 +215,8 @@ class AuxiliaryLossCallback(BaseCallback):
             self.loss.build(self.learner)
         self.loss.to(encoder.device)
         heads = self.loss.head_parameters()
-        self._changed = list(self.loss.changed_parameters(self.learner))
+        wanted = self.loss.changed_parameters(self.learner)
+        self._changed = [parameter for parameter in wanted if parameter.requires_grad]
         self._heads = heads
         self._head_optimizer = (
             torch.optim.Adam(heads, lr=self.head_learning_rate) if heads else None
@@ -176,12 +229,14 @@ class AuxiliaryLossCallback(BaseCallback):
         self._recorder = Recorder(model=self.model, memory=self.memory)
         self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
         if self.n_anchors is None:
-            self._n_drawn = _default_n_anchors(self.model)
+            self._n_drawn = min(_default_n_anchors(self.model), self.memory.capacity)
         else:
             self._n_drawn = self.n_anchors
 
     def _on_rollout_start(self) -> None:
         self.detach()
+        if self.weight != 0.0:
+            check_learns(self._learner.encoder)
         if isinstance(self.model, OnPolicyAlgorithm):
             self.memory.begin_rollout()
 
@@ -211,9 +266,11 @@ class AuxiliaryLossCallback(BaseCallback):
             self._handles.pop().remove()
 
     def __enter__(self) -> AuxiliaryLossCallback:
+        """The callback itself, for `with joined: model.learn(..., callback=joined)`."""
         return self
 
     def __exit__(self, *exception: object) -> None:
+        """Takes the hook off; an exception goes on."""
         self.detach()
 
     # -- one auxiliary update -----------------------------------------------------------------
@@ -226,15 +283,17 @@ class AuxiliaryLossCallback(BaseCallback):
         weight = self._current_weight()
         if weight == 0.0 or self._n_steps % self.every:
             return
-        with torch.random.fork_rng(devices=_cuda_devices(self._device)):
-            self._update(weight)
+        try:
+            with torch.random.fork_rng(devices=_cuda_devices(self._device)):
+                self._update(weight)
+        except BaseException:
+            self.detach()  # learn() ends here without a word to its callbacks
+            raise
 
     def _update(self, weight: float) -> None:
         """Add the balanced gradient of every term to the encoder's, and step the heads."""
         learner = self._learner
-        batch = self.loss.sample(
-            self.memory, self._n_drawn, self.generator, source_memory=self.source_memory
-        )
+        batch = self._draw()
         if batch is None:
             return
         learner.progress = 1.0 - float(self.model._current_progress_remaining)
@@ -272,6 +331,24 @@ class AuxiliaryLossCallback(BaseCallback):
         self._updated = True
         self.n_updates += 1
         self._log_update(terms, float(norm(added)), rl_norm)
+
+    def _draw(self) -> Any | None:
+        """What the loss needs for one step; None, said once, while memory has no whole batch."""
+        if len(self.memory) >= self._n_drawn:
+            batch = self.loss.sample(
+                self.memory, self._n_drawn, self.generator, source_memory=self.source_memory
+            )
+            if batch is not None:
+                return batch
+        if not self._said_waiting:
+            self._said_waiting = True
+            _log.warning(
+                "the auxiliary loss waits: memory holds %d rows, too few for a batch of %d "
+                "anchors; it begins when there are enough (n_anchors=... asks for fewer)",
+                len(self.memory),
+                self._n_drawn,
+            )
+        return None
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """Encoder and heads have stepped: averages follow."""
@@ -313,7 +390,8 @@ class AuxiliaryLossCallback(BaseCallback):
 
     def _current_weight(self) -> float:
         if callable(self.weight):
-            return float(self.weight(float(self.model._current_progress_remaining)))
+            remaining = min(max(float(self.model._current_progress_remaining), 0.0), 1.0)
+            return check_weight(float(self.weight(remaining)), "the weight's schedule")
         return float(self.weight)
 
     @property
@@ -328,7 +406,11 @@ class AuxiliaryLossCallback(BaseCallback):
     # -- persistence --------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write heads, their optimiser, memory, generator and counters to one safetensors file.
+        """Write heads, their optimiser, memory, generators, loss state and counters to one file.
+
+        The file is safetensors: tensors and numbers, no code. The model is saved by its own
+        `save`. `source_memory`, a loss outside the registry, a frozen teacher and a weight that
+        is a function (not a number or a `WeightSchedule`) are not in it: pass them to `load`.
 
         Raises:
             ValueError: the callback has not been part of a `learn()` yet.
@@ -336,18 +418,27 @@ class AuxiliaryLossCallback(BaseCallback):
         save_auxiliary(self, Path(path))
 
     @classmethod
-    def load(cls, path: str | Path, *, loss: AuxiliaryLoss | None = None) -> AuxiliaryLossCallback:
-        """The callback as it was saved; it continues in its next `learn()`.
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        loss: AuxiliaryLoss | None = None,
+        weight: float | Schedule | None = None,
+        source_memory: Memory | None = None,
+    ) -> AuxiliaryLossCallback:
+        """The callback as it was saved, to the bit; it continues in its next `learn()`.
 
         Args:
             path: a file written by `save`.
             loss: a loss with the saved one's settings; needed where the loss is not in the
-                registry or has a frozen teacher.
+                registry or has a frozen teacher. Nothing is imported from the file.
+            weight: needed where the saved weight was a function; else it replaces the saved one.
+            source_memory: needed where the saved callback had one.
 
         Raises:
-            ValueError: the file is broken, of another version, or needs `loss`.
+            ValueError: the file is broken, of another version, or needs one of the arguments.
         """
-        return load_auxiliary(cls, Path(path), loss)
+        return load_auxiliary(cls, Path(path), loss=loss, weight=weight, source=source_memory)
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Put saved tensors into freshly built heads and optimiser."""

@@ -130,6 +130,9 @@ class PictureEncoder(BaseFeaturesExtractor):
     """Encodes pictures (C, H, W) in [0, 1]: three convolutions and one linear layer.
 
     The layout is that of the Nature DQN network (Mnih et al. 2015) with narrower output.
+
+    Raises:
+        ValueError: the picture is smaller than 36×36.
     """
 
     def __init__(self, observation_space: gym.spaces.Box, *, features_dim: int = 128) -> None:

@@ -31,8 +31,8 @@ class Recorder:
         ):
             raise ValueError(
                 f"VecNormalize is inside {type(env).__name__}; memory keeps raw observations: "
-                "make VecNormalize the outermost wrapper (for frame stacking: "
-                "VecNormalize(VecFrameStack(env)))"
+                "make VecNormalize the outermost wrapper: VecNormalize(VecFrameStack(env)) for "
+                "stacked frames, VecNormalize(VecTransposeImage(env)) for pictures"
             )
         task_of_env = _attribute(env, "task_of_env")
         env_ids = _attribute(env, "env_ids")

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
-from .observation_encoder import ObservationEncoder, Observations, find_encoder
+from .finding import read_encoder
+from .observation_encoder import Normalise, ObservationEncoder, Observations
+from .teacher_zip import encoder_with_weights, rebuilt_encoder, statistics_of
 
 
 class MovingAverageTeacher(nn.Module):
     """The moving average f̄ of an encoder f: f̄ ← m·f̄ + (1 − m)·f at each `update()`.
 
-    Momentum contrast, He et al. 2020, arXiv 1911.05722. Buffers are copied, not averaged.
+    Momentum contrast, He et al. 2020, arXiv 1911.05722. Buffers are copied, not averaged; layers
+    with a training mode (dropout, batch normalisation) are in evaluation mode, so that one
+    observation has one key.
 
     Raises:
         ValueError: momentum outside [0, 1).
@@ -28,7 +34,7 @@ class MovingAverageTeacher(nn.Module):
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"momentum is {momentum}, expected a number in [0, 1)")
         self.momentum = momentum
-        self.average = encoder.frozen_copy()
+        self.average = encoder.frozen_copy().eval()
         self._followed = [encoder]  # in a list, so that it is not registered as our own
 
     @property
@@ -51,6 +57,18 @@ class MovingAverageTeacher(nn.Module):
         for own, theirs in zip(self.average.buffers(), followed.buffers(), strict=True):
             own.copy_(theirs)
 
+    def follow(self, normalise: Normalise | None) -> None:
+        """Normalise observations as the model does now, unless the statistics are frozen."""
+        if not isinstance(self.average.normalise, FrozenNormalise):
+            self.average.normalise = normalise
+
+    def copy_from(self, other: MovingAverageTeacher) -> None:
+        """Take another's weights, and VecNormalize's statistics as they are now, for good."""
+        self.load_state_dict(other.state_dict())
+        statistics = getattr(other.average.normalise, "__self__", None)
+        if isinstance(statistics, VecNormalize):
+            self.average.normalise = FrozenNormalise(statistics)
+
 
 class FrozenTeacher(nn.Module):
     """The encoder of a trained source agent, frozen, with its source's VecNormalize statistics."""
@@ -64,13 +82,13 @@ class FrozenTeacher(nn.Module):
         """A teacher from a model in memory; later training of the model does not change it.
 
         Raises:
-            ValueError: the model has no such encoder (see `find_encoder`).
+            ValueError: the model has no such encoder (see `find_encoder`; TRPO's may teach, too).
         """
-        found, _ = find_encoder(model, encoder)
+        found = read_encoder(model, encoder)
         teacher = cls(found)
         vec_normalize = model.get_vec_normalize_env()
         if found.normalise is not None and vec_normalize is not None:
-            teacher.encoder.normalise = _FrozenNormalise(vec_normalize)
+            teacher.encoder.normalise = FrozenNormalise(vec_normalize)
         return teacher
 
     @classmethod
@@ -87,7 +105,7 @@ class FrozenTeacher(nn.Module):
             ValueError: a parameter of the encoder is missing in the weights or has another shape.
         """
         teacher = cls.from_model(like, encoder=encoder)
-        followed, _ = find_encoder(like, encoder)
+        followed = read_encoder(like, encoder)
         policy = like.policy
         named: list[tuple[str, Tensor]] = [*policy.named_parameters(remove_duplicate=False)]
         named += [*policy.named_buffers(remove_duplicate=False)]
@@ -110,6 +128,61 @@ class FrozenTeacher(nn.Module):
             own.data.copy_(weights[name])
         return teacher
 
+    @classmethod
+    def from_zip(
+        cls,
+        path: str | Path,
+        *,
+        encoder: nn.Module | None = None,
+        at: str = "auto",
+        observation_space: gym.Space[Any] | None = None,
+        normalize_images: bool = True,
+        vec_normalize: VecNormalize | str | Path | None = None,
+        trust: bool = False,
+    ) -> FrozenTeacher:
+        """A teacher from a Stable-Baselines3 zip, of whatever width.
+
+        With `encoder` only weights are read (policy.pth, `weights_only=True`): no code of the
+        file runs. Without it the encoder is rebuilt from the classes that the zip has pickled,
+        which runs their code: only with `trust=True`.
+
+        Args:
+            path: the zip, or a run directory.
+            encoder: a module built as the source's features extractor was; a copy is used.
+            at: where it stands in the policy: a path such as "actor.features_extractor"; "auto"
+                takes the first place whose weights fit. With `trust`, as in `find_encoder`.
+            observation_space: what `encoder` reads; not needed for a `BaseFeaturesExtractor`.
+            normalize_images: whether the source's policy scaled pictures to [0, 1].
+            vec_normalize: the source's observation statistics, if it had any; a path to what
+                `VecNormalize.save` wrote is a pickle and needs `trust=True`.
+            trust: allow unpickling.
+
+        Raises:
+            ValueError: the file is missing or broken, its weights do not fit, or it would have to
+                be unpickled without `trust`.
+        """
+        if encoder is not None:
+            found = encoder_with_weights(
+                path,
+                encoder,
+                at=at,
+                observation_space=observation_space,
+                normalize_images=normalize_images,
+            )
+        elif trust:
+            found = rebuilt_encoder(path, at=at)
+        else:
+            raise ValueError(
+                f"rebuilding the encoder of {path} means unpickling, which runs whatever code the "
+                "file holds; pass encoder=module (only weights are read then), or trust=True if "
+                "the file is yours"
+            )
+        teacher = cls(found)
+        if vec_normalize is not None:
+            statistics = statistics_of(vec_normalize, trust=trust)
+            teacher.encoder.normalise = FrozenNormalise(statistics)
+        return teacher
+
     @property
     def n_features(self) -> int:
         """Width of the features."""
@@ -121,12 +194,14 @@ class FrozenTeacher(nn.Module):
         return self.encoder(observations)  # type: ignore[no-any-return]
 
 
-class _FrozenNormalise:
+class FrozenNormalise:
     """VecNormalize's observation statistics as they were, without the environment."""
 
     def __init__(self, vec_normalize: VecNormalize) -> None:
-        self._statistics = copy.copy(vec_normalize)
-        self._statistics.obs_rms = copy.deepcopy(vec_normalize.obs_rms)
+        names = ("obs_rms", "norm_obs", "norm_obs_keys", "clip_obs", "epsilon")
+        kept = {name: copy.deepcopy(getattr(vec_normalize, name, None)) for name in names}
+        self._statistics = VecNormalize.__new__(VecNormalize)
+        self._statistics.__setstate__(kept)
 
     def __call__(self, observations: Any) -> Any:
         return self._statistics.normalize_obs(observations)

@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
-from .observation_encoder import find_encoder
+from .finding import find_encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +90,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         ValueError: there is no such file, or it is not a whole Stable-Baselines3 zip.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "checkpoints" / "final.zip"
-    if not path.is_file():
-        raise ValueError(f"no weights at {path}: expected a run directory or a model's zip")
+    path = zip_of(path)
     try:
         with zipfile.ZipFile(path) as archive:
             raw = io.BytesIO(archive.read("policy.pth"))
@@ -105,6 +101,16 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             f"{str(error).splitlines()[0][:120]})"
         ) from error
     return dict(weights)
+
+
+def zip_of(path: str | Path) -> Path:
+    """The model's zip at a path, or in the run directory there; ValueError if there is none."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "checkpoints" / "final.zip"
+    if not path.is_file():
+        raise ValueError(f"no weights at {path}: expected a run directory or a model's zip")
+    return path
 
 
 def is_encoder_parameter(name: str) -> bool:

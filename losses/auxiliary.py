@@ -16,16 +16,22 @@ class Encoder(Protocol):
     """The part of the agent that turns observations into features, gradients included."""
 
     @property
-    def n_features(self) -> int: ...
+    def n_features(self) -> int:
+        """Width of the features."""
+        ...
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where its parameters are, and where heads belong."""
+        ...
 
     def __call__(self, observations: Observations) -> Tensor:
         """numpy observations (N, ...) or a dict of such -> features (N, n_features)."""
         ...
 
-    def parameters(self) -> Iterable[nn.Parameter]: ...
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Its parameters, which the agent's own optimiser steps."""
+        ...
 
 
 class AveragedEncoder(Protocol):
@@ -39,16 +45,18 @@ class AveragedEncoder(Protocol):
         """average <- momentum * average + (1 - momentum) * encoder."""
         ...
 
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
+    def copy_from(self, other: Any) -> None:
+        """Be what `other` is now, and stay so until the next `update` or `copy_from`."""
+        ...
 
 
 class Teacher(Protocol):
     """A frozen encoder of another agent. It gives no gradient."""
 
     @property
-    def n_features(self) -> int: ...
+    def n_features(self) -> int:
+        """Width of the features."""
+        ...
 
     def __call__(self, observations: Observations) -> Tensor:
         """numpy observations (N, ...) or a dict of such -> features (N, n_features)."""
@@ -59,19 +67,29 @@ class Learner(Protocol):
     """What a loss sees of the agent."""
 
     @property
-    def policy(self) -> nn.Module: ...
+    def policy(self) -> nn.Module:
+        """The whole policy, for losses on more than the encoder."""
+        ...
 
     @property
-    def encoder(self) -> Encoder: ...
+    def encoder(self) -> Encoder:
+        """f: raw observations (B, ...) to features (B, n_features), float32, with gradient."""
+        ...
 
     @property
-    def n_features(self) -> int: ...
+    def n_features(self) -> int:
+        """Width of the features."""
+        ...
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """The encoder's."""
+        ...
 
     @property
-    def gamma(self) -> float: ...
+    def gamma(self) -> float:
+        """The agent's discount per step, in [0, 1]."""
+        ...
 
     @property
     def progress(self) -> float:
@@ -149,7 +167,19 @@ class AuxiliaryLoss(nn.Module):
         return memory.sample(n_anchors, generator) if len(memory) else None
 
     def forward(self, learner: Learner, batch: Any) -> Mapping[str, Tensor]:
-        """One scalar for each term of the loss."""
+        """One scalar tensor, float32, for each term of the loss, by the term's name.
+
+        Args:
+            learner: the agent; `learner.encoder(observations)` gives features with gradient.
+            batch: what `sample` gave: by default a `memory.MemoryBatch` of B rows, in numpy:
+                observations and next observations (B, ...), actions, rewards, returns and
+                `return_known` (B,), tasks, episodes, steps, and `has_next` (B,), False where the
+                next observation is not stored.
+
+        Raises:
+            NotImplementedError: a subclass has not written it. A term that is not finite stops
+                the training with a FloatingPointError.
+        """
         raise NotImplementedError(f"{type(self).__name__} needs a forward(learner, batch)")
 
     def term_weights(self, progress: float) -> Mapping[str, float]:

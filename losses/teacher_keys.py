@@ -60,7 +60,8 @@ class AveragedKeys(ArraysInState):
         """
         frame = memory.frame
         if self._taken_at < 0:
-            self._taken_at = self._looked_at = frame
+            self._take(frame)
+            self._looked_at = frame
         if 0 <= frame - self._looked_at < self.refresh_frames:
             return {"key_age": float(frame - self._taken_at), "key_drift": self.drift}
         self._looked_at = frame
@@ -69,12 +70,15 @@ class AveragedKeys(ArraysInState):
         cosines = (fresh.cpu().numpy() * self.table.keys(memory, rows)).sum(axis=1)
         self.drift = max(0.0, 1.0 - float(cosines.mean()))
         if self.drift >= self.refresh_drift:
-            self.snapshot_encoder.load_state_dict(self.averaged_encoder.state_dict())
-            self.snapshot_head.load_state_dict(self.averaged_head.state_dict())
-            self.table.clear()
-            self._taken_at = frame
-            self.snapshot += 1
+            self._take(frame)
         return {"key_age": float(frame - self._taken_at), "key_drift": self.drift}
+
+    def _take(self, frame: int) -> None:
+        self.snapshot_encoder.copy_from(self.averaged_encoder)
+        self.snapshot_head.load_state_dict(self.averaged_head.state_dict())
+        self.table.clear()
+        self._taken_at = frame
+        self.snapshot += 1
 
     def keys(self, memory: Memory, rows: np.ndarray) -> np.ndarray:
         """(n, D) float32, of length 1."""

@@ -265,14 +265,57 @@ def test_the_context_manager_removes_hooks_after_an_exception() -> None:
     assert n_hooks(model) == 0
 
 
-def test_a_hook_left_by_an_exception_removes_itself_in_the_next_learn() -> None:
-    model, stock = ppo(), ppo()
+def test_a_loss_that_raises_leaves_no_hook() -> None:
+    model = ppo()
     with pytest.raises(RuntimeError, match="boom"):
         model.learn(128, callback=join(Boom()))
+    assert n_hooks(model) == 0
+
+
+@pytest.mark.parametrize("make", [ppo, dqn])
+def test_an_environment_that_raises_leaves_no_hook(make: Any) -> None:
+    class BreaksLate(BaseCallback):
+        """Raises while transitions are collected, as an environment does, after some updates."""
+
+        def _on_step(self) -> bool:
+            if callback.n_updates > 2:
+                raise RuntimeError("the environment broke")
+            return True
+
+    model, callback = make(), join()
+    with pytest.raises(RuntimeError, match="the environment broke"):
+        model.learn(500, callback=[callback, BreaksLate()])
+    assert callback.n_updates > 2
+    assert n_hooks(model) == 0
+
+
+def test_a_hook_left_by_an_exception_removes_itself_in_the_next_learn() -> None:
+    class Breaks(BaseCallback):
+        """Raises in the model's own update, at its second step."""
+
+        def _on_rollout_end(self) -> None:
+            self.n_steps = 0
+            self.handle = self.model.policy.optimizer.register_step_post_hook(self._count)
+
+        def _count(self, *_: object) -> None:
+            self.n_steps += 1
+            if self.n_steps == 2:
+                self.handle.remove()
+                raise RuntimeError("boom")
+
+        def _on_step(self) -> bool:
+            return True
+
+    model, stock = ppo(), ppo()
+    callback = join()
+    with pytest.raises(RuntimeError, match="boom"):
+        model.learn(128, callback=[callback, Breaks()])
     assert n_hooks(model) == 1
+    n_updates = callback.n_updates
     model.set_parameters(stock.get_parameters())
     model.learn(128)
     assert n_hooks(model) == 0
+    assert callback.n_updates == n_updates
 
 
 # -- every algorithm with one optimiser on its encoder -----------------------------------------

@@ -48,6 +48,9 @@ class Average(nn.Module):
         for ours, theirs in zip(self.average.parameters(), current, strict=True):
             ours.lerp_(theirs, 1.0 - self.momentum)
 
+    def copy_from(self, other: Average) -> None:
+        self.load_state_dict(other.state_dict())
+
 
 class SmallLearner:
     def __init__(self) -> None:

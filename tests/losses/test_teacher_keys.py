@@ -94,7 +94,7 @@ def test_a_snapshot_that_has_not_drifted_is_kept(learner, filled):
     assert metrics["key_age"] == 30.0
     rows = memory.rows()[:100]
     np.testing.assert_array_equal(loss.target_keys.keys(memory, rows)[:50], before[:50])
-    assert loss.target_keys.snapshot == 0
+    assert loss.target_keys.snapshot == 1
 
 
 def test_no_observation_is_encoded_twice_for_one_snapshot(learner, teacher, filled):

@@ -1,0 +1,80 @@
+"""What an auxiliary loss cannot be joined to, told before a frame is spent on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from contrastive_distillation.losses import AuxiliaryLoss
+
+from .observation_encoder import ObservationEncoder
+from .teachers import FrozenTeacher
+
+
+def check_device(model: BaseAlgorithm, encoder: ObservationEncoder, loss: AuxiliaryLoss) -> None:
+    """The model, its encoder and the loss's heads are on one device.
+
+    Raises:
+        ValueError: they are not; the text names the devices.
+    """
+    wanted = torch.device(model.device)
+    for parameter in encoder.parameters():
+        if not _same(parameter.device, wanted):
+            raise ValueError(
+                f"the encoder is on {parameter.device}, but the model was made for {wanted}: do "
+                f"not move the policy by hand; pass device='{parameter.device}' to the model, or "
+                "save it and load it there"
+            )
+    for tensor in [*loss.parameters(), *loss.buffers()]:
+        if not _same(tensor.device, encoder.device):
+            raise ValueError(
+                f"the loss is on {tensor.device}, the model's encoder on {encoder.device}: save "
+                "the callback before moving the model, and continue with "
+                "AuxiliaryLossCallback.load"
+            )
+
+
+def check_learns(encoder: ObservationEncoder) -> None:
+    """Some parameter of the encoder wants a gradient.
+
+    Raises:
+        ValueError: all are frozen.
+    """
+    if not any(parameter.requires_grad for parameter in encoder.parameters()):
+        raise ValueError(
+            "every parameter of the encoder is frozen (requires_grad is False), so the loss could "
+            "change nothing; thaw it, name another encoder, or pass weight=0"
+        )
+
+
+def check_teachers(model: BaseAlgorithm, loss: AuxiliaryLoss) -> None:
+    """Every frozen teacher of the loss reads what the model observes.
+
+    Raises:
+        ValueError: one was trained on observations of other keys or shapes.
+    """
+    for teacher in loss.modules():
+        if not isinstance(teacher, FrozenTeacher):
+            continue
+        theirs, own = teacher.encoder.observation_space, model.observation_space
+        if _layout(theirs) != _layout(own):
+            raise ValueError(
+                f"the teacher reads observations of {theirs}, the model has {own}: take a teacher "
+                "that was trained on observations of the same shape, or wrap the environment so "
+                "that both see the same"
+            )
+
+
+def _layout(space: gym.Space[Any]) -> dict[str, tuple[type, tuple[int, ...] | None]]:
+    """Kind and shape of each part of a space."""
+    parts = space.spaces if isinstance(space, gym.spaces.Dict) else {"": space}
+    return {key: (type(part), part.shape) for key, part in parts.items()}
+
+
+def _same(first: torch.device, second: torch.device) -> bool:
+    """Whether two devices are one; "cuda" stands for any of its numbers."""
+    numbers = {first.index, second.index}
+    return first.type == second.type and (None in numbers or len(numbers) == 1)

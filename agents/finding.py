@@ -1,0 +1,220 @@
+"""Find the encoder of any Stable-Baselines3 model, and the optimiser that owns it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
+
+from .observation_encoder import ObservationEncoder, blank_observations
+
+_UNSUITED = {
+    "TRPO": "moves its policy by conjugate gradients and a line search",
+    "ARS": "perturbs its weights without gradients",
+}
+
+_EXTRACTORS = {
+    "policy": (
+        "pi_features_extractor",
+        "features_extractor",
+        "q_net.features_extractor",
+        "quantile_net.features_extractor",
+    ),
+    "critic": ("critic.features_extractor",),
+    "actor": ("actor.features_extractor",),
+    "value": ("vf_features_extractor",),
+}
+"""Where policies keep their feature extractors, in the order in which "auto" tries them."""
+
+_TRUNKS = (
+    "mlp_extractor.policy_net",
+    "q_net.q_net",
+    "quantile_net.quantile_net",
+    "actor.latent_pi",
+    "actor.mu",
+)
+"""Where policies keep the layers that follow, for want of an extractor with parameters."""
+
+
+def find_encoder(
+    model: BaseAlgorithm, encoder: str = "auto"
+) -> tuple[ObservationEncoder, torch.optim.Optimizer]:
+    """The encoder of a model and the optimiser that owns its parameters, by their identity.
+
+    Args:
+        model: any Stable-Baselines3 or sb3-contrib model in which one optimiser owns the encoder.
+        encoder: "auto" takes the first features extractor that has parameters and an owner, at
+            one of Stable-Baselines3's places or anywhere else in the policy;
+            "policy" | "value" | "actor" | "critic" takes that network's; a path in the policy
+            takes a module: a features extractor ("critic.features_extractor"), or layers that
+            directly follow one and are then part of the encoder ("mlp_extractor.policy_net",
+            "q_net.q_net.1": the q-network up to its second layer).
+
+    Returns:
+        The encoder, and its optimiser. Where two optimisers hold the parameters (TD3 with a
+        shared extractor) it is the one whose loss reaches them: the actor's.
+
+    Raises:
+        ValueError: the algorithm takes no optimiser steps (TRPO, ARS), the observation space
+            cannot be remembered, there is no such encoder, it has no parameters, or no optimiser
+            owns them. The text says what to do instead.
+    """
+    for kind in type(model).__mro__:
+        if kind.__name__ in _UNSUITED:
+            raise ValueError(
+                f"{kind.__name__} {_UNSUITED[kind.__name__]}, so no optimiser step can carry an "
+                "auxiliary gradient to its encoder; use PPO, A2C, DQN, QR-DQN, SAC, TD3 or TQC"
+            )
+    return _found(model, encoder)
+
+
+def read_encoder(model: BaseAlgorithm, encoder: str = "auto") -> ObservationEncoder:
+    """The encoder of any trained model, TRPO's too, to be read and not changed.
+
+    Raises:
+        ValueError: as `find_encoder`, but for the algorithm.
+    """
+    return _found(model, encoder)[0]
+
+
+def _found(model: BaseAlgorithm, encoder: str) -> tuple[ObservationEncoder, torch.optim.Optimizer]:
+    blank_observations(model.observation_space, 1)  # refuses spaces that cannot be remembered
+    stages, owner = find_stages(model.policy, encoder, algorithm=type(model).__name__)
+    vec_normalize = model.get_vec_normalize_env()
+    normalise = None
+    if vec_normalize is not None and vec_normalize.norm_obs:
+        normalise = vec_normalize.normalize_obs
+    found = ObservationEncoder(
+        stages=stages,
+        observation_space=model.observation_space,
+        normalize_images=model.policy.normalize_images,
+        normalise=normalise,
+    )
+    return found, owner
+
+
+def find_stages(
+    policy: nn.Module, encoder: str, *, algorithm: str
+) -> tuple[list[nn.Module], torch.optim.Optimizer]:
+    """The modules of the encoder, first to last, and their optimiser; see `find_encoder`."""
+    named = _extractors(policy)
+    optimizers = _optimizers(policy)
+    if encoder == "auto":
+        others = [m for m in policy.modules() if isinstance(m, BaseFeaturesExtractor)]
+        for module in [*named.values(), *others]:
+            if (owner := _owner([module], optimizers)) is not None:
+                return [module], owner
+        raise ValueError(_no_encoder(algorithm, policy, list(named.values())))
+    stages = [named[encoder]] if encoder in named else _stages_at(policy, encoder, named)
+    if not any(True for stage in stages for _ in stage.parameters()):
+        raise ValueError(_no_encoder(algorithm, policy, stages))
+    if (owner := _owner(stages, optimizers)) is not None:
+        return stages, owner
+    raise ValueError(
+        f"no optimiser of {algorithm} owns the encoder '{encoder}', so nothing would move it; "
+        f"use encoder='auto' or one of {sorted(named)}"
+    )
+
+
+def extractor_paths() -> Iterator[str]:
+    """Paths in a policy at which Stable-Baselines3 keeps feature extractors, best first."""
+    for paths in _EXTRACTORS.values():
+        yield from paths
+
+
+def _extractors(policy: nn.Module) -> dict[str, nn.Module]:
+    """Feature extractors by name, in the order in which "auto" tries them."""
+    found: dict[str, nn.Module] = {}
+    for name, paths in _EXTRACTORS.items():
+        modules = [module for path in paths if (module := _submodule(policy, path)) is not None]
+        if modules:
+            found[name] = modules[0]
+    return found
+
+
+def _submodule(module: nn.Module, path: str) -> nn.Module | None:
+    """The submodule at a dotted path, or None."""
+    for part in path.split("."):
+        child = getattr(module, part, None)
+        if not isinstance(child, nn.Module):
+            return None
+        module = child
+    return module
+
+
+def _stages_at(policy: nn.Module, path: str, named: dict[str, nn.Module]) -> list[nn.Module]:
+    """The modules from the observation to the module at `path`."""
+    module = _submodule(policy, path)
+    if module is None:
+        names = [*sorted(named), *_trunks(policy)]
+        raise ValueError(f"the policy has no encoder '{path}'; choose 'auto' or one of {names}")
+    above, _, last = path.rpartition(".")
+    if "features_extractor" in last:
+        return [module]
+    parent = _submodule(policy, above) if above else policy
+    if isinstance(parent, nn.Sequential) and last.isdigit():
+        module = parent[: int(last) + 1]
+    before = _extractor_before(policy, path)
+    return [module] if before is None else [before, module]
+
+
+def _extractor_before(policy: nn.Module, path: str) -> nn.Module | None:
+    """The features extractor of the innermost network that holds `path`."""
+    own = "vf_features_extractor" if "value" in path else "pi_features_extractor"
+    parts = path.split(".")
+    for n in reversed(range(len(parts))):
+        for name in (own, "features_extractor"):
+            found = _submodule(policy, ".".join([*parts[:n], name]))
+            if found is not None:
+                return found
+    return None
+
+
+def _trunks(policy: nn.Module) -> list[str]:
+    """Paths of the layers after the features extractor, without the last, where there are any."""
+    if hasattr(policy, "lstm_actor"):  # its layers follow a recurrent one
+        return []
+    found = []
+    for path in _TRUNKS:
+        trunk = _submodule(policy, path)
+        if not isinstance(trunk, nn.Sequential) or not list(trunk.parameters()):
+            continue
+        linear = [i for i, layer in enumerate(trunk) if isinstance(layer, nn.Linear)]
+        if path in ("mlp_extractor.policy_net", "actor.latent_pi"):
+            found.append(path)
+        elif len(linear) > 1:  # the last layer gives values or actions
+            found.append(f"{path}.{linear[-1] - 1}")
+    return found
+
+
+def _optimizers(policy: nn.Module) -> list[torch.optim.Optimizer]:
+    """Every optimiser of the policy's networks."""
+    found = [getattr(owner, "optimizer", None) for owner in policy.modules()]
+    unique = {id(o): o for o in found if isinstance(o, torch.optim.Optimizer)}
+    return list(unique.values())
+
+
+def _owner(
+    stages: list[nn.Module], optimizers: list[torch.optim.Optimizer]
+) -> torch.optim.Optimizer | None:
+    """The optimiser that holds every parameter of the stages, by identity; None if none does."""
+    wanted = {id(p) for stage in stages for p in stage.parameters()}
+    for optimizer in optimizers:
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if wanted and wanted <= held:
+            return optimizer
+    return None
+
+
+def _no_encoder(algorithm: str, policy: nn.Module, modules: list[nn.Module]) -> str:
+    kinds = ", ".join(sorted({type(module).__name__ for module in modules})) or "none"
+    trunks = " or ".join(f'encoder="{path}"' for path in _trunks(policy))
+    return (
+        f"{algorithm} has no encoder with parameters that one optimiser owns (found "
+        f"{kinds}); give the policy a features extractor, e.g. "
+        "policy_kwargs=dict(features_extractor_class=VectorEncoder)"
+        + (f", or name a trunk: {trunks}" if trunks else "")
+    )

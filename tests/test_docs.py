@@ -1,0 +1,144 @@
+"""The Python in README and in docs/*.md runs as it stands, and says what is true."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from torch import nn
+
+from contrastive_distillation import agents, losses
+from contrastive_distillation.agents import AuxiliaryLossCallback, FrozenTeacher, VectorEncoder
+from contrastive_distillation.losses import AuxiliaryLoss, ContrastiveDistillation
+from contrastive_distillation.memory import EpisodicMemory
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PLUG_IN = ROOT / "docs" / "plug_in.md"
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda p: p.name)
+def test_the_python_of_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for number, block in enumerate(blocks(page), start=1):
+        exec(compile(block, f"{page}, block {number}", "exec"), names)
+        joined = names.get("joined")
+        if joined is not None and joined.learner is not None and joined.weight != 0.0:
+            assert joined.n_updates > 0, f"block {number} of {page.name} never used the loss"
+    assert names["joined"].n_updates > 0
+
+
+def test_both_pages_have_python() -> None:
+    assert len(blocks(ROOT / "README.md")) >= 3
+    assert len(blocks(PLUG_IN)) >= 7
+
+
+def test_a_loss_of_ones_own_has_ten_lines() -> None:
+    block = next(block for block in blocks(PLUG_IN) if "AuxiliaryLoss)" in block)
+    loss = block[block.index("class ") : block.index("\n\n\njoined")]
+    assert len([line for line in loss.splitlines() if line.strip()]) <= 10
+
+
+def test_readme_links_the_page() -> None:
+    assert "(docs/plug_in.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_local_links_lead_somewhere() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
+            assert (page.parent / link).exists(), f"{page.name} links {link}"
+
+
+def logged_names() -> set[str]:
+    """All that a run with both terms logs under aux/ and memory/."""
+    seen: set[str] = set()
+
+    class Watch(BaseCallback):
+        def _on_rollout_start(self) -> None:
+            seen.update(self.logger.name_to_value)
+
+        _on_rollout_end = _on_rollout_start
+
+        def _on_step(self) -> bool:
+            return True
+
+    kwargs = {"features_extractor_class": VectorEncoder}
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, policy_kwargs=kwargs, batch_size=32)
+    loss = ContrastiveDistillation(teacher=FrozenTeacher.from_model(model), n_negatives=16)
+    joined = AuxiliaryLossCallback(loss, memory=EpisodicMemory(), diagnostics_frames=32)
+    model.learn(160, callback=[joined, Watch()])
+    return {name for name in seen if name.split("/")[0] in ("aux", "memory")}
+
+
+def test_all_that_is_logged_is_explained() -> None:
+    page = PLUG_IN.read_text(encoding="utf-8")
+    names = logged_names()
+    assert len(names) >= 10
+    assert not [name for name in sorted(names) if f"`{name}`" not in page]
+
+
+def test_help_of_the_callback_is_enough_to_use_it() -> None:
+    text = inspect.getdoc(AuxiliaryLossCallback) or ""
+    arguments = inspect.signature(AuxiliaryLossCallback).parameters
+    assert not [name for name in arguments if f"\n    {name}: " not in text]
+    promised = {
+        "aux/loss", "aux/accuracy", "aux/gradient_ratio", "aux/gradient_cosine", "aux/entropy",
+        "aux/effective_rank", "memory/size", "memory/known_returns", "memory/masked_fraction",
+        "memory/key_drift",
+    }  # fmt: skip
+    assert not [name for name in sorted(promised) if name not in text]
+    for part in ("Example:", "Args:", "Raises:", "Logged", "arXiv"):
+        assert part in text
+    example = text[text.index("Example:") : text.index("Args:")]
+    code = [line.strip() for line in example.splitlines() if line.startswith("    ")]
+    names: dict[str, Any] = {}
+    exec("\n".join(code), names)
+    assert names["joined"].n_updates > 0
+
+
+def test_the_loss_in_the_help_of_auxiliary_loss_runs() -> None:
+    text = inspect.getdoc(AuxiliaryLoss) or ""
+    code = text[text.index("    class Inverse") : text.index("Use it by object")]
+    names: dict[str, Any] = {"AuxiliaryLoss": AuxiliaryLoss, "nn": nn, "torch": torch, "F": F}
+    exec(textwrap.dedent(code), names)
+    kwargs = {"features_extractor_class": VectorEncoder}
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, policy_kwargs=kwargs, batch_size=32)
+    joined = AuxiliaryLossCallback(names["Inverse"](), memory=EpisodicMemory())
+    model.learn(64, callback=joined)
+    assert joined.n_updates > 0
+
+
+PUBLIC = [
+    *(getattr(agents, name) for name in agents.__all__ if not name.isupper()),
+    AuxiliaryLoss,
+    ContrastiveDistillation,
+    losses.Learner,
+    losses.Teacher,
+]
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
+def test_public_names_are_documented(thing: Any) -> None:
+    assert inspect.getdoc(thing)
+    if not isinstance(thing, type):
+        return
+    for name, member in vars(thing).items():
+        if name.startswith("_") or not (callable(member) or isinstance(member, property)):
+            continue
+        assert inspect.getdoc(getattr(thing, name)), f"{thing.__name__}.{name}"
