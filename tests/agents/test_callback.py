@@ -76,7 +76,8 @@ def dqn(seed: int = 0, **overrides: Any) -> BaseAlgorithm:
 
 def join(loss: AuxiliaryLoss | None = None, **settings: Any) -> AuxiliaryLossCallback:
     loss = loss or ContrastiveDistillation(negatives="uniform", n_negatives=16)
-    settings = {"memory": EpisodicMemory(capacity=500), "n_anchors": 16} | settings
+    defaults = {"memory": EpisodicMemory(capacity=500), "n_anchors": 16, "every": 1}
+    settings = defaults | settings
     return AuxiliaryLossCallback(loss, **settings)
 
 

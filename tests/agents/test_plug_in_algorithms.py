@@ -70,7 +70,7 @@ def unmasked(name: str) -> dict[str, bool]:
 
 def join(**settings: Any) -> AuxiliaryLossCallback:
     loss = settings.pop("loss", None) or ContrastiveDistillation(n_negatives=16)
-    defaults = {"memory": EpisodicMemory(capacity=500), "weight": 0.3, "n_anchors": 16}
+    defaults = {"memory": EpisodicMemory(capacity=500), "weight": 0.3, "n_anchors": 16, "every": 1}
     return AuxiliaryLossCallback(loss, **(defaults | settings))
 
 

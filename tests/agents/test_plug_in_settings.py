@@ -95,7 +95,7 @@ def cart_pole(n_envs: int = 2, **how: Any) -> VecEnv:
 
 def join(**settings: Any) -> AuxiliaryLossCallback:
     loss = ContrastiveDistillation(n_negatives=16)
-    defaults = {"memory": EpisodicMemory(capacity=200), "weight": 0.3, "n_anchors": 8}
+    defaults = {"memory": EpisodicMemory(capacity=200), "weight": 0.3, "n_anchors": 8, "every": 1}
     return AuxiliaryLossCallback(loss, **(defaults | settings))
 
 
@@ -218,9 +218,8 @@ def test_new_statistics_reach_encoder_and_average() -> None:
     model.learn(32, callback=joined)
     assert joined.learner is not None
     assert joined.learner.encoder.normalise == other.normalize_obs
-    averages = [m for m in joined.loss.modules() if isinstance(m, MovingAverageTeacher)]
-    assert averages
-    assert all(teacher.average.normalise == other.normalize_obs for teacher in averages)
+    averaged = joined.loss.target_keys.averaged_encoder
+    assert averaged.average.normalise == other.normalize_obs
 
 
 def test_vec_normalize_below_another_wrapper_is_refused() -> None:

@@ -32,7 +32,7 @@ def ppo(**settings: Any) -> BaseAlgorithm:
 
 
 def join(**settings: Any) -> AuxiliaryLossCallback:
-    defaults: dict[str, Any] = {"memory": EpisodicMemory(capacity=500), "weight": 0.3}
+    defaults: dict[str, Any] = {"memory": EpisodicMemory(capacity=500), "weight": 0.3, "every": 1}
     return AuxiliaryLossCallback(ContrastiveDistillation(n_negatives=16), **(defaults | settings))
 
 

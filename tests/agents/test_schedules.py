@@ -73,7 +73,8 @@ def model(algorithm: type[BaseAlgorithm]) -> BaseAlgorithm:
 def join(weight: Any, **settings: Any) -> AuxiliaryLossCallback:
     memory = EpisodicMemory(capacity=500)
     loss = ContrastiveDistillation(n_negatives=16)
-    return AuxiliaryLossCallback(loss, memory=memory, weight=weight, n_anchors=8, **settings)
+    settings = {"memory": memory, "weight": weight, "n_anchors": 8, "every": 1} | settings
+    return AuxiliaryLossCallback(loss, **settings)
 
 
 @pytest.mark.parametrize(
