@@ -28,14 +28,19 @@ SUMMARIES: Mapping[str, str] = {
 
 _PPO: dict[str, dict[str, Any]] = {
     "grid": {
-        "learning_rate": 7e-4, "n_steps": 64, "batch_size": 1024, "n_epochs": 4, "gamma": 0.99,
-        "gae_lambda": 0.95, "ent_coef": 0.03, "clip_range": 0.2, "max_grad_norm": 0.5,
+        "n_epochs": 4, "gamma": 0.99, "gae_lambda": 0.95, "ent_coef": 0.03, "clip_range": 0.2,
+        "max_grad_norm": 0.5,
     },
     "vector": {
-        "learning_rate": 1e-3, "n_steps": 64, "batch_size": 512, "n_epochs": 10, "gamma": 0.99,
-        "gae_lambda": 0.95, "ent_coef": 0.0, "clip_range": 0.2, "max_grad_norm": 0.5,
+        "learning_rate": 1e-3, "n_epochs": 10, "gamma": 0.99, "gae_lambda": 0.95, "ent_coef": 0.0,
+        "clip_range": 0.2, "max_grad_norm": 0.5,
     },
 }  # fmt: skip
+
+_ROLLOUT = {"grid": 8192, "vector": 4096}
+_MINIBATCH = {"grid": 2048, "vector": 512}
+_FEWEST_STEPS, _MOST_STEPS = 16, 128
+_GRID_RATE = 1.5e-3  # with minibatches of 2,048; smaller ones take smaller steps
 
 _DQN: dict[str, dict[str, Any]] = {
     "grid": {
@@ -69,9 +74,16 @@ def observation_kind(space: gym.Space[Any]) -> str:
     return "picture" if is_image_space(space) else "vector"
 
 
-def default_n_envs(agent: str) -> int:
-    """Environments stepped at once, where the user does not say."""
-    return {"ppo": 64, "dqn": 8}[agent]
+def default_n_envs(agent: str, kind: str = "grid") -> int:
+    """Environments stepped at once, where the user does not say.
+
+    Args:
+        agent: "ppo" | "dqn".
+        kind: of observation, see `observation_kind`.
+    """
+    if agent == "dqn":
+        return 8
+    return 64 if kind == "vector" else 256
 
 
 def default_weight(agent: str) -> float:
@@ -106,9 +118,11 @@ def build_agent(
             f"dqn needs discrete actions, this environment has {env.action_space}; use --agent ppo"
         )
     kind = observation_kind(env.observation_space)
-    settings = dict((_PPO if agent == "ppo" else _DQN)["vector" if kind == "vector" else "grid"])
+    learnt_on = "vector" if kind == "vector" else "grid"
     if agent == "ppo":
-        settings["batch_size"] = _ppo_batch_size(env.num_envs, settings, overrides)
+        settings = _PPO[learnt_on] | _ppo_sizes(learnt_on, env.num_envs, overrides)
+    else:
+        settings = dict(_DQN[learnt_on])
     policy = (
         "MultiInputPolicy" if isinstance(env.observation_space, gym.spaces.Dict) else "MlpPolicy"
     )
@@ -131,13 +145,22 @@ def _policy_kwargs(agent: str, kind: str) -> dict[str, Any]:
     return kwargs
 
 
-def _ppo_batch_size(n_envs: int, settings: dict[str, Any], overrides: dict[str, Any]) -> int:
-    """The largest minibatch up to the default that divides the rollout."""
-    n_steps = int(overrides.get("n_steps", settings["n_steps"]))
+def _ppo_sizes(learnt_on: str, n_envs: int, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Steps, minibatch and, for grids, the learning rate that go with so many environments.
+
+    A rollout of about one size, four (grid) or eight (vector) minibatches in it, each dividing it;
+    the rate falls with the square root of the minibatch, as Adam's noise does.
+    """
+    wanted = min(max(_ROLLOUT[learnt_on] // n_envs, _FEWEST_STEPS), _MOST_STEPS)
+    n_steps = int(overrides.get("n_steps", wanted))
     rollout = n_steps * n_envs
-    wanted = min(int(settings["batch_size"]), rollout)
-    n_minibatches = next(n for n in range(rollout // wanted, rollout + 1) if rollout % n == 0)
-    return rollout // n_minibatches
+    largest = max(1, min(_MINIBATCH[learnt_on], rollout // 4 if learnt_on == "grid" else rollout))
+    n_minibatches = next(n for n in range(-(-rollout // largest), rollout + 1) if rollout % n == 0)
+    sizes: dict[str, Any] = {"n_steps": n_steps, "batch_size": rollout // n_minibatches}
+    if learnt_on == "grid":
+        batch_size = int(overrides.get("batch_size", sizes["batch_size"]))
+        sizes["learning_rate"] = _GRID_RATE * (batch_size / _MINIBATCH["grid"]) ** 0.5
+    return sizes
 
 
 def default_callbacks(model: BaseAlgorithm) -> list[BaseCallback]:

@@ -51,7 +51,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train what is not there yet")
     run.add_argument("--output", type=Path, required=True)
-    run.add_argument("--frames", type=int, default=300_000)
+    run.add_argument("--frames", type=int, default=400_000)
     run.add_argument("--seeds", type=int, default=3)
     run.add_argument("--workers", type=int, default=2)
     run.add_argument("--samplers", nargs="+", default=list(SAMPLERS))

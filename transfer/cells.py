@@ -24,7 +24,7 @@ class LossChoice:
     memory: str = "episodic"
     keep: str = "fifo"
     """Which episodes stay when the memory is full."""
-    memory_capacity: int = 50_000
+    memory_capacity: int = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from contrastive_distillation.agents import AGENTS, default_n_envs, default_weight
+from contrastive_distillation.agents import AGENTS, default_n_envs, default_weight, observation_kind
 from contrastive_distillation.envs import (
     Suite,
     UnknownNameError,
@@ -126,10 +126,11 @@ def takes_teacher(loss: str) -> bool:
     return "teacher" in inspect.signature(type(make_loss(loss))).parameters
 
 
-def choose_n_envs(given: int | None, agent: str, n_tasks: int) -> int:
+def choose_n_envs(given: int | None, agent: str, n_tasks: int, suite: Suite, mission: bool) -> int:
     """As given, or the agent's default, rounded up to equal shares for the tasks."""
     if given is None:
-        return -(-default_n_envs(agent) // n_tasks) * n_tasks
+        kind = observation_kind(_spaces(suite.sources[0], suite, mission)[0])
+        return -(-default_n_envs(agent, kind) // n_tasks) * n_tasks
     if given % n_tasks:
         lower = given // n_tasks * n_tasks
         near = f"{lower} or {lower + n_tasks}" if lower else str(n_tasks)

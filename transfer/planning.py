@@ -72,7 +72,9 @@ def plan_train(settings: TrainSettings) -> Plan:
         role="source",
         arms=("train",),
         env_ids=suite.sources,
-        n_envs=choose_n_envs(settings.n_envs, common.agent, len(suite.sources)),
+        n_envs=choose_n_envs(
+            settings.n_envs, common.agent, len(suite.sources), suite, common.mission
+        ),
         frames=settings.frames or suite.source_frames,
         until_learnt=settings.until_learnt,
     )
@@ -172,7 +174,7 @@ def _common_cell(settings: TrainSettings | TransferSettings, suite: Suite, missi
         raise UnknownNameError("agent", agent, AGENTS, hint=f"There are: {', '.join(AGENTS)}.")
     check_actions(agent, suite.sources[0], suite, mission)
     loss = choose_loss(settings, agent)
-    n_envs = choose_n_envs(settings.n_envs, agent, 1)
+    n_envs = choose_n_envs(settings.n_envs, agent, 1, suite, mission)
     per_env = KEEPS[loss.keep].rows_per_env
     if loss.memory_capacity < n_envs * per_env:
         of_keep = "" if per_env == 1 else f" times {per_env} with --keep {loss.keep}"
@@ -214,7 +216,9 @@ def _source_cells(settings: TransferSettings, common: Cell, arms: Sequence[Arm])
             loss=common.loss if kind == "with_loss" else without_loss(common.loss),
             frames=settings.source_frames or suite.source_frames,
             until_learnt=True,
-            n_envs=choose_n_envs(settings.n_envs, common.agent, len(suite.sources)),
+            n_envs=choose_n_envs(
+                settings.n_envs, common.agent, len(suite.sources), suite, common.mission
+            ),
         )
         for kind in kinds
     ]

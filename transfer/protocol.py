@@ -7,7 +7,7 @@ episode alone, never on how the agent does.
 
 from collections.abc import Iterable
 
-N_INTERVALS = 8
+N_INTERVALS = 6
 """Evaluations at frame 0 and after every so-manieth part of the frames; more in long trainings."""
 LONGEST_INTERVAL = 50_000
 """No more frames than about this between two evaluations."""
@@ -21,7 +21,7 @@ WATCH_INDEX = 3_000_000
 
 UNKNOWN_LENGTH = 1000
 """Steps of the longest episode, where an environment does not say."""
-_PYTHON_STEPS_PER_FRAME = 0.03  # a frame costs about 100 µs to learn from, a Python step 150 µs
+_PYTHON_STEPS_PER_FRAME = 0.02  # a frame costs about 60 µs to learn from, a Python step 200 µs
 _CHECKPOINT_STEPS_PER_FRAME = 0.03
 
 
@@ -42,8 +42,8 @@ def episodes_at_checkpoint(frames: int, max_steps: Iterable[int | None]) -> int:
 
 
 def episodes_at_end(frames: int, max_steps: Iterable[int | None]) -> int:
-    """Episodes of each environment at the end, in the reference environment: 10 to 50."""
-    return _episodes(frames * _PYTHON_STEPS_PER_FRAME, max_steps, least=10, most=50)
+    """Episodes of each environment at the end, in the reference environment: 8 to 50."""
+    return _episodes(frames * _PYTHON_STEPS_PER_FRAME, max_steps, least=8, most=50)
 
 
 def _episodes(steps: float, max_steps: Iterable[int | None], *, least: int, most: int) -> int:

@@ -84,7 +84,7 @@ class _Learning:
     keep: Annotated[str, _HINT(metavar="NAME")] = "fifo"
     """Which episodes stay when an episodic memory is full (see `list`)."""
 
-    memory_capacity: Annotated[int, whole(256, 100_000_000)] = 50_000
+    memory_capacity: Annotated[int, whole(256, 100_000_000)] = 100_000
     """Transitions the memory holds."""
 
     seed: Annotated[int, whole(0, 999_999)] = 0
