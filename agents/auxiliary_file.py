@@ -15,17 +15,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, make_loss
-from contrastive_distillation.memory import MEMORIES, Memory
+from contrastive_distillation.memory import MEMORIES, Keep, Memory
 
 from .schedules import Schedule, WeightSchedule
 
 if TYPE_CHECKING:
     from .callback import AuxiliaryLossCallback
 
-VERSION = 1
+VERSION = 2
 _KEYS = {
-    "loss", "loss_settings", "has_teacher", "settings", "memory_class", "memory", "generator",
-    "reference", "n_updates", "n_steps",
+    "loss", "loss_settings", "has_teacher", "has_own_sampler", "settings", "memory_class",
+    "memory", "generator", "reference", "n_updates", "n_steps",
 }  # fmt: skip
 _SETTINGS = (
     "balance", "every", "n_anchors", "encoder", "head_learning_rate", "diagnostics_frames", "seed",
@@ -49,6 +49,7 @@ def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
         "loss": callback.loss.name,
         "loss_settings": _settings_of(callback.loss),
         "has_teacher": getattr(callback.loss, "teacher", None) is not None,
+        "has_own_sampler": bool(getattr(callback.loss, "has_own_sampler", False)),
         "has_source_memory": callback.source_memory is not None,
         "settings": {name: getattr(callback, name) for name in _SETTINGS}
         | {"weight": _weight_to_save(callback.weight)},
@@ -72,6 +73,7 @@ def load_auxiliary(
     loss: AuxiliaryLoss | None,
     weight: float | Schedule | None,
     source: Memory | None,
+    keep: Keep | None,
 ) -> AuxiliaryLossCallback:
     """Read a callback's state; see `AuxiliaryLossCallback.load`."""
     metadata, tensors = _read(path)
@@ -92,7 +94,7 @@ def load_auxiliary(
             f"{path} holds the memory '{metadata['memory_class']}'; known are {sorted(MEMORIES)}"
         )
     memory_tensors = {k: v.numpy() for k, v in _under("memory/", tensors).items()}
-    memory = memory_class.from_state(memory_tensors, metadata["memory"])
+    memory = memory_class.from_state(memory_tensors, metadata["memory"], keep=keep)
     callback = cls(loss, memory=memory, source_memory=source, **settings)
     callback.generator.bit_generator.state = metadata["generator"]
     callback.reference.remembered.extend(metadata["reference"])
@@ -133,6 +135,12 @@ def _registered_loss(metadata: dict[str, Any], path: Path) -> AuxiliaryLoss:
         raise ValueError(
             f"{path} holds a loss with a frozen teacher; pass the loss with its teacher: "
             "AuxiliaryLossCallback.load(path, loss=ContrastiveDistillation(teacher=...))"
+        )
+    if metadata["has_own_sampler"]:
+        raise ValueError(
+            f"{path} holds a loss whose negatives were given as an object, which no file holds; "
+            "pass the loss: AuxiliaryLossCallback.load(path, loss=ContrastiveDistillation("
+            "negatives=YourSampler(...)))"
         )
     return make_loss(metadata["loss"], **metadata["loss_settings"])
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor, nn
 
 from contrastive_distillation.losses import AuxiliaryLoss
-from contrastive_distillation.memory import Memory
+from contrastive_distillation.memory import Keep, Memory
 
 from .auxiliary_file import load_auxiliary, save_auxiliary
 from .balance import BALANCES, ReferenceNorm, balanced, dot, norm
@@ -43,6 +45,8 @@ class Learner:
     """f: raw observations to features (B, n_features), with gradient."""
     gamma: float
     """The agent's discount."""
+    reward_scale: Callable[[], float] = field(default=lambda: 1.0)
+    """What rewards are multiplied by before the agent sees them (VecNormalize)."""
     progress: float = 0.0
     """Share of the current `learn()` that is done, 0..1."""
 
@@ -62,7 +66,14 @@ class Learner:
 
     def prediction_errors(self, memory: Memory, rows: np.ndarray) -> np.ndarray:
         """(n,) float32: how far the value function is off, see `agents.prediction_errors`."""
-        return prediction_errors(self.policy, self.encoder, memory, rows, gamma=self.gamma)
+        return prediction_errors(
+            self.policy,
+            self.encoder,
+            memory,
+            rows,
+            gamma=self.gamma,
+            reward_scale=self.reward_scale(),
+        )
 
 
 class AuxiliaryLossCallback(BaseCallback):
@@ -199,6 +210,7 @@ class AuxiliaryLossCallback(BaseCallback):
         check_device(self.model, self.learner.encoder, self.loss)
         check_teachers(self.model, self.loss)
         self.learner.encoder.normalise = encoder.normalise
+        self.learner.reward_scale = partial(_reward_scale, self.model)
         for module in self.loss.modules():
             if isinstance(module, MovingAverageTeacher):
                 module.follow(encoder.normalise)
@@ -219,7 +231,7 @@ class AuxiliaryLossCallback(BaseCallback):
         self._changed = [parameter for parameter in wanted if parameter.requires_grad]
         self._heads = heads
         self._head_optimizer = (
-            torch.optim.Adam(heads, lr=self.head_learning_rate) if heads else None
+            torch.optim.Adam(heads, lr=self.head_learning_rate, fused=True) if heads else None
         )
         self._diagnostics = Diagnostics(encoder=encoder, policy=self.model.policy)
         if self._pending_state is not None:
@@ -425,20 +437,27 @@ class AuxiliaryLossCallback(BaseCallback):
         loss: AuxiliaryLoss | None = None,
         weight: float | Schedule | None = None,
         source_memory: Memory | None = None,
+        keep: Keep | None = None,
     ) -> AuxiliaryLossCallback:
         """The callback as it was saved, to the bit; it continues in its next `learn()`.
+
+        Under VecNormalize the keys alone are computed anew: its statistics are not in the file.
 
         Args:
             path: a file written by `save`.
             loss: a loss with the saved one's settings; needed where the loss is not in the
-                registry or has a frozen teacher. Nothing is imported from the file.
+                registry, has a frozen teacher or a sampler given as an object. Nothing is
+                imported from the file.
             weight: needed where the saved weight was a function; else it replaces the saved one.
             source_memory: needed where the saved callback had one.
+            keep: needed where the memory had a policy of your own for what stays.
 
         Raises:
             ValueError: the file is broken, of another version, or needs one of the arguments.
         """
-        return load_auxiliary(cls, Path(path), loss=loss, weight=weight, source=source_memory)
+        return load_auxiliary(
+            cls, Path(path), loss=loss, weight=weight, source=source_memory, keep=keep
+        )
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Put saved tensors into freshly built heads and optimiser."""
@@ -455,6 +474,13 @@ def _default_n_anchors(model: BaseAlgorithm) -> int:
     if batch_size is None:  # A2C: the whole rollout is one minibatch
         batch_size = int(getattr(model, "n_steps", 32)) * model.n_envs
     return max(8, min(256, int(batch_size) // 4))
+
+
+def _reward_scale(model: BaseAlgorithm) -> float:
+    statistics = model.get_vec_normalize_env()
+    if statistics is None or not statistics.norm_reward:
+        return 1.0
+    return float(1.0 / np.sqrt(statistics.ret_rms.var + statistics.epsilon))
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:

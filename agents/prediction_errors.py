@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory
@@ -22,12 +21,14 @@ def prediction_errors(
     rows: np.ndarray,
     *,
     gamma: float,
+    reward_scale: float = 1.0,
 ) -> np.ndarray:
     """(n,) float32 >= 0: errors of the value function in rows (n,) of a memory.
 
     `|G - V(o)|` (actor-critic) or `|G - Q(o, a)|` (DQN, QR-DQN) where the return is known; else
     the temporal difference `|r + gamma V(o') - V(o)|`, with `max Q(o', a')` for V(o') in DQN,
-    where the next observation is stored; else 0.
+    where the next observation is stored; else 0. Returns and rewards are first multiplied by
+    `reward_scale`, as VecNormalize does before the agent sees them.
 
     Raises:
         ValueError: the policy is of another kind, or recurrent.
@@ -40,16 +41,18 @@ def prediction_errors(
         actions = torch.as_tensor(batch.actions.reshape(-1, 1), device=here.device).long()
         here = here.gather(1, actions)
     now, then = here[:, 0].cpu().numpy(), there.cpu().numpy()
-    differences = np.where(batch.has_next, np.abs(batch.rewards + gamma * then - now), 0.0)
+    differences = np.where(
+        batch.has_next, np.abs(reward_scale * batch.rewards + gamma * then - now), 0.0
+    )
     errors: np.ndarray = np.where(
-        batch.return_known, np.abs(batch.returns - now), differences
+        batch.return_known, np.abs(reward_scale * batch.returns - now), differences
     ).astype(np.float32)
     return errors
 
 
 def _value_function(policy: nn.Module) -> Any:
     """From observation tensors to values (N, 1), or to one for each action (N, A)."""
-    if isinstance(policy, ActorCriticPolicy) and not hasattr(policy, "lstm_actor"):
+    if hasattr(policy, "predict_values") and not hasattr(policy, "lstm_actor"):
         return policy.predict_values
     for name in ("q_net", "quantile_net"):
         network = getattr(policy, name, None)

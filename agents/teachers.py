@@ -57,6 +57,11 @@ class MovingAverageTeacher(nn.Module):
         for own, theirs in zip(self.average.buffers(), followed.buffers(), strict=True):
             own.copy_(theirs)
 
+    @property
+    def normalises(self) -> bool:
+        """Whether VecNormalize's statistics are applied first."""
+        return self.average.normalise is not None
+
     def follow(self, normalise: Normalise | None) -> None:
         """Normalise observations as the model does now, unless the statistics are frozen."""
         if not isinstance(self.average.normalise, FrozenNormalise):

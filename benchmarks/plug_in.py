@@ -43,8 +43,8 @@ except ImportError:  # of the test extra; its algorithms are then left out
 TARGETS = {"PPO": 1.15, "DQN": 1.3, "ppo-grid": 1.15, "dqn-grid": 1.3}
 """Ratios to stay below, with the default settings of the callback."""
 
-OWN_EVERY = 4
-"""Optimiser steps per auxiliary update of this package's agents, as on the command line."""
+EVERY = 4
+"""Optimiser steps per auxiliary update: the default of the callback."""
 
 COLUMNS = (
     "algorithm", "frames", "every", "updates", "without, s", "with, s", "ratio", "pairs", "target",
@@ -57,7 +57,7 @@ class Case:
 
     make: Callable[[], BaseAlgorithm]
     frames: int
-    every: int = 1
+    every: int = EVERY
     learn: dict[str, bool] = field(default_factory=dict)
 
 
@@ -85,8 +85,8 @@ def cases() -> dict[str, Case]:
         "DQN": Case(make=partial(stock, DQN, cart), frames=8_000),
         "SAC": Case(make=partial(stock, SAC, pendulum), frames=1_500),
         "TD3": Case(make=partial(stock, TD3, pendulum), frames=1_500),
-        "ppo-grid": Case(make=partial(own, "ppo"), frames=40_960, every=OWN_EVERY),
-        "dqn-grid": Case(make=partial(own, "dqn"), frames=10_000, every=OWN_EVERY),
+        "ppo-grid": Case(make=partial(own, "ppo"), frames=40_960),
+        "dqn-grid": Case(make=partial(own, "dqn"), frames=10_000),
     }
     if sb3_contrib is not None:
         contrib = {

@@ -81,7 +81,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         uniform_share: float = 0.5,
         n_searched: int = 2048,
         index: str = "auto",
-        refresh_frames: int = 8192,
+        refresh_frames: int = 16_384,
         refresh_drift: float = 0.0,
     ) -> None:
         """See `LossSettings` for the numbers; they raise ValueError outside their range.
@@ -115,6 +115,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         self.source_negatives = (  # nothing is "recent" in a memory that is no longer written
             UniformNegatives() if self.negatives.recent else copy.deepcopy(self.negatives)
         )
+        self.has_own_sampler = isinstance(negatives, NegativeSampler)
         if isinstance(negatives, NegativeSampler):  # may be in no registry, so set unchecked
             object.__setattr__(self.settings, "negatives", negatives.name)
         if teacher is None and target_weight == 0:
@@ -139,6 +140,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         if self.teacher is not None and self.has_source_term:
             self.source_head = _head(learner.n_features, self.teacher.n_features)
         self._learner = learner
+        self.restore_arrays({})  # what samplers remember is of another learner
         self.to(learner.device)
 
     def head_parameters(self) -> list[nn.Parameter]:
@@ -168,7 +170,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         metrics: dict[str, float] = {}
         if self.has_target_term:
             metrics |= self.target_keys.renew(memory, generator)
-        if self.source_keys is not None:
+        if self.source_keys is not None and self.has_source_term:
             at_home = source_memory if source_memory is not None and len(source_memory) else memory
             self.source_keys.fix_mean(at_home, generator)
         anchor_rows = memory.sample_rows(n_anchors, generator, recent=recent)
@@ -245,6 +247,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         positive_logits = (queries * positives).sum(dim=1) / self.settings.temperature
         negative_logits = queries @ negatives.T / self.settings.temperature
         usable = torch.as_tensor(mask, device=queries.device)
+        self.metrics[f"{prefix}masked_fraction"] = 1.0 - float(mask.sum()) / max(mask.size, 1)
         weights = None
         if log_weights is not None:
             weights = torch.as_tensor(log_weights, device=queries.device)
@@ -255,7 +258,6 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         hardest = negative_logits.detach().masked_fill(~usable, -torch.inf)
         wins = counts & (positive_logits.detach()[:, None] > hardest).all(dim=1)
         self.metrics[f"{prefix}accuracy"] = float(wins.sum()) / max(n_usable, 1)
-        self.metrics[f"{prefix}masked_fraction"] = 1.0 - float(usable.sum()) / max(mask.size, 1)
         self.metrics[f"{prefix}usable_anchors"] = float(n_usable)
         return losses.sum() / max(n_usable, 1)
 

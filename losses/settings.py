@@ -49,8 +49,8 @@ class LossSettings:
     """Rows of the memory that hard negatives are looked for in; >= 2."""
     index: str = "auto"
     """How those are searched, see memory.NearestKeys."""
-    refresh_frames: int = 8192
-    """Frames between two snapshots of the moving averages that keys come from; >= 1."""
+    refresh_frames: int = 16_384
+    """Frames (rows written) between two snapshots of the averages that keys come from; >= 1."""
     refresh_drift: float = 0.0
     """A snapshot is kept where its keys have drifted by less (1 - cosine); in [0, 2]."""
 
@@ -79,7 +79,8 @@ class LossSettings:
             raise ValueError(f"unknown positives '{self.positives}'. Nearest: {', '.join(nearest)}")
         if self.index not in INDEXES:
             raise ValueError(f"index is {self.index!r}; expected one of {', '.join(INDEXES)}")
-        make_negatives(self.negatives, **self.sampler_settings())
+        make_negatives("nearest", **self.sampler_settings())  # checks them, whoever will take them
+        make_negatives(self.negatives)
         if self.source_anneal not in get_args(Anneal):
             raise ValueError(
                 f"source_anneal is {self.source_anneal!r}; expected one of {get_args(Anneal)}"

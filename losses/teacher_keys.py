@@ -22,7 +22,8 @@ _N_DRIFT_ROWS = 256  # observations on which drift is measured
 class AveragedKeys(ArraysInState):
     """Keys q̄(f̄(o)) of length 1 from a snapshot of moving averages of encoder and head.
 
-    The averages move with every auxiliary step, the snapshot is taken anew every so many frames:
+    The averages move with every auxiliary step, the snapshot is taken anew every so many rows
+    written to the memory (frames; the agent's own count of them may start again):
     between two, every key comes from the same networks, whenever it was computed, and no
     observation is encoded twice.
     """
@@ -58,7 +59,7 @@ class AveragedKeys(ArraysInState):
         It is due `refresh_frames` after the last time, if the keys of 256 rows have drifted by
         `refresh_drift` or more since: 1 - the mean cosine of old and new.
         """
-        frame = memory.frame
+        frame = memory.n_written
         if self._taken_at < 0:
             self._take(frame)
             self._looked_at = frame
@@ -108,6 +109,8 @@ class AveragedKeys(ArraysInState):
         return {**self.table.state_arrays(), "times": times, "drift": np.array([self.drift])}
 
     def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        if getattr(self.snapshot_encoder, "normalises", False):
+            return  # with statistics that are not in the file: a new snapshot is taken
         self.table.restore(arrays["hashes"], arrays["keys"])
         self.snapshot, self._taken_at, self._looked_at = (int(n) for n in arrays["times"])
         self.drift = float(arrays["drift"][0])

@@ -135,7 +135,6 @@ class Memory(StoredRows):
         step = Step(observations, actions, rewards, self._task_map[tasks], time)
         self._store.write(self._places.parts(rows), step)
         self._rows = self._recent_rows = None
-        self.frame = int(time)
         done = terminated | truncated
         if done.any():
             self._close(self._open_slots[terminated], terminated=True)

@@ -23,7 +23,7 @@ class KeyTable:
     nothing is encoded that nobody asks for. Whoever changes the teacher calls `clear`.
     """
 
-    def __init__(self, *, width: int, encode: Encode, most: int = 1_000_000) -> None:
+    def __init__(self, *, width: int, encode: Encode, most: int = 200_000) -> None:
         """
         Args:
             width: D, entries of a key.

@@ -19,7 +19,7 @@ from .negatives import (
     with_uniform,
 )
 from .observations import Int64Array
-from .searched import SearchedRows
+from .searched import KEPT, SearchedRows
 
 _DRAWS_PER_QUERY = 8  # near negatives taken from around one anchor
 _SMALLEST_SCALE = 1e-6  # returns of a task that vary less do not vary
@@ -76,7 +76,7 @@ class NearestNegatives(NegativeSampler):
         insight: Insight,
     ) -> Pool:
         hard = n_hard(k, self.uniform_share)
-        near = self.near(memory, anchors, hard, generator, insight) if hard else anchors[:0]
+        near = self.near(memory, anchors, hard, generator, insight)
         return Pool(with_uniform(near, memory, k, generator))
 
     def _renew(self, memory: Memory, insight: Insight, generator: np.random.Generator) -> bool:
@@ -98,6 +98,8 @@ class NearestNegatives(NegativeSampler):
         """Up to n rows from the bands around some anchors; see the class."""
         self._renew(memory, insight, generator)
         assert self._keys is not None
+        if n == 0:
+            return np.empty(0, np.int64)
         n_queries = min(math.ceil(n / _DRAWS_PER_QUERY), len(anchors))
         queries = generator.choice(anchors, n_queries, replace=False, shuffle=False)
         first, last = self._ranks(len(self._keys))
@@ -129,9 +131,10 @@ class NearestNegatives(NegativeSampler):
         }
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._searched.restore({key: arrays[key] for key in arrays if key in KEPT})
         if not arrays:
+            self._keys = None
             return
-        self._searched.restore(arrays)
         self._distinct = arrays["distinct"].astype(np.int64)
         self._keys = NearestKeys(arrays["keys"], index=self._index)
 

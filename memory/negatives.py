@@ -47,7 +47,8 @@ class NegativeSampler(ABC):
     it remembers anything from draw to draw.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = "own"
+    """Its name in `NEGATIVES`, in logs and in files."""
     recent: ClassVar[bool] = False
     """Do anchors and negatives come only from the current rollout?"""
 
@@ -116,16 +117,19 @@ class UniformNegatives(NegativeSampler):
 
 def n_hard(k: int, uniform_share: float) -> int:
     """How many of k negatives are drawn by hardness, the others being uniform."""
-    return int(k * (1.0 - uniform_share))
+    return round(k * (1.0 - uniform_share))
 
 
 def with_uniform(
     hard: Int64Array, memory: Memory, k: int, generator: np.random.Generator
 ) -> Int64Array:
-    """The distinct rows among `hard` and `k - len(hard)` uniform ones, ascending."""
-    rows: Int64Array = np.unique(
-        np.concatenate([hard, memory.sample_rows(k - len(hard), generator)])
-    )
+    """The distinct rows among `hard`, and uniform others up to k rows in all, ascending."""
+    hard = np.unique(hard)
+    others = memory.sample_rows(k, generator)
+    others = others[~np.isin(others, hard)]
+    n = min(k - len(hard), len(others))
+    others = generator.choice(others, n, replace=False, shuffle=False)
+    rows: Int64Array = np.sort(np.concatenate([hard, others]))
     return rows
 
 

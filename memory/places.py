@@ -170,9 +170,10 @@ class Ring(Places):
         steps, and its returns-to-go, which depend on later rows only, are still filled exactly.
         """
         slots = self.slots[rows]
-        slots, n_rows = np.unique(slots[slots != NONE], return_counts=True)
+        slots = slots[slots != NONE]
         if not len(slots):
             return
+        slots, n_rows = np.unique(slots, return_counts=True)
         episodes = self.episodes
         whole = ~episodes.is_open[slots] & (episodes.first_step[slots] == 0)
         if not self._whole:

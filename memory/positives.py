@@ -22,6 +22,7 @@ POSITIVES: Mapping[str, str] = MappingProxyType(
 _N_REDRAWS = 4
 _N_CANDIDATES = 256
 _TOLERANCE = 0.1
+_SMALLEST_TOLERANCE = 1e-7
 
 
 def draw_positives(
@@ -87,7 +88,8 @@ def draw_value_matched(
 
     Out of 256 rows drawn uniformly, one is picked at random among those of other episodes and
     other observations (by hash) whose known return differs from the anchor's by at most a tenth
-    of the standard deviation of the returns known among them.
+    of the standard deviation of the returns known among them, over all tasks. Where these do not
+    vary yet, as before the first reward, nothing matches.
 
     Args:
         memory: that of the anchors.
@@ -103,7 +105,9 @@ def draw_value_matched(
     if not len(candidates):
         return anchor_rows.copy(), np.zeros(len(anchor_rows), np.bool_)
     returns = memory.returns(candidates)
-    matches = np.abs(memory.returns(anchor_rows)[:, None] - returns) <= _TOLERANCE * returns.std()
+    tolerance = _TOLERANCE * returns.std()
+    matches = np.abs(memory.returns(anchor_rows)[:, None] - returns) <= tolerance
+    matches &= tolerance > _SMALLEST_TOLERANCE
     matches &= memory.return_known(anchor_rows)[:, None]
     matches &= memory.episodes(anchor_rows)[:, None] != memory.episodes(candidates)
     matches &= memory.hashes(anchor_rows)[:, None] != memory.hashes(candidates)

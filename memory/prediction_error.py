@@ -17,7 +17,7 @@ from .negatives import (
     with_uniform,
 )
 from .observations import Int64Array
-from .searched import SearchedRows
+from .searched import KEPT, SearchedRows
 
 
 class PredictionErrorNegatives(NegativeSampler):
@@ -74,6 +74,5 @@ class PredictionErrorNegatives(NegativeSampler):
         return {**self._searched.state_arrays(), "cumulated": self._cumulated}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        if arrays:
-            self._searched.restore(arrays)
-            self._cumulated = arrays["cumulated"].astype(np.float64)
+        self._searched.restore({key: arrays[key] for key in arrays if key in KEPT})
+        self._cumulated = arrays["cumulated"].astype(np.float64) if arrays else np.empty(0)

@@ -26,8 +26,6 @@ class StoredRows:
         self.capacity = places.capacity
         self.tasks: tuple[str, ...] = ()
         """Names of all tasks ever started; `task_ids` are indexes into it."""
-        self.frame = 0
-        """The agent's count of frames at the last `add`."""
         self._store = RowStore(capacity=self.capacity)
         self._places = places
         self._episodes, self._slots = places.episodes, places.slots
@@ -38,6 +36,11 @@ class StoredRows:
     def __len__(self) -> int:
         """Rows stored."""
         return len(self.rows())
+
+    @property
+    def n_written(self) -> int:
+        """Rows ever written: frames, as long as this memory is learnt with. It only grows."""
+        return self._places.n_written
 
     def rows(self) -> Int64Array:
         """All stored rows, (n,) int64, ascending; read-only, and kept between `add`s."""

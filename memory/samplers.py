@@ -32,15 +32,25 @@ def make_negatives(sampler: str | NegativeSampler, **settings: Any) -> NegativeS
 
     Args:
         sampler: a name of `NEGATIVES`, or a sampler.
-        settings: for its constructor, where that knows them; a sampler has its own.
+        settings: for its constructor, where it is among those that know them; a sampler given as
+            an object has its own.
 
     Raises:
-        ValueError: an unknown name (with the nearest), or a setting outside its range.
+        ValueError: an unknown name (with the nearest), a setting that no sampler knows, or one
+            outside its range.
     """
     if isinstance(sampler, NegativeSampler):
         return sampler
+    if not isinstance(sampler, str):
+        raise ValueError(
+            f"negatives is {sampler!r}; expected a name, or an object of a NegativeSampler class"
+        )
     if sampler not in NEGATIVES:
         nearest = difflib.get_close_matches(sampler, NEGATIVES, n=3, cutoff=0.0)
         raise ValueError(f"unknown negatives '{sampler}'. Nearest: {', '.join(nearest)}")
-    known = inspect.signature(NEGATIVES[sampler]).parameters
-    return NEGATIVES[sampler](**{key: value for key, value in settings.items() if key in known})
+    known = {name: inspect.signature(kind).parameters for name, kind in NEGATIVES.items()}
+    for key in settings:
+        if not any(key in parameters for parameters in known.values()):
+            raise ValueError(f"no sampler of negatives has a setting '{key}'")
+    own = {key: value for key, value in settings.items() if key in known[sampler]}
+    return NEGATIVES[sampler](**own)

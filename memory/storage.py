@@ -53,7 +53,6 @@ def metadata_of(memory: Memory) -> dict[str, str]:
         "next_id": memory._episodes.next_id,
         "gamma": memory.gamma,
         "tasks": memory.tasks,
-        "frame": memory.frame,
         "keep": memory.keep.name,
         "keep_state": memory.keep.state(),
     }
@@ -91,8 +90,6 @@ def restore(memory: Memory, tensors: Mapping[str, np.ndarray], metadata: Mapping
     memory.tasks = tuple(state["tasks"])
     memory._places.n_written, memory._recent_from = state["n_written"], state["recent_from"]
     _restore_columns(memory, tensors)
-    memory.frame = state.get("frame", _newest_time(memory))  # older files do not say
-    _require(type(memory.frame) is int, f"frame is {memory.frame!r}, not a whole number")
     _restore_episodes(memory, tensors, state["next_id"])
     task_map = _tensor(tensors, "task_map", np.int64)
     _require(_within(task_map, 0, len(memory.tasks)), "task_map names tasks that are not there")
@@ -103,12 +100,6 @@ def restore(memory: Memory, tensors: Mapping[str, np.ndarray], metadata: Mapping
             _within(memory.task_ids(rows), 0, len(memory.tasks)),
             "task_ids names tasks that are not there",
         )
-
-
-def _newest_time(memory: Memory) -> int:
-    """Time of the row written last, where rows lie in a ring; 0 if there is none."""
-    newest = (memory._places.n_written - 1) % memory.capacity
-    return int(memory._store.columns["times"][newest]) if memory._store.columns else 0
 
 
 def _restore_columns(memory: Memory, tensors: Mapping[str, np.ndarray]) -> None:

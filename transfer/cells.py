@@ -9,6 +9,8 @@ from contrastive_distillation.envs import Suite, suite_settings
 from .arms import Mode
 from .command_line import RESOLVED
 
+_LOSS_FLAGS = ("negatives", "n_negatives", "positives")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossChoice:
@@ -25,6 +27,12 @@ class LossChoice:
     keep: str = "fifo"
     """Which episodes stay when the memory is full."""
     memory_capacity: int = 100_000
+
+    def flags(self) -> dict[str, Any]:
+        """Its settings as flags of the command line."""
+        named = {key: self.settings[key] for key in _LOSS_FLAGS if key in self.settings}
+        others = [f"{key}={x}" for key, x in self.settings.items() if key not in _LOSS_FLAGS]
+        return {**named, "loss_settings": others} if others else named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +94,7 @@ class Cell:
             "env": list(self.env_ids),
             "agent": self.agent,
             "loss": self.loss.name,
-            **self.loss.settings,
+            **self.loss.flags(),
             "weight": self.loss.weight,
             "balance": self.loss.balance,
             "every": self.loss.every,

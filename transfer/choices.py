@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
+import yaml
 
 from contrastive_distillation.agents import AGENTS, default_n_envs, default_weight, observation_kind
 from contrastive_distillation.envs import (
@@ -101,7 +102,7 @@ def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossC
             ("positives", settings.positives),
         )
         if value is not None
-    }
+    } | _loss_settings(settings.loss_settings)
     choice = LossChoice(
         name=settings.loss,
         settings=keywords,
@@ -119,6 +120,23 @@ def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossC
         raise UnknownNameError("loss", settings.loss, [*LOSSES, "none"], hint=hint)
     make_loss(settings.loss, **keywords)
     return choice
+
+
+def _loss_settings(given: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE as keywords; a value is read as YAML reads it."""
+    keywords = {}
+    for each in given:
+        name, equals, text = each.partition("=")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = None
+        if not (name.isidentifier() and equals) or not isinstance(value, int | float | str):
+            raise SettingsError(
+                f"--loss-settings {each}: expected NAME=VALUE, such as temperature=0.2"
+            )
+        keywords[name] = value
+    return keywords
 
 
 def takes_teacher(loss: str) -> bool:

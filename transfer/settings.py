@@ -69,6 +69,9 @@ class _Learning:
     positives: Annotated[str | None, _text("NAME", "the loss's")] = None
     """What the loss holds each anchor to (see `list`)."""
 
+    loss_settings: Annotated[tuple[str, ...], _text("NAME=VALUE", "the loss's")] = ()
+    """Other settings of the loss, such as temperature=0.2 band_high=0.1."""
+
     weight: Annotated[float | None, real(0, 1000), _default("the agent's")] = None
     """Weight of the loss; with --balance norm, a fraction of the RL gradient's norm."""
 

@@ -17,17 +17,18 @@ def built(learner, **settings):
     return loss
 
 
-def advance(memory, frames):
-    """One more step, so many frames later."""
-    memory.add(
-        observations=np.random.default_rng(frames).integers(0, 50, (8, 4), dtype=np.uint8),
-        actions=np.zeros(8, np.int64),
-        rewards=np.zeros(8),
-        terminated=np.zeros(8, bool),
-        truncated=np.zeros(8, bool),
-        tasks=np.arange(8) % 2,
-        time=memory.frame + frames,
-    )
+def advance(memory, n_rows):
+    """So many more rows, 8 at a time; the agent's own count of frames starts again."""
+    for time in range(n_rows // 8):
+        memory.add(
+            observations=np.random.default_rng(time).integers(0, 50, (8, 4), dtype=np.uint8),
+            actions=np.zeros(8, np.int64),
+            rewards=np.zeros(8),
+            terminated=np.zeros(8, bool),
+            truncated=np.zeros(8, bool),
+            tasks=np.arange(8) % 2,
+            time=time,
+        )
 
 
 def learn(loss, learner):
@@ -45,21 +46,21 @@ def by_averages(loss, memory, rows):
 
 def test_keys_stay_until_the_snapshot_is_due(learner, filled):
     memory, generator = filled(), np.random.default_rng(0)
-    loss = built(learner, momentum=0.5, refresh_frames=100)
+    loss = built(learner, momentum=0.5, refresh_frames=96)
     rows = memory.rows()[:20]
     loss.sample(memory, 12, generator)
     first = loss.target_keys.keys(memory, rows)
     np.testing.assert_allclose(first, by_averages(loss, memory, rows), atol=1e-6)
-    start = memory.frame
-    for frames in (40, 59):
-        advance(memory, frames)
+    start = memory.n_written
+    for n_rows in (40, 48):
+        advance(memory, n_rows)
         learn(loss, learner)
         batch = loss.sample(memory, 12, generator)
         np.testing.assert_array_equal(loss.target_keys.keys(memory, rows), first)
-        assert batch.metrics["key_age"] == memory.frame - start
+        assert batch.metrics["key_age"] == memory.n_written - start
         assert batch.metrics["key_drift"] == 0.0  # not measured yet
     assert np.abs(by_averages(loss, memory, rows) - first).max() > 0.01
-    advance(memory, 1)
+    advance(memory, 8)
     batch = loss.sample(memory, 12, generator)
     keys = loss.target_keys.keys(memory, rows)
     np.testing.assert_allclose(keys, by_averages(loss, memory, rows), atol=1e-6)
@@ -83,15 +84,15 @@ def test_drift_is_one_minus_the_mean_cosine(learner, filled):
 
 def test_a_snapshot_that_has_not_drifted_is_kept(learner, filled):
     memory, generator = filled(), np.random.default_rng(0)
-    loss = built(learner, momentum=0.5, refresh_frames=10, refresh_drift=1.9)
+    loss = built(learner, momentum=0.5, refresh_frames=8, refresh_drift=1.9)
     loss.sample(memory, 12, generator)
     before = loss.target_keys.keys(memory, memory.rows())
     for _ in range(3):
         learn(loss, learner)
-        advance(memory, 10)
+        advance(memory, 8)
         metrics = loss.sample(memory, 12, generator).metrics
         assert 0.0 < metrics["key_drift"] < 1.9
-    assert metrics["key_age"] == 30.0
+    assert metrics["key_age"] == 24.0
     rows = memory.rows()[:100]
     np.testing.assert_array_equal(loss.target_keys.keys(memory, rows)[:50], before[:50])
     assert loss.target_keys.snapshot == 1
@@ -115,13 +116,13 @@ def test_no_observation_is_encoded_twice_for_one_snapshot(learner, teacher, fill
 def test_hard_samplers_resume_to_the_bit(learner, teacher, filled, negatives):
     memory, source_memory = filled(), filled(seed=5)
     loss, other = (
-        built(learner, teacher=teacher, negatives=negatives, n_searched=64, refresh_frames=20)
+        built(learner, teacher=teacher, negatives=negatives, n_searched=64, refresh_frames=16)
         for _ in range(2)
     )
     generator = np.random.default_rng(0)
     for _ in range(3):
         loss.sample(memory, 12, generator, source_memory)
-        advance(memory, 15)
+        advance(memory, 8)
         learn(loss, learner)
     other.load_state_dict(loss.state_dict())
     state = generator.bit_generator.state
@@ -156,3 +157,25 @@ def test_other_positives(learner, filled):
     assert memory.return_known(batch.target.positive_rows[fine]).all()
     with pytest.raises(ValueError, match=r"unknown positives 'tmporal'\. Nearest: temporal"):
         ContrastiveDistillation(positives="tmporal")
+
+
+def test_a_loop_of_short_learns_takes_new_snapshots(learner, filled):
+    """Each `learn()` counts its frames from 0 again; the rows written only grow."""
+    memory, generator = filled(), np.random.default_rng(0)
+    loss = built(learner, refresh_frames=50)
+    for _ in range(10):
+        memory.start(n_envs=8, gamma=0.9, tasks=["a", "b"])
+        advance(memory, 24)
+        loss.sample(memory, 12, generator)
+    assert loss.target_keys.snapshot == 4
+
+
+@pytest.mark.parametrize("negatives", ["nearest", "value_contrast", "prediction_error"])
+def test_another_learner_begins_afresh(learner, filled, negatives):
+    loss = built(learner, negatives=negatives)
+    loss.sample(filled(), 12, np.random.default_rng(0))
+    assert loss.state_arrays()
+    loss.build(learner)
+    assert not loss.state_arrays()
+    small = filled(n_steps=6)
+    assert loss.sample(small, 12, np.random.default_rng(0)) is not None

@@ -123,7 +123,6 @@ def with_state(metadata: dict[str, str], **changes: object) -> dict[str, str]:
         ({"tasks": ["only one"]}, "tasks that are not there"),
         ({"n_envs": 5}, "open_episodes is not of shape"),
         ({"next_id": 3}, "episode numbers are out of range"),
-        ({"frame": "late"}, "frame is 'late', not a whole number"),
         ({"keep": 3}, "keep is 3, not a name"),
         ({"keep": "mine"}, "its keep 'mine' is none of fifo"),
         ({"keep_state": []}, r"keep_state is \[\], not a table"),
@@ -146,10 +145,10 @@ def test_wrong_version_or_state(filled) -> None:
             EpisodicMemory.from_state(tensors, {**metadata, "state": state})
 
 
-def test_older_files_say_neither_keep_nor_frame(filled) -> None:
+def test_older_files_do_not_say_keep(filled) -> None:
     memory = filled()
     state = json.loads(memory.metadata()["state"])
-    for name in ("keep", "keep_state", "frame"):
+    for name in ("keep", "keep_state"):
         del state[name]
     older = {**memory.metadata(), "state": json.dumps(state)}
     assert_equal(EpisodicMemory.from_state(memory.state_tensors(), older), memory)
