@@ -35,6 +35,11 @@ _log = logging.getLogger(__name__)
 _OF_MEMORY = {"masked_fraction", "duplicate_rate", "key_age", "key_drift"}
 
 
+def _unscaled() -> float:
+    """1: rewards as they are."""
+    return 1.0
+
+
 @dataclass(kw_only=True)
 class Learner:
     """What an auxiliary loss sees of the agent."""
@@ -45,7 +50,7 @@ class Learner:
     """f: raw observations to features (B, n_features), with gradient."""
     gamma: float
     """The agent's discount."""
-    reward_scale: Callable[[], float] = field(default=lambda: 1.0)
+    reward_scale: Callable[[], float] = field(default=_unscaled)
     """What rewards are multiplied by before the agent sees them (VecNormalize)."""
     progress: float = 0.0
     """Share of the current `learn()` that is done, 0..1."""
