@@ -76,7 +76,7 @@ def one_run(run: int, frames: int, directory: Path) -> dict[str, Any]:
     shutil.rmtree(directory, ignore_errors=True)
     started = time.perf_counter()
     settings = TrainSettings(
-        agent=agent, env=(env_id,), seed=run, frames=frames, n_envs=8, backend="gymnasium",
+        agent=agent, env=(env_id,), seed=run, frames=frames, n_envs=4, backend="gymnasium",
         memory_capacity=1_000, checkpoint_every=generator.choice([1, 300, 600]),
     )  # fmt: skip
     (cell,) = plan_train(settings).cells

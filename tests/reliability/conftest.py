@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ class Trainer:
             "env": (GRID,),
             "agent": "ppo",
             "frames": 2_500,
-            "n_envs": 8,
+            "n_envs": 4,
             "backend": "gymnasium",
             "memory_capacity": 1_000,
             "checkpoint_every": 500,
@@ -79,11 +78,16 @@ class Trainer:
             **how,
         )
 
+    @classmethod
+    def of(cls, cell: Cell, directory: Path) -> "Trainer":
+        """A trainer of a cell that is planned already."""
+        other = cls.__new__(cls)
+        other.directory, other.cell, other.said = directory, cell, []
+        return other
+
     def at(self, directory: Path) -> "Trainer":
         """The same training in another directory."""
-        other = Trainer.__new__(Trainer)
-        other.directory, other.cell, other.said = directory, replace(self.cell), []
-        return other
+        return Trainer.of(self.cell, directory)
 
     @property
     def result(self) -> dict[str, Any]:

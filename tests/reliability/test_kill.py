@@ -26,6 +26,7 @@ class Child:
     def __init__(self, trainer: Trainer) -> None:
         self.said: list[str] = []
         self.outcome: Any = None
+        self.frames = 0
         self._pipe, theirs = workers.context().Pipe()  # type: ignore[attr-defined]
         job = workers.Job(cell=trainer.cell, directory=trainer.directory, command=())
         trainer.directory.mkdir(parents=True, exist_ok=True)
@@ -44,13 +45,15 @@ class Child:
                 return
             if isinstance(message, str):
                 self.said.append(message)
-            elif not isinstance(message, int):
+            elif isinstance(message, int):
+                self.frames = message
+            else:
                 self.outcome = message
 
-    def listen_first(self) -> None:
-        """Until it says anything: it has begun, or goes on."""
-        assert self._pipe.poll(120)
-        self.listen(0.01)
+    def listen_until(self, frames: int) -> None:
+        """Until it says that it has done so many frames."""
+        while self.frames < frames and self.outcome is None:
+            self.listen(0.005)
 
     def kill(self) -> None:
         self.process.kill()
@@ -59,16 +62,16 @@ class Child:
 
 def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
     """A checkpoint after every rollout, so that it is often killed in the middle of one."""
-    settings: dict[str, Any] = {"n_envs": 4, "frames": 3_000, "checkpoint_every": 1}
+    settings: dict[str, Any] = {"n_envs": 2, "frames": 2_500, "checkpoint_every": 1}
     whole = Trainer(tmp_path / "whole", **settings)
     assert whole.run() == "finished"
     broken = whole.at(tmp_path / "broken")
     generator = random.Random(0)
     n_resumed = 0
-    for _ in range(4):
+    for frames in (500, 1_000, 1_500):
         child = Child(broken)
-        child.listen_first()
-        child.listen(generator.uniform(0.0, 1.0))
+        child.listen_until(frames)
+        child.listen(generator.uniform(0.0, 0.1))
         child.kill()
         n_resumed += any("continues at frame" in line for line in child.said)
     child = Child(broken)
@@ -115,7 +118,7 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
 
 def start(directory: Path, *more: str) -> "subprocess.Popen[str]":
     command = [sys.executable, str(ROOT / "run_agent.py"), "train", "--env", GRID]
-    command += ["--frames", "5_000_000", "--n-envs", "8", "--backend", "gymnasium"]
+    command += ["--frames", "200_000", "--n-envs", "8", "--backend", "gymnasium"]
     command += ["--memory-capacity", "1_000", "--output", str(directory), *more]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)

@@ -1,11 +1,14 @@
 """A training that was interrupted ends as one that was not."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors import safe_open
+
+from contrastive_distillation.transfer import TransferSettings, plan_transfer
 
 from .conftest import GRID, VECTOR, Trainer
 
@@ -67,3 +70,38 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
             assert row.keys() == expected.keys()
             for key, text in row.items():
                 assert number(text) == number(expected[key]), key
+
+
+def test_a_target_continues_with_its_teacher_and_its_sources_memory(tmp_path: Path) -> None:
+    settings = TransferSettings(
+        source=(GRID,),
+        target=("MiniGrid-Empty-Random-6x6-v0",),
+        arms=("contrastive_distillation",),
+        frames=1_500,
+        source_frames=600,
+        n_envs=4,
+        backend="gymnasium",
+        memory_capacity=1_000,
+    )
+    source, target = plan_transfer(settings).cells
+    whole, broken = Trainer.of(source, tmp_path / "a" / source.name), tmp_path / "b"
+    assert whole.run() == "finished"
+    shutil.copytree(tmp_path / "a", broken)
+    undisturbed = Trainer.of(target, tmp_path / "a" / target.name)
+    assert undisturbed.run() == "finished"
+    resumed = Trainer.of(target, broken / target.name)
+    assert resumed.run(stop_at=700) == "interrupted"
+    assert resumed.run() == "finished"
+    assert resumed.said == ["continues at frame 1_024"]
+    assert resumed.result["weights_sha256"] == undisturbed.result["weights_sha256"]
+
+
+def test_envpool_starts_new_episodes_and_says_so(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, backend="envpool", frames=1_500)
+    assert trainer.run(stop_at=700) == "interrupted"
+    assert trainer.run() == "finished"
+    first, second = trainer.said
+    assert "EnvPool's environments cannot give their state" in first
+    assert second.startswith("continues at frame 1_024; the environments")
+    assert "start new episodes with a new seed" in second
+    assert trainer.result["frames"] >= 1_500
