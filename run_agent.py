@@ -1,7 +1,7 @@
 """The command line: `run_agent.py train | transfer | evaluate | watch | list`.
 
 Also installed as ``contrastive-distillation``. Exit codes: 0 done, 2 bad arguments, 130
-interrupted, 1 anything else, with one line that says why.
+and 143 interrupted by Ctrl-C and SIGTERM, 1 anything else, with one line that says why.
 """
 
 import functools
@@ -68,7 +68,11 @@ def _complain(error: BaseException, code: int, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     text = str(error) or type(error).__name__
-    if code == FAILED:  # one line; texts not written for people get their type's name
+    if isinstance(error, OSError):
+        from contrastive_distillation.transfer import explain
+
+        text = explain(error)
+    elif code == FAILED:  # one line; texts not written for people get their type's name
         text = " ".join(text.split())
         text = text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
     print(text if code == INTERRUPTED else f"error: {text}", file=sys.stderr)

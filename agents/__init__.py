@@ -14,6 +14,7 @@ from .callback import AuxiliaryLossCallback, Learner
 from .encoders import GridEncoder, PictureEncoder, VectorEncoder
 from .entropy import EntropyAnneal
 from .finding import find_encoder
+from .finite import FiniteGradients
 from .observation_encoder import ObservationEncoder
 from .schedules import SCHEDULES, WeightSchedule
 from .teachers import FrozenTeacher, MovingAverageTeacher
@@ -36,6 +37,7 @@ __all__ = [
     "CarryReport",
     "EncoderRate",
     "EntropyAnneal",
+    "FiniteGradients",
     "FrozenTeacher",
     "GridEncoder",
     "Learner",

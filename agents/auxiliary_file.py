@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, make_loss
 from contrastive_distillation.memory import MEMORIES, Keep, Memory
@@ -86,6 +87,25 @@ def load_auxiliary(
             f"{path} belongs to a callback with a source memory, which has a file of its own; "
             "pass it: AuxiliaryLossCallback.load(path, source_memory=EpisodicMemory.load(...))"
         )
+    try:
+        return _rebuilt(
+            cls, metadata, tensors, path, loss=loss, weight=weight, source=source, keep=keep
+        )
+    except (KeyError, TypeError, AttributeError) as error:  # of another type than `save` writes
+        raise ValueError(f"{path} is broken: {type(error).__name__}: {error}") from error
+
+
+def _rebuilt(
+    cls: type[AuxiliaryLossCallback],
+    metadata: dict[str, Any],
+    tensors: dict[str, Tensor],
+    path: Path,
+    *,
+    loss: AuxiliaryLoss,
+    weight: float | Schedule | None,
+    source: Memory | None,
+    keep: Keep | None,
+) -> AuxiliaryLossCallback:
     settings = dict(metadata["settings"])
     settings["weight"] = _saved_weight(settings["weight"], path) if weight is None else weight
     memory_class = MEMORIES.get(metadata["memory_class"])
@@ -122,7 +142,27 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     if missing := _KEYS - metadata.keys():
         raise ValueError(f"{path} is broken: it lacks {', '.join(sorted(missing))}")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{path} is broken: {name} has numbers that are not finite")
     return metadata, tensors
+
+
+def check_heads(heads: Sequence[nn.Parameter], state: dict[int, dict[str, Tensor]]) -> None:
+    """Hold what a file keeps of the heads' optimiser against the heads.
+
+    Raises:
+        ValueError: there are other heads, or heads of other shapes.
+    """
+    for index, entries in state.items():
+        if not 0 <= index < len(heads):
+            raise ValueError(f"the auxiliary file has {index + 1} heads, the loss {len(heads)}")
+        for name, tensor in entries.items():
+            if name != "step" and tensor.shape != heads[index].shape:
+                raise ValueError(
+                    f"the auxiliary file's {name} of head {index} is {tuple(tensor.shape)}, the "
+                    f"head {tuple(heads[index].shape)}"
+                )
 
 
 def _registered_loss(metadata: dict[str, Any], path: Path) -> AuxiliaryLoss:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from contrastive_distillation.losses import AuxiliaryLoss
 from contrastive_distillation.memory import Keep, Memory
 
-from .auxiliary_file import load_auxiliary, save_auxiliary
+from .auxiliary_file import check_heads, load_auxiliary, save_auxiliary
 from .balance import BALANCES, ReferenceNorm, balanced, dot, norm
 from .checks import check_device, check_learns, check_teachers
 from .diagnostics import Diagnostics
@@ -195,6 +195,8 @@ class AuxiliaryLossCallback(BaseCallback):
         self.diagnostics_frames = diagnostics_frames
         self.seed = seed
         self.generator = np.random.default_rng(seed)
+        self.continues_episodes = False
+        """Set before `learn()` where a checkpoint's environments go on in their episodes."""
         self.learner: Learner | None = None
         self.reference = ReferenceNorm()
         self.n_updates = 0
@@ -243,7 +245,12 @@ class AuxiliaryLossCallback(BaseCallback):
             self._restore(self._pending_state)
 
     def _on_training_start(self) -> None:
-        self._recorder = Recorder(model=self.model, memory=self.memory)
+        self._recorder = Recorder(
+            model=self.model,
+            memory=self.memory,
+            continues_episodes=self.continues_episodes,
+        )
+        self.continues_episodes = False
         self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
         if self.n_anchors is None:
             self._n_drawn = min(_default_n_anchors(self.model), self.memory.capacity)
@@ -466,7 +473,11 @@ class AuxiliaryLossCallback(BaseCallback):
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Put saved tensors into freshly built heads and optimiser."""
-        self.loss.load_state_dict(state["loss"])
+        check_heads(self._heads, state["heads"])
+        try:
+            self.loss.load_state_dict(state["loss"])
+        except RuntimeError as error:
+            raise ValueError(f"the auxiliary file's loss does not fit: {error}") from error
         if self._head_optimizer is not None and state["heads"]:
             groups = self._head_optimizer.state_dict()["param_groups"]
             self._head_optimizer.load_state_dict({"state": state["heads"], "param_groups": groups})

@@ -18,7 +18,15 @@ class Recorder:
             policy saw cannot be told from what the environment gave.
     """
 
-    def __init__(self, *, model: BaseAlgorithm, memory: Memory) -> None:
+    def __init__(
+        self, *, model: BaseAlgorithm, memory: Memory, continues_episodes: bool = False
+    ) -> None:
+        """
+        Args:
+            model: in the middle of `learn()`.
+            memory: written to.
+            continues_episodes: the environments go on in the episodes that are open in memory.
+        """
         env = model.get_env()
         assert env is not None
         self._model = model
@@ -39,7 +47,8 @@ class Recorder:
         if task_of_env is None or env_ids is None:
             env_ids, task_of_env = ("task",), np.zeros(env.num_envs, dtype=np.int64)
         self._task_of_env = np.asarray(task_of_env)
-        memory.start(n_envs=env.num_envs, gamma=_gamma(model), tasks=tuple(env_ids))
+        if not continues_episodes:
+            memory.start(n_envs=env.num_envs, gamma=_gamma(model), tasks=tuple(env_ids))
         self._observations = self._current()
 
     def record(self, local: dict[str, Any]) -> None:

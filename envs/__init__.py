@@ -16,6 +16,8 @@ from .names import UnknownNameError, nearest_names
 from .seeds import episode_seed
 from .single import make_env
 from .spaces import SpaceRow, compare_spaces, space_table
+from .states import StateUnavailableError
+from .stepping import STEPPING, EnvironmentFailedError, Stepping, stepping
 from .suites import SUITES, Suite, get_suite, load_suite, suite_settings
 from .tasks import Task, task
 from .vector import BadNumberError, TaskVecEnv
@@ -25,9 +27,13 @@ __all__ = [
     "MISSION_LENGTH",
     "MISSION_VOCABULARY",
     "MISSION_WORDS",
+    "STEPPING",
     "SUITES",
     "BadNumberError",
+    "EnvironmentFailedError",
     "SpaceRow",
+    "StateUnavailableError",
+    "Stepping",
     "Suite",
     "Task",
     "TaskVecEnv",
@@ -42,6 +48,7 @@ __all__ = [
     "mission_varies",
     "nearest_names",
     "space_table",
+    "stepping",
     "suite_settings",
     "task",
 ]

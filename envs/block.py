@@ -56,5 +56,8 @@ class Block(Protocol):
     def step(self, actions: NDArray[Any]) -> BlockStep:
         """Take one step in every environment, and reset those that it finished."""
 
+    def replace(self, envs: Sequence[gym.Env[Any, Any]]) -> None:
+        """Go on with these Python environments instead."""
+
     def close(self) -> None:
         """Free what the environments hold."""

@@ -28,6 +28,7 @@ from .procgen import (
     procgen_available,
 )
 from .single import make_raw_env
+from .stepping import stepping
 from .variants import COLOUR_VARIANTS
 
 _MISSION_BYTES = 256  # the default, 96, cuts BabyAI's longer sentences short
@@ -136,7 +137,8 @@ class EnvPoolBlock:
 
     def step(self, actions: NDArray[Any]) -> BlockStep:
         """Take one step in every environment, and reset those that it finished."""
-        raw, rewards, terminated, truncated, _ = self._pool.step(actions)
+        with stepping(self.env_id, 0):
+            raw, rewards, terminated, truncated, _ = self._pool.step(actions)
         finished = np.flatnonzero(terminated | truncated)
         last = None
         if finished.size:
@@ -190,6 +192,10 @@ class EnvPoolBlock:
         if missions is not None:
             parts["mission"] = missions
         return parts
+
+    def replace(self, envs: Sequence[gym.Env[Any, Any]]) -> None:
+        """There are none to replace: a pool cannot take its state back."""
+        raise RuntimeError(f"{self.env_id!r} runs in EnvPool, which has no Python environments")
 
     def close(self) -> None:
         """Free the pool."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .block import BlockStep, Observations
 from .single import make_raw_env, observe, quiet
+from .stepping import STEPPING, EnvironmentFailedError, stepping
 
 
 class GymnasiumBlock:
@@ -49,11 +50,10 @@ class GymnasiumBlock:
 
     def reset(self, options: Sequence[dict[str, Any]]) -> Observations:
         """Start a new episode in every environment."""
-        with quiet(self.env_id):
-            first = [
-                env.reset(seed=seed, options=option or None)[0]
-                for env, seed, option in zip(self.envs, self._seeds, options, strict=True)
-            ]
+        first = []
+        for i, (env, seed, option) in enumerate(zip(self.envs, self._seeds, options, strict=True)):
+            with stepping(self.env_id, i), quiet(self.env_id):
+                first.append(env.reset(seed=seed, options=option or None)[0])
         self._seeds = [None] * self.n_envs
         return self._stack(first)
 
@@ -65,13 +65,21 @@ class GymnasiumBlock:
         following, last, infos = [], [], {}
         for i, env in enumerate(self.envs):
             action = int(actions[i]) if self._discrete else actions[i]
-            observation, reward, terminated[i], truncated[i], info = env.step(action)
+            STEPPING.begin(self.env_id, i)
+            try:
+                observation, reward, terminated[i], truncated[i], info = env.step(action)
+            except Exception as error:
+                raise EnvironmentFailedError(
+                    env_id=self.env_id, env_index=i, error=error
+                ) from error
+            finally:
+                STEPPING.end()
             rewards[i] = reward
             if info:
                 infos[i] = info
             if terminated[i] or truncated[i]:
                 last.append(observation)
-                with quiet(self.env_id):
+                with stepping(self.env_id, i), quiet(self.env_id):
                     observation, _ = env.reset()
             following.append(observation)
         return BlockStep(
@@ -83,6 +91,12 @@ class GymnasiumBlock:
             last_observations=self._stack(last) if last else None,
             infos=infos,
         )
+
+    def replace(self, envs: Sequence[gym.Env[Any, Any]]) -> None:
+        """Go on with these environments instead; those there were are closed."""
+        self.close()
+        self.envs[:] = envs
+        self._seeds = [None] * self.n_envs
 
     def close(self) -> None:
         """Close every environment."""

@@ -29,7 +29,7 @@ def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     if module:
         try:
             importlib.import_module(module)
-        except ImportError as error:
+        except Exception as error:  # whatever a module of one's own raises
             raise UnknownNameError(
                 "environment", env_id, [], hint=f"Its module does not import: {error}."
             ) from error

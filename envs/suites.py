@@ -91,7 +91,11 @@ def load_suite(path: str | Path) -> Suite:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"there is no suite file {str(path)!r}") from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise ValueError(
+            f"the suite file {str(path)!r} cannot be read: {error.strerror}"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"the suite file {str(path)!r} is not YAML: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"the suite file {str(path)!r} must hold keys and values, such as name: …")

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from .block import Block, BlockStep, Observations
 from .seeds import env_seeds
+from .states import pack_state, unpack_state
 
 
 class BadNumberError(ValueError):
@@ -161,6 +162,24 @@ class TaskVecEnv(VecEnv):
         raise BadNumberError(
             env_id=self.env_ids[self.task_of_env[env]], env_index=env, step=self._steps, key=key
         )
+
+    def save_state(self) -> bytes:
+        """All environments in the middle of their episodes, with their generators: a pickle.
+
+        Raises StateUnavailableError where an environment cannot give its state.
+        """
+        counts = (self._steps, self._returns, self._lengths)
+        return pack_state([block.envs for block in self.blocks], counts)
+
+    def load_state(self, state: bytes) -> None:
+        """Go on where `save_state` was called. Unpickles: only for bytes that can be trusted.
+
+        Raises StateUnavailableError where the state is not that of such environments.
+        """
+        env_lists, counts = unpack_state(state, [block.envs for block in self.blocks])
+        for block, envs in zip(self.blocks, env_lists, strict=True):
+            block.replace(envs)
+        self._steps, self._returns, self._lengths = counts
 
     def close(self) -> None:
         """Close every environment."""

@@ -45,7 +45,7 @@ def _own_loss(path: str) -> type[AuxiliaryLoss]:
     module_name, _, class_name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # whatever a module of one's own raises
         raise ValueError(f"loss '{path}': cannot import module '{module_name}': {error}") from error
     loss = getattr(module, class_name, None)
     if not (isinstance(loss, type) and issubclass(loss, AuxiliaryLoss)):

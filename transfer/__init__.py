@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .cells import Cell, LossChoice
     from .command_line import parse_command_line
     from .curves import CurvePoint, read_curves, write_curves
+    from .durable import explain
     from .evaluation import Episodes, Evaluator, own_randomness
     from .fields import SettingsError
     from .grid import carry_out, check_directories
@@ -39,6 +40,7 @@ _HOME = {
     "cells": ("Cell", "LossChoice"),
     "command_line": ("parse_command_line",),
     "curves": ("CurvePoint", "read_curves", "write_curves"),
+    "durable": ("explain",),
     "evaluation": ("Episodes", "Evaluator", "own_randomness"),
     "fields": ("SettingsError",),
     "grid": ("carry_out", "check_directories"),
@@ -85,6 +87,7 @@ __all__ = [
     "check_directories",
     "check_gif",
     "evaluate",
+    "explain",
     "interquartile_mean",
     "jumpstart",
     "listing",

@@ -64,6 +64,10 @@ class Cell:
     """Whether observations of a grid hold the mission; one answer for sources and targets."""
     device: str = "cpu"
     threads: int = 1
+    checkpoint_every: int = 50_000
+    """Frames between two checkpoints."""
+    env_timeout: float = 600.0
+    """Seconds that a step of an environment may take; 0 for as long as it likes."""
     needs: str | None = None
     """Name of the cell that must be finished first: its source."""
     source: str | None = None
@@ -109,6 +113,8 @@ class Cell:
             "gamma": self.gamma,
             "device": self.device,
             "threads": self.threads,
+            "checkpoint_every": self.checkpoint_every,
+            "env_timeout": self.env_timeout,
             RESOLVED: {
                 "role": self.role,
                 "mission": self.mission,

@@ -1,9 +1,10 @@
 """The callback that judges an agent at fixed checkpoints while it learns, and stops it in time."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -25,7 +26,8 @@ _SECONDS_BETWEEN_REPORTS = 0.25
 class Checkpoints(BaseCallback):
     """Evaluates at the first rollout's start at or after each checkpoint, and at the end.
 
-    There the policy may be read safely, and nothing random of the training is touched. With
+    There the policy may be read safely, and nothing random of the training is touched. Asked to
+    stop, it lets the rollout that is going on be finished and learnt from first. With
     ``until_learnt``, training stops when every environment's score reaches the suite's, in one
     evaluation and in a second one with other episodes.
     """
@@ -53,10 +55,12 @@ class Checkpoints(BaseCallback):
         self.seconds = 0.0
         """Spent on evaluation."""
         self.stopped = False
-        """Whether it was asked to stop."""
+        """Whether it stops here: it was asked to, and the rollout then going on is finished."""
+        self._asked_to_stop = False
         self.learnt = dict.fromkeys(cell.env_ids, False)
         """Environment id → whether the last evaluation found it learnt."""
         self._ends_early = False
+        self._elapsed = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -75,14 +79,58 @@ class Checkpoints(BaseCallback):
         return self.points[-1].frames if self.points else 0
 
     @property
+    def whole_seconds(self) -> float:
+        """Since the training's start, interruptions left out."""
+        return time.perf_counter() - self._started
+
+    @property
+    def mean_score(self) -> float | None:
+        """Mean of the last evaluation's scores; None before the first one."""
+        scores = self.scores.values()
+        return sum(scores) / len(scores) if scores else None
+
+    def state(self) -> dict[str, Any]:
+        """All that must survive an interruption, as plain values."""
+        return {
+            "due": self._due,
+            "n_rounds": self._n_rounds,
+            "points": [asdict(point) for point in self.points],
+            "seconds": self.seconds,
+            "elapsed": time.perf_counter() - self._started,
+            "learnt": self.learnt,
+            "ends_early": self._ends_early,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave.
+
+        Raises:
+            ValueError: it is not that.
+        """
+        try:
+            self._due = [int(frames) for frames in state["due"]]
+            self._n_rounds = int(state["n_rounds"])
+            self.points = [CurvePoint(**point) for point in state["points"]]
+            self.seconds = float(state["seconds"])
+            self._elapsed = float(state["elapsed"])
+            self.learnt = {env_id: bool(state["learnt"][env_id]) for env_id in self.learnt}
+            self._ends_early = bool(state["ends_early"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the evaluations cannot be read: {error!r}") from error
+        write_curves(self._path, self.points)
+
+    @property
     def scores(self) -> dict[str, float]:
         """Environment id → score of the last evaluation."""
         return {point.env_id: point.score for point in self.points[-len(self._cell.env_ids) :]}
 
     def _on_training_start(self) -> None:
-        self._started = time.perf_counter()
+        self._started = time.perf_counter() - self._elapsed
 
     def _on_rollout_start(self) -> None:
+        self.stopped = self._asked_to_stop
+        if self.stopped:  # what is due is judged by whoever goes on
+            return
         if self._due and self.num_timesteps >= self._due[0]:
             self._due = [frames for frames in self._due if frames > self.num_timesteps]
             if not self._ends_early:
@@ -93,7 +141,7 @@ class Checkpoints(BaseCallback):
         if now - self._last_report >= _SECONDS_BETWEEN_REPORTS:
             self._last_report = now
             self._report(self.num_timesteps)
-            self.stopped = self.stopped or self._stop()
+            self._asked_to_stop = self._asked_to_stop or self._stop()
         return not (self.stopped or self._ends_early)
 
     def _on_training_end(self) -> None:

@@ -1,11 +1,13 @@
 """Points of learning curves, and the CSV files they are kept in."""
 
 import csv
-import os
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
+
+from .durable import write_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +44,12 @@ COLUMNS = tuple(field.name for field in fields(CurvePoint))
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, object]]) -> None:
     """Write a CSV file at once: a reader sees the old file or the new one, never half of one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: _number(value) for key, value in row.items()})
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _number(value) for key, value in row.items()})
+    write_bytes(path, text.getvalue().encode())
 
 
 def _number(value: object) -> object:

@@ -15,7 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contrastive_distillation.envs import BadNumberError, episode_seed, make_env, make_vec, task
+from contrastive_distillation.envs import (
+    BadNumberError,
+    episode_seed,
+    make_env,
+    make_vec,
+    stepping,
+    task,
+)
 
 from .acting import Act, Observations, join_observations, take_observations
 from .protocol import UNKNOWN_LENGTH
@@ -70,10 +77,10 @@ class _PythonStage:
     def step(
         self, going: NDArray[np.intp], actions: NDArray[Any]
     ) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_]]:
-        steps = [
-            self._envs[i].step(int(action) if self._discrete else action)
-            for i, action in zip(going, actions, strict=True)
-        ]
+        steps = []
+        for i, action in zip(going, actions, strict=True):
+            with stepping(self._env_id, int(i)):
+                steps.append(self._envs[i].step(int(action) if self._discrete else action))
         rewards = np.array([step[1] for step in steps], np.float32)
         dones = np.array([step[2] or step[3] for step in steps], np.bool_)
         observations = _stack([step[0] for step in steps])

@@ -9,14 +9,17 @@ from rich.console import Console
 
 from .cells import Cell
 from .curves import write_curves
+from .locking import RUN_LOCK, locked
 from .planning import Plan
 from .progress import Tally, make_display
 from .runs import (
     CARRIED,
+    CONFIG,
     CURVES,
     MANIFEST,
     RESULT,
     SUMMARY,
+    RunDirectoryError,
     open_directory,
     read_result,
     start_directory,
@@ -26,17 +29,20 @@ from .summary import FinishedCell, SummaryRow, all_points, read_finished, summar
 from .tables import NOT_LEARNT, say, show, train_table, transfer_tables
 from .workers import Job, Outcome, run_jobs
 
-DONE, FAILED, INTERRUPTED = 0, 1, 130
-"""Exit codes."""
+DONE, FAILED, SIGNALLED = 0, 1, 128
+"""Exit codes; the number of the signal is added to the last: 130 for Ctrl-C, 143 for SIGTERM."""
 
 
 def check_directories(plan: Plan) -> None:
     """Refuse a directory of something else, before anything is spent.
 
     Raises:
-        RunDirectoryError: the run's directory, or that of one of its cells, is another's.
+        RunDirectoryError: the run's directory, or that of one of its cells, is another's; or
+            nothing is there that is required to be.
     """
-    open_directory(plan.directory, plan.config)
+    state = open_directory(plan.directory, plan.config)
+    if plan.resume == "require" and state == "new":
+        raise RunDirectoryError(f"--resume require: there is no run in {plan.directory}")
     if not plan.is_one_cell:
         for cell in plan.cells:
             open_directory(plan.directory_of(cell), cell.config())
@@ -52,10 +58,19 @@ def carry_out(plan: Plan, *, command: Sequence[str], console: Console, debug: bo
         debug: show the traceback of a cell that failed.
 
     Returns:
-        The exit code: 0 done, 1 something failed, 130 interrupted.
+        The exit code: 0 done, 1 something failed, 130 or 143 interrupted.
+
+    Raises:
+        LockedError: another process works in the run's directory.
     """
     for note in plan.notes:
         say(console, note, style="yellow")
+    with locked(plan.directory, RUN_LOCK):
+        return _carry_out(plan, command=command, console=console, debug=debug)
+
+
+def _carry_out(plan: Plan, *, command: Sequence[str], console: Console, debug: bool) -> int:
+    """The same, alone in the run's directory."""
     if open_directory(plan.directory, plan.config) == "finished":
         say(console, f"{plan.directory} is finished already; this is its result.")
         _show(plan, console)
@@ -64,12 +79,12 @@ def carry_out(plan: Plan, *, command: Sequence[str], console: Console, debug: bo
     say(console, _outlook(plan, todo))
     if not plan.is_one_cell or not (plan.directory / MANIFEST).exists():
         start_directory(plan.directory, plan.config, command=command)
-    outcomes, interrupted = _train(plan, todo, command=command, console=console)
+    outcomes, signal_number = _train(plan, todo, command=command, console=console)
     failed = {name: o for name, o in outcomes.items() if o.status in ("failed", "skipped")}
-    _gather(plan, whole=not failed and not interrupted)
-    if interrupted:
-        say(console, f"Interrupted. What there is, is in {plan.directory}")
-        return INTERRUPTED
+    _gather(plan, whole=not failed and signal_number is None)
+    if signal_number is not None:
+        say(console, f"Interrupted. The same command continues what is in {plan.directory}")
+        return SIGNALLED + signal_number
     _show(plan, console)
     for name, outcome in failed.items():
         if debug and outcome.traceback:
@@ -88,24 +103,20 @@ def _outlook(plan: Plan, todo: Sequence[Cell]) -> str:
 
 
 def _todo(plan: Plan, console: Console) -> list[Cell]:
-    """The cells that are not finished; says which are, and which start again."""
+    """The cells that are not finished; says how many are."""
     states = {
         cell.name: open_directory(plan.directory_of(cell), cell.config()) for cell in plan.cells
     }
     n_done = sum(state == "finished" for state in states.values())
     if n_done:
         say(console, f"{n_done} of {len(states)} trainings are finished already.")
-    for name, state in states.items():
-        if state == "unfinished":
-            what = name or str(plan.directory)
-            say(console, f"{what} was not finished: it starts again from its seed.")
     return [cell for cell in plan.cells if states[cell.name] != "finished"]
 
 
 def _train(
     plan: Plan, todo: Sequence[Cell], *, command: Sequence[str], console: Console
-) -> tuple[dict[str, Outcome], bool]:
-    """Train the cells; returns how each ended, and whether it was interrupted."""
+) -> tuple[dict[str, Outcome], int | None]:
+    """Train the cells; returns how each ended, and the signal that interrupted it, if any."""
     tally = Tally({cell.name: cell.frames for cell in plan.cells})
     for cell in plan.cells:
         if cell not in todo:
@@ -116,7 +127,14 @@ def _train(
     directories = {cell.name: plan.directory_of(cell) for cell in plan.cells}
     ordered = sorted(todo, key=lambda cell: (cell.seed, cell.role == "target", -cell.cost))
     jobs = [
-        Job(cell=cell, directory=directories[cell.name], command=tuple(command)) for cell in ordered
+        Job(
+            cell=cell,
+            directory=directories[cell.name],
+            command=tuple(command),
+            resume=_resume(plan, directories[cell.name]),
+            trust=plan.trust,
+        )
+        for cell in ordered
     ]
     with make_display(console) as display:
 
@@ -136,8 +154,19 @@ def _train(
                 display.say(f"  {cell.mode}: {lines}; all names in its {CARRIED}")
             display.refresh(tally)
 
-        interrupted = run_jobs(jobs, n_workers=plan.workers, on_frames=on_frames, on_end=on_end)
-    return outcomes, interrupted
+        def on_say(name: str, text: str) -> None:
+            display.say(f"{name or directories[name]}  {text}")
+
+        signal_number = run_jobs(
+            jobs, n_workers=plan.workers, on_frames=on_frames, on_end=on_end, on_say=on_say
+        )
+    return outcomes, signal_number
+
+
+def _resume(plan: Plan, directory: Path) -> str:
+    """How a cell is to resume: one that never began cannot be required to."""
+    begun = (directory / CONFIG).is_file()
+    return "auto" if plan.resume == "require" and not begun else plan.resume
 
 
 def _line(name: str, outcome: Outcome, result: dict[str, object] | None, *, is_source: bool) -> str:

@@ -46,6 +46,9 @@ class Plan:
     """What the user should know before it starts."""
     given_source: Mapping[str, Any] | None = None
     """Result of the run that every arm starts from, with ``--from``."""
+    resume: str = "auto"
+    trust: bool = False
+    """Whether checkpoints that this user has not signed may be unpickled."""
 
     @property
     def is_one_cell(self) -> bool:
@@ -91,6 +94,8 @@ def plan_train(settings: TrainSettings) -> Plan:
         config=config,
         directory=_directory(settings.output, config, subject),
         workers=choose_workers(settings.workers),
+        resume=settings.resume,
+        trust=settings.trust,
         notes=_notes(common),
     )
 
@@ -122,6 +127,8 @@ def plan_transfer(settings: TransferSettings) -> Plan:
         config=config,
         directory=_directory(settings.output, config, settings.suite or suite.name),
         workers=choose_workers(settings.workers),
+        resume=settings.resume,
+        trust=settings.trust,
         arms=settings.arms,
         given_source=None if given is None else given.result,
         notes=(
@@ -199,6 +206,8 @@ def _common_cell(settings: TrainSettings | TransferSettings, suite: Suite, missi
         mission=mission,
         device=resolve_device(settings.device),
         threads=settings.threads,
+        checkpoint_every=settings.checkpoint_every,
+        env_timeout=settings.env_timeout,
     )
 
 

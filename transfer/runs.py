@@ -18,7 +18,9 @@ from typing import Any, Literal
 
 import yaml
 
+from .durable import write_bytes
 from .fields import SettingsError
+from .locking import RUN_LOCK, TRAINING_LOCK
 
 WORKER_LOG = "worker.log"
 CONFIG = "config.yaml"
@@ -35,7 +37,12 @@ INTERRUPTED = "checkpoints/interrupted.zip"
 AGENT_SETTINGS = "agent_settings"
 """Key of ``config.yaml`` under which a cell keeps the agent's own numbers; no identity."""
 
-NOT_IDENTITY = frozenset({"output", "workers", "threads", "config", "debug"})
+NOT_IDENTITY = frozenset(
+    {
+        "output", "workers", "threads", "config", "debug", "resume", "trust", "checkpoint_every",
+        "env_timeout",
+    }
+)  # fmt: skip
 """Settings that do not decide what is learnt: they may differ on a second call."""
 
 _PACKAGES = (
@@ -102,7 +109,7 @@ def open_directory(directory: Path, config: Mapping[str, Any]) -> State:
         return "new"
     if not directory.is_dir():
         raise RunDirectoryError(f"--output {directory}: is a file; give a directory")
-    if all(path.name == WORKER_LOG or path.suffix == ".tmp" for path in directory.iterdir()):
+    if all(_is_nothing(path) for path in directory.iterdir()):
         return "new"  # empty, or a worker died before it had written anything of a run
     if not (directory / CONFIG).is_file():
         raise RunDirectoryError(
@@ -116,6 +123,11 @@ def open_directory(directory: Path, config: Mapping[str, Any]) -> State:
             "Give another directory, or the settings it was made with."
         )
     return "finished" if (directory / RESULT).is_file() else "unfinished"
+
+
+def _is_nothing(path: Path) -> bool:
+    """Whether a file says nothing of a run."""
+    return path.name in (WORKER_LOG, RUN_LOCK, TRAINING_LOCK) or ".writing" in path.name
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -215,12 +227,22 @@ def _number(value: Any) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file at once, and have it on the disk before returning."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_bytes(path, text.encode())
+
+
+def note_resumption(directory: Path, *, frames: int, command: Sequence[str]) -> None:
+    """Add to a run's manifest that it was continued; one that cannot be read is made anew."""
+    path = directory / MANIFEST
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = manifest(seed=int(read_config(directory)["seed"]), command=command)
+    again = {"frames": frames, "started": _now(), "command": list(command)}
+    write_json(path, {**known, "resumed": [*known.get("resumed", []), again]})
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def manifest(*, seed: int, command: Sequence[str]) -> dict[str, Any]:
@@ -234,7 +256,7 @@ def manifest(*, seed: int, command: Sequence[str]) -> dict[str, Any]:
     return {
         "command": list(command),
         "seed": seed,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "started": _now(),
         "versions": versions,
         "git_revision": _git_revision(),
         "machine": {

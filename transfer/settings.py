@@ -49,6 +49,18 @@ class _Computing:
     workers: Annotated[int | None, whole(1, 1024), _default("the cores, at most 2")] = None
     """Trainings at the same time, each in a process of its own."""
 
+    resume: Literal["auto", "never", "require"] = "auto"
+    """Whether what was interrupted is continued: where it can be, never, or else not at all."""
+
+    checkpoint_every: Annotated[int, whole(1)] = 50_000
+    """Frames between two checkpoints of a training; the last two and the best are kept."""
+
+    trust: bool = False
+    """Unpickle environments of checkpoints not signed by you: that can run their author's code."""
+
+    env_timeout: Annotated[float, real(0, 1_000_000)] = 600.0
+    """Seconds an environment's step may take before its training is given up; 0: no limit."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Learning:

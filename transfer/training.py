@@ -1,15 +1,13 @@
 """One cell trained: environments, agent, loss, checkpoints, files."""
 
-import os
-import time
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -17,42 +15,43 @@ from contrastive_distillation.agents import (
     TRANSFER_MODES,
     AuxiliaryLossCallback,
     EncoderRate,
+    FiniteGradients,
     FrozenTeacher,
     build_agent,
     carry_weights,
     default_callbacks,
-    policy_sha256,
     read_weights,
 )
-from contrastive_distillation.envs import episode_seed, make_vec
+from contrastive_distillation.envs import TaskVecEnv, episode_seed, make_vec
 from contrastive_distillation.losses import make_loss
 from contrastive_distillation.memory import MEMORIES
 
+from . import training_state
 from .cells import Cell
-from .checkpoints import Checkpoints, measures, play
+from .checkpoints import Checkpoints
 from .choices import takes_teacher
-from .evaluation import Evaluator
-from .information import measure_information
+from .finishing import finish, save_agent
+from .locking import TRAINING_LOCK, locked
 from .progress import Report, Stop
-from .protocol import FINAL_INDEX, episodes_at_end
+from .run_log import EPISODES_PER_ROW, PacedLog, make_logger
 from .runs import (
-    AUXILIARY,
     CARRIED,
-    FINAL,
-    INTERRUPTED,
+    CURVES,
     MEMORY,
-    RESULT,
     clear_directory,
+    fingerprint,
+    note_resumption,
     read_config,
     start_directory,
-    write_json,
     write_text,
 )
+from .saving import Resumption, Saver, find_resumption
+from .snapshots import Say, Snapshots
 
 Status = Literal["finished", "interrupted"]
 Weights = Mapping[str, torch.Tensor]
 
-_ROWS_PER_RUN = 2048
+_PATIENCE_SECONDS = 90.0  # a process whose parent was killed finishes its rollout first
 _NUMBERS = (
     "gamma", "learning_rate", "n_steps", "batch_size", "n_epochs", "gae_lambda", "ent_coef",
     "max_grad_norm", "buffer_size", "learning_starts", "gradient_steps", "target_update_interval",
@@ -61,31 +60,59 @@ _NUMBERS = (
 
 
 def train_cell(
-    cell: Cell, directory: Path, *, command: Sequence[str], report: Report, stop: Stop
+    cell: Cell,
+    directory: Path,
+    *,
+    command: Sequence[str],
+    report: Report,
+    stop: Stop,
+    resume: str = "auto",
+    trust: bool = False,
+    say: Say = print,
 ) -> Status:
     """Train one cell, and leave a whole run in its directory.
 
     Args:
         cell: what to train.
-        directory: where; what an unfinished run left there is cleared first.
+        directory: where; a training that was interrupted there is continued.
         command: the command line, for the manifest.
         report: told the frames done, a few times a second.
-        stop: asked, as often, whether to stop; then what there is, is saved.
+        stop: asked, as often, whether to stop; then the rollout is finished and a checkpoint
+            written.
+        resume: ``auto`` continues where there is a checkpoint, ``never`` starts from the seed,
+            ``require`` refuses to.
+        trust: unpickle the environments of a checkpoint that this user has not signed.
+        say: shows the user one line.
 
     Returns:
         ``finished``, or ``interrupted`` where `stop` said so.
+
+    Raises:
+        LockedError: another process trains there.
+        CheckpointError: there is a checkpoint, but it does not fit; or none, where required.
     """
     torch.set_num_threads(cell.threads)
-    clear_directory(directory)
-    start_directory(directory, cell.config(), command=command)
-    env = _make_env(cell)
-    try:
-        return _train(cell, directory, env, command=command, report=report, stop=stop)
-    finally:
-        env.close()
+    with locked(directory, TRAINING_LOCK, patience_seconds=_PATIENCE_SECONDS):
+        snapshots = Snapshots(directory / "checkpoints", identity=fingerprint(cell.config()))
+        begun = (directory / CURVES).is_file()
+        resumption = find_resumption(snapshots, resume=resume, trust=trust, begun=begun, say=say)
+        if resumption is None:
+            snapshots.clear()
+            clear_directory(directory)
+            start_directory(directory, cell.config(), command=command)
+        else:
+            note_resumption(directory, frames=resumption.snapshot.frames, command=command)
+        env = _make_env(cell)
+        try:
+            training = _Training(
+                cell, directory, env, command=command, report=report, stop=stop, say=say
+            )
+            return training.run(snapshots, resumption)
+        finally:
+            env.close()
 
 
-def _make_env(cell: Cell) -> VecEnv:
+def _make_env(cell: Cell) -> TaskVecEnv:
     return make_vec(
         cell.env_ids,
         cell.n_envs,
@@ -97,36 +124,77 @@ def _make_env(cell: Cell) -> VecEnv:
     )
 
 
-def _train(
-    cell: Cell,
-    directory: Path,
-    env: VecEnv,
-    *,
-    command: Sequence[str],
-    report: Report,
-    stop: Stop,
-) -> Status:
-    model = build(cell, env)
-    start_directory(directory, cell.config(), command=command, agent_settings=_numbers(model))
-    weights = _carry(cell, directory, model)
-    joined = _join_loss(cell, directory, model, weights)
-    checkpoints = Checkpoints(cell, directory, report=report, stop=stop)
-    callbacks: list[BaseCallback] = [*default_callbacks(model), joined, checkpoints]
-    if TRANSFER_MODES[cell.mode].encoder_rate != 1.0:
-        callbacks.insert(0, EncoderRate(TRANSFER_MODES[cell.mode].encoder_rate))
-    model.set_logger(configure(str(directory), ["csv", "tensorboard"]))
-    started = time.perf_counter()
-    with joined, checkpoints:
-        model.learn(cell.frames, callback=CallbackList(callbacks), log_interval=_interval(model))
-    seconds = time.perf_counter() - started
-    model.logger.close()
-    _save(
-        directory, model, joined, with_loss=cell.loss.name != "none", whole=not checkpoints.stopped
-    )
-    if checkpoints.stopped:
-        return "interrupted"
-    _finish(cell, directory, model, joined, checkpoints, weights, seconds)
-    return "finished"
+class _Training:
+    """One cell's agent, loss and callbacks, from the first frame or from a checkpoint's."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        directory: Path,
+        env: TaskVecEnv,
+        *,
+        command: Sequence[str],
+        report: Report,
+        stop: Stop,
+        say: Say,
+    ) -> None:
+        self._cell = cell
+        self._directory = directory
+        self._env = env
+        self._command = command
+        self._say = say
+        self._model = build(cell, env)
+        self._checkpoints = Checkpoints(cell, directory, report=report, stop=stop)
+
+    def run(self, snapshots: Snapshots, resumption: Resumption | None) -> Status:
+        """Train to the end, or until asked to stop; write the result."""
+        cell, directory, model = self._cell, self._directory, self._model
+        checkpoints = self._checkpoints
+        weights = _source_weights(cell, directory)
+        if resumption is None:
+            start_directory(
+                directory, cell.config(), command=self._command, agent_settings=_numbers(model)
+            )
+            _carry(cell, directory, model, weights)
+        joined = _join_loss(cell, directory, model, weights)
+        restore_random = None
+        if resumption is None:
+            model.set_logger(make_logger(directory))
+        else:
+            joined = resumption.joined(joined, directory / "resuming.writing.safetensors")
+            restore_random = resumption.restore(cell, self._env, model, joined, self._say)
+            checkpoints.restore(resumption.state["judged"])
+            model.set_logger(
+                make_logger(directory, earlier=resumption.progress, frames=model.num_timesteps)
+            )
+            training_state.restore_log(model, resumption.state)
+        saver = Saver(
+            snapshots=snapshots,
+            every=cell.checkpoint_every,
+            env=self._env,
+            joined=joined,
+            checkpoints=checkpoints,
+            directory=directory,
+            say=self._say,
+            restore_random=restore_random,
+        )
+        callbacks = [*default_callbacks(model), joined, FiniteGradients(cell.env_ids)]
+        if TRANSFER_MODES[cell.mode].encoder_rate != 1.0:
+            callbacks.insert(0, EncoderRate(TRANSFER_MODES[cell.mode].encoder_rate))
+        on_policy = isinstance(model, OnPolicyAlgorithm)
+        with joined, checkpoints, contextlib.closing(model.logger):
+            model.learn(
+                cell.frames - model.num_timesteps,
+                callback=CallbackList([*callbacks, PacedLog(), checkpoints, saver]),
+                log_interval=None if on_policy else EPISODES_PER_ROW,  # type: ignore[arg-type]
+                reset_num_timesteps=resumption is None,
+            )
+        whole = not checkpoints.stopped
+        save_agent(directory, model, joined, with_loss=cell.loss.name != "none", whole=whole)
+        if not whole:
+            return "interrupted"
+        finish(cell, directory, model, joined, checkpoints, weights)
+        return "finished"
 
 
 def build(cell: Cell, env: VecEnv) -> BaseAlgorithm:
@@ -148,15 +216,17 @@ def _source_directory(cell: Cell, directory: Path) -> Path | None:
     return directory / cell.source if cell.needs is not None else Path(cell.source)
 
 
-def _carry(cell: Cell, directory: Path, model: BaseAlgorithm) -> Weights | None:
-    """Give the model its source's weights; returns them."""
+def _source_weights(cell: Cell, directory: Path) -> Weights | None:
+    """The weights of the cell's source, where it has one."""
     source = _source_directory(cell, directory)
-    if source is None:
-        return None
-    weights = read_weights(source)
-    carried = carry_weights(model, weights, mode=cell.mode)
-    write_text(directory / CARRIED, f"{carried}\n")
-    return weights
+    return None if source is None else read_weights(source)
+
+
+def _carry(cell: Cell, directory: Path, model: BaseAlgorithm, weights: Weights | None) -> None:
+    """Give the model its source's weights, and write down what became of them."""
+    if weights is not None:
+        carried = carry_weights(model, weights, mode=cell.mode)
+        write_text(directory / CARRIED, f"{carried}\n")
 
 
 def _join_loss(
@@ -188,92 +258,7 @@ def _join_loss(
     )
 
 
-def _interval(model: BaseAlgorithm) -> int:
-    """How often a row is logged: in rollouts on-policy, in episodes off-policy."""
-    if isinstance(model, OnPolicyAlgorithm):
-        return max(1, _ROWS_PER_RUN // (model.n_steps * model.n_envs))
-    return 16
-
-
 def _numbers(model: BaseAlgorithm) -> dict[str, float]:
     """The agent's settings that are plain numbers."""
     found = {name: getattr(model, name, None) for name in _NUMBERS}
     return {name: value for name, value in found.items() if isinstance(value, (int, float))}
-
-
-def _save(
-    directory: Path,
-    model: BaseAlgorithm,
-    joined: AuxiliaryLossCallback,
-    *,
-    with_loss: bool,
-    whole: bool,
-) -> None:
-    """Save agent, memory and loss, each file at once."""
-    path = directory / (FINAL if whole else INTERRUPTED)
-    temporary = path.with_name("writing.zip")
-    model.save(temporary)
-    os.replace(temporary, path)
-    temporary = directory / "writing.safetensors"
-    joined.memory.save(temporary)
-    os.replace(temporary, directory / MEMORY)
-    if with_loss:
-        joined.save(temporary)
-        os.replace(temporary, directory / AUXILIARY)
-
-
-def _finish(
-    cell: Cell,
-    directory: Path,
-    model: BaseAlgorithm,
-    joined: AuxiliaryLossCallback,
-    checkpoints: Checkpoints,
-    weights: Weights | None,
-    seconds: float,
-) -> None:
-    """Judge the agent in the reference environment, and write the result."""
-    started = time.perf_counter()
-    final = evaluate_at_end(cell, model)
-    evaluation = checkpoints.seconds + time.perf_counter() - started
-    learning = seconds - checkpoints.seconds
-    started = time.perf_counter()
-    source = None if weights is None else FrozenTeacher.from_weights(weights, like=model)
-    information = measure_information(joined, source, seed=cell.seed)
-    write_json(
-        directory / RESULT,
-        {
-            "weights_sha256": policy_sha256(model),
-            "frames": checkpoints.frames,
-            "frames_per_second": round(checkpoints.frames / learning, 1),
-            "seconds": round(learning + evaluation, 3),
-            "evaluation_seconds": round(evaluation, 3),
-            "learnt": checkpoints.learnt,
-            "scores": checkpoints.scores,
-            "final": final,
-            "information": information,
-            "information_seconds": round(time.perf_counter() - started, 3),
-        },
-    )
-
-
-def evaluate_at_end(cell: Cell, model: BaseAlgorithm) -> dict[str, dict[str, Any]]:
-    """Environment id → score and returns in the reference environment."""
-    longest = [cell.suite.task(env_id).max_episode_steps for env_id in cell.env_ids]
-    evaluator = Evaluator(
-        env_ids=cell.env_ids,
-        n_episodes=episodes_at_end(cell.frames, longest),
-        backend="gymnasium",
-        observation=cell.suite.observation,
-        mission=cell.mission,
-    )
-    try:
-        return {
-            episodes.env_id: {
-                **measures(cell.suite, episodes),
-                "episodes": len(episodes.returns),
-                "backend": episodes.backend,
-            }
-            for episodes in play(model, evaluator, seed=cell.seed, index=FINAL_INDEX)
-        }
-    finally:
-        evaluator.close()

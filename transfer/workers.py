@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import BaseContext
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 from .cells import Cell
+from .durable import explain
 from .runs import WORKER_LOG
+from .signals import interrupts_noted
 
 """What a cell's process wrote to its standard output and error; removed where that is nothing."""
 
-_SECONDS_TO_SAVE = 60.0
+_SECONDS_TO_SAVE = 300.0  # a rollout of slow environments; a second signal cuts it short
 _SECONDS_BETWEEN_LOOKS = 0.25
 
 
@@ -42,6 +43,8 @@ class Job:
     cell: Cell
     directory: Path
     command: tuple[str, ...]
+    resume: str = "auto"
+    trust: bool = False
 
 
 def context() -> BaseContext:
@@ -75,23 +78,25 @@ def run_jobs(
     n_workers: int,
     on_frames: Callable[[str, int], None],
     on_end: Callable[[str, Outcome], None],
-) -> bool:
+    on_say: Callable[[str, str], None],
+) -> int | None:
     """Train all jobs, each as soon as what it needs is done and a worker is free.
 
     A job that fails takes with it those that need it; the others go on. SIGINT and SIGTERM make
-    all that run save what they have; a second one ends them at once.
+    all that run finish their rollout and write a checkpoint; a second one ends them at once.
 
     Args:
         jobs: in the order in which they should start.
         n_workers: most processes at once.
         on_frames: called with a cell's name and its frames so far.
         on_end: called once for each job.
+        on_say: called with a cell's name and a line for the user.
 
     Returns:
-        Whether it was interrupted.
+        The number of the signal that interrupted it; None where none did.
     """
-    with _interrupts() as interrupts:
-        crew = _Crew(jobs, on_frames=on_frames, on_end=on_end)
+    with interrupts_noted() as interrupts:
+        crew = _Crew(jobs, on_frames=on_frames, on_end=on_end, on_say=on_say)
         try:
             while crew.is_busy:
                 if interrupts:
@@ -104,7 +109,7 @@ def run_jobs(
                 crew.listen()
         finally:
             crew.end_all()
-    return bool(interrupts)
+    return interrupts[0] if interrupts else None
 
 
 class _Crew:
@@ -116,11 +121,13 @@ class _Crew:
         *,
         on_frames: Callable[[str, int], None],
         on_end: Callable[[str, Outcome], None],
+        on_say: Callable[[str, str], None],
     ) -> None:
         self._waiting = list(jobs)
         self._context: Any = context()
         self._on_frames = on_frames
         self._on_end = on_end
+        self._on_say = on_say
         self._failed: set[str] = set()
         self.running: dict[Any, tuple[Job, Any]] = {}
 
@@ -141,6 +148,11 @@ class _Crew:
                 self._start(job)
 
     def _start(self, job: Job) -> None:
+        try:
+            job.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._end(job, Outcome(status="failed", reason=explain(error)))
+            return
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs, job), daemon=True)
         process.start()
@@ -160,6 +172,9 @@ class _Crew:
             if isinstance(message, int):
                 self._on_frames(job.cell.name, message)
                 continue
+            if isinstance(message, str):
+                self._on_say(job.cell.name, message)
+                continue
             del self.running[ours]
             process.join()
             self._end(job, message)
@@ -177,13 +192,11 @@ class _Crew:
                 ours.send("stop")
 
     def end_all(self) -> None:
-        """End whatever still runs."""
+        """End whatever still runs, at once: what it is writing is not yet in its place."""
         for _, process in self.running.values():
-            process.terminate()
+            process.kill()
         for _, process in self.running.values():
             process.join(5)
-            if process.is_alive():
-                process.kill()
         self.running.clear()
 
 
@@ -195,59 +208,62 @@ def _death(exit_code: int | None) -> str:
     return f"its process ended without a word (exit code {exit_code})"
 
 
-@contextlib.contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """The SIGINTs and SIGTERMs that arrive, as a list that grows; none is raised meanwhile."""
-    arrived: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        arrived.append(number)
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: whoever runs us there handles signals
-        before = {}
-    try:
-        yield arrived
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 # ---------------------------------------------------------------- in the worker
 
 
 def _work(parent: Any, job: Job) -> None:
     """Train one cell, and tell the parent how it went."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    terminated: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
     with _logged(job.directory), contextlib.suppress(BrokenPipeError):
-        parent.send(_trained(parent, job))
+        parent.send(_trained(parent, job, terminated))
 
 
-def _trained(parent: Any, job: Job) -> Outcome:
+def _trained(parent: Any, job: Job, terminated: Sequence[int]) -> Outcome:
     def stop() -> bool:
         try:
-            return bool(parent.poll() and parent.recv() == "stop")
+            return bool(terminated) or bool(parent.poll() and parent.recv() == "stop")
         except (EOFError, OSError):  # the parent is gone
             return True
 
-    def report(frames: int) -> None:
+    def send(message: int | str) -> None:
         with contextlib.suppress(OSError):
-            parent.send(frames)
+            parent.send(message)
+
+    def give_up(reason: str, stack: str) -> None:
+        """From another thread, while the training hangs."""
+        print(stack, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            parent.send(Outcome(status="failed", reason=reason, traceback=stack))
+        os._exit(1)
 
     try:
         from .training import train_cell
+        from .watchdog import watching_steps
 
-        status = train_cell(job.cell, job.directory, command=job.command, report=report, stop=stop)
+        with watching_steps(job.cell.env_timeout, give_up):
+            status = train_cell(
+                job.cell,
+                job.directory,
+                command=job.command,
+                report=send,
+                stop=stop,
+                resume=job.resume,
+                trust=job.trust,
+                say=send,
+            )
         return Outcome(status=status)
     except Exception as error:
-        return Outcome(status="failed", reason=one_line(error), traceback=traceback.format_exc())
+        traceback.print_exc()  # into the worker's log
+        where = f" (traceback: {job.directory / WORKER_LOG})"
+        reason = one_line(error) + ("" if isinstance(error, ValueError) else where)
+        return Outcome(status="failed", reason=reason, traceback=traceback.format_exc())
 
 
 @contextlib.contextmanager
 def _logged(directory: Path) -> Iterator[None]:
     """Send what this process prints, warnings too, to a file."""
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory / WORKER_LOG
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     for number in (1, 2):
@@ -263,7 +279,11 @@ def _logged(directory: Path) -> Iterator[None]:
 
 def one_line(error: BaseException) -> str:
     """An error as one line: its text, under its type's name unless the text was written for us."""
+    if isinstance(error, OSError):
+        return explain(error)
+    from contrastive_distillation.envs import EnvironmentFailedError
+
     text = " ".join(str(error).split())
-    if isinstance(error, (ValueError, FloatingPointError)) and text:
+    if isinstance(error, (ValueError, FloatingPointError, EnvironmentFailedError)) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

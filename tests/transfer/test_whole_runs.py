@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from contrastive_distillation.agents import default_weight
 from contrastive_distillation.run_agent import main
 from contrastive_distillation.transfer import ARMS
 
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "MiniGrid-Empty-Random-5x5-v0"
 TARGET = "MiniGrid-Empty-Random-6x6-v0"
 TINY = ["--frames", "2_000", "--n-envs", "16", "--memory-capacity", "4_000"]
+TINY += ["--checkpoint-every", "1_000"]
 COLUMNS = (
     "suite,agent,arm,seed,role,env_id,frames,score,return_mean,return_std,"
     "success_rate,episodes,wall_seconds"
@@ -168,7 +170,8 @@ def test_unfinished_cells_alone_are_trained_again(
     assert main(transfer_words(copy)) == 0
     text = capsys.readouterr().out
     assert "7 of 8 trainings are finished already" in text
-    assert "was not finished: it starts again from its seed" in text
+    assert f"targets/scratch/{TARGET}/seed0  continues at frame 1_024" in text
+    assert "start new episodes with a new seed: they could not give their state" in text
     assert read_json(copy / "result.json")["cells"].keys() == hashes[1]["cells"].keys()
 
 
@@ -178,7 +181,7 @@ def test_another_configuration_is_refused(
     assert main([*transfer_words(transferred), "--gamma", "0.5", "--weight", "0.2"]) == 2
     text = capsys.readouterr().err
     assert "gamma: None there, 0.5 now" in text
-    assert "weight: None there, 0.2 now" in text
+    assert f"weight: {default_weight('ppo')} there, 0.2 now" in text
 
 
 def test_a_transfer_from_a_run_that_is_there(

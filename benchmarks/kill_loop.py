@@ -1,0 +1,193 @@
+"""Trainings killed with SIGKILL at random moments and resumed must end as undisturbed ones.
+
+    python benchmarks/kill_loop.py --runs 50
+
+For each run: train undisturbed; train again, killed three times at random moments, often in the
+middle of writing a checkpoint, and resumed; compare `weights_sha256`. Then every file of the
+newest checkpoint has one bit flipped, and is cut short: each must be refused. Runs that are in the
+table already are not done again. Exit code 0 if every run is equal and no corrupt checkpoint was
+accepted.
+"""
+
+import argparse
+import csv
+import random
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from contrastive_distillation.transfer import Cell, TrainSettings, plan_train
+from contrastive_distillation.transfer.runs import fingerprint, read_result
+from contrastive_distillation.transfer.snapshots import CheckpointError, Snapshots
+from contrastive_distillation.transfer.workers import Job, _work, context
+
+KINDS = (
+    ("ppo", "MiniGrid-Empty-Random-5x5-v0"),
+    ("dqn", "CartPole-v1"),
+    ("ppo", "CartPole-v1"),
+    ("dqn", "MiniGrid-Empty-Random-5x5-v0"),
+)
+N_KILLS = 3
+COLUMNS = (
+    "run",
+    "agent",
+    "env_id",
+    "equal",
+    "kills",
+    "resumed_at",
+    "corrupt",
+    "accepted",
+    "seconds",
+)
+
+
+def main() -> int:
+    """Do the runs that are missing in the table; print what all of them came to."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--frames", type=int, default=4_000)
+    parser.add_argument("--output", type=Path, default=Path("runs/kill_loop"))
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    table = options.output / f"runs-{options.frames}.csv"
+    done = {int(row["run"]): row for row in _read(table)}
+    for run in range(options.runs):
+        if run not in done:
+            row = one_run(run, options.frames, options.output / f"run{run}")
+            done[run] = {key: str(value) for key, value in row.items()}
+            _append(table, done[run])
+            print(" ".join(f"{key}={value}" for key, value in done[run].items()), flush=True)
+    rows = [done[run] for run in range(options.runs)]
+    n_equal = sum(row["equal"] == "True" for row in rows)
+    n_kills = sum(int(row["kills"]) for row in rows)
+    n_accepted = sum(int(row["accepted"]) for row in rows)
+    n_corrupt = sum(int(row["corrupt"]) for row in rows)
+    print(f"weights equal to the undisturbed run: {n_equal} of {len(rows)}, after {n_kills} kills")
+    print(f"corrupt checkpoints accepted: {n_accepted} of {n_corrupt}")
+    return 0 if n_equal == len(rows) and n_accepted == 0 else 1
+
+
+def one_run(run: int, frames: int, directory: Path) -> dict[str, Any]:
+    """One row of the table."""
+    agent, env_id = KINDS[run % len(KINDS)]
+    generator = random.Random(run)
+    shutil.rmtree(directory, ignore_errors=True)
+    started = time.perf_counter()
+    settings = TrainSettings(
+        agent=agent, env=(env_id,), seed=run, frames=frames, n_envs=4, backend="gymnasium",
+        memory_capacity=1_000, checkpoint_every=generator.choice([1, 300, 600]),
+    )  # fmt: skip
+    (cell,) = plan_train(settings).cells
+    whole_seconds = _train(cell, directory / "whole", None)
+    resumed_at: list[str] = []
+    n_kills = 0
+    while n_kills < N_KILLS and not (directory / "killed/result.json").exists():
+        _train(cell, directory / "killed", generator.uniform(0.0, whole_seconds / 2), resumed_at)
+        n_kills += 1
+    n_corrupt, n_accepted = _corrupt(cell, directory / "killed", generator)
+    if not (directory / "killed/result.json").exists():
+        _train(cell, directory / "killed", None, resumed_at)
+    hashes = {read_result(directory / name)["weights_sha256"] for name in ("whole", "killed")}
+    equal = len(hashes) == 1
+    if equal:
+        shutil.rmtree(directory)
+    seconds = round(time.perf_counter() - started, 1)
+    values = (
+        run,
+        agent,
+        env_id,
+        equal,
+        n_kills,
+        "+".join(resumed_at),
+        n_corrupt,
+        n_accepted,
+        seconds,
+    )
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _train(
+    cell: Cell, directory: Path, kill_after: float | None, said: list[str] | None = None
+) -> float:
+    """Train in a process of its own, from its first word on for so long; returns the seconds.
+
+    Args:
+        cell: what to train.
+        directory: where.
+        kill_after: seconds; None for the end.
+        said: gets the frame at which the training went on, if it did.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    processes: Any = context()
+    ours, theirs = processes.Pipe()
+    process = processes.Process(
+        target=_work, args=(theirs, Job(cell=cell, directory=directory, command=()))
+    )
+    process.start()
+    theirs.close()
+    started, deadline = None, None
+    while deadline is None or time.perf_counter() < deadline:
+        if ours.poll(0.005):
+            try:
+                message = ours.recv()
+            except EOFError:
+                break
+            if isinstance(message, str) and said is not None and message.startswith("continues at"):
+                said.append(message.split(";")[0].split()[-1])
+            if started is None:
+                started = time.perf_counter()
+                deadline = None if kill_after is None else started + kill_after
+        elif not process.is_alive():
+            break
+    if kill_after is not None:
+        process.kill()
+    process.join()
+    return time.perf_counter() - (started or time.perf_counter())
+
+
+def _corrupt(cell: Cell, directory: Path, generator: random.Random) -> tuple[int, int]:
+    """Spoil each file of the newest checkpoint in two ways; how many there were and passed."""
+    folder = directory / "checkpoints"
+    snapshots = Snapshots(folder, identity=fingerprint(cell.config()))
+    found = sorted(path for path in folder.glob("*") if path.name.isdigit())
+    n_corrupt = n_accepted = 0
+    for path in sorted(found[-1].iterdir()) if found else []:
+        content = path.read_bytes()
+        flipped = bytearray(content)
+        flipped[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        for broken in (bytes(flipped), content[: generator.randrange(len(content))]):
+            path.write_bytes(broken)
+            n_corrupt += 1
+            n_accepted += _is_accepted(snapshots, found[-1])
+        path.write_bytes(content)
+    return n_corrupt, n_accepted
+
+
+def _is_accepted(snapshots: Snapshots, directory: Path) -> bool:
+    try:
+        snapshots.check(directory)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _append(path: Path, row: dict[str, str]) -> None:
+    is_new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Full disks and directories that may not be written: a clear line, nothing lost."""
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contrastive_distillation.run_agent import main
+from contrastive_distillation.transfer import durable
+from contrastive_distillation.transfer.snapshots import Snapshots
+
+from .conftest import GRID, Trainer
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1.5 MB; needs the right to mount one."""
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(mount)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("no right to mount a tmpfs")
+    yield mount
+    subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(small_disk: Path) -> None:
+    trainer = Trainer(small_disk / "run", frames=50_000)
+    with pytest.raises(OSError) as caught:
+        trainer.run()
+    assert caught.value.errno == errno.ENOSPC
+    line = durable.explain(caught.value)
+    assert "no space left on device; make room, then give the same command again" in line
+    assert not list(trainer.directory.rglob("*writing*"))
+    for directory in trainer.snapshots:
+        assert store(trainer).check(directory).is_own
+
+
+def store(trainer: Trainer) -> Snapshots:
+    from contrastive_distillation.transfer.runs import fingerprint
+
+    identity = fingerprint(trainer.cell.config())
+    return Snapshots(trainer.directory / "checkpoints", identity=identity)
+
+
+def test_a_write_that_fails_half_way_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.json"
+    durable.write_bytes(path, b"old")
+
+    def half(temporary: Path) -> None:
+        temporary.write_bytes(b"ne")
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(OSError) as caught:
+        durable.write_with(path, half)
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_the_run_and_spares_the_others(
+    interrupted: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [path.name for path in interrupted.snapshots]
+    whole = durable.sync
+
+    def fail(path: Path) -> None:
+        if path.name.startswith("arrays"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        whole(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "sync", fail)
+        with pytest.raises(OSError, match="No space left"):
+            interrupted.run()
+    assert [path.name for path in interrupted.snapshots] == before
+    assert interrupted.run() == "finished"
+
+
+def test_a_directory_that_cannot_be_made_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "--env", GRID, "--frames", "10", "--output", "/proc/run"]
+    assert main(words) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and "/proc/run" in err
+    assert err.count("\n") == 1 and "Traceback" not in err
+
+
+def test_a_read_only_directory_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write anywhere: where it runs the tests, the system's refusal is played."""
+    run = tmp_path / "locked" / "run"
+    run.parent.mkdir()
+    run.parent.chmod(0o500)
+    if os.geteuid() == 0:
+
+        def refuse(self: Path, *args: object, **kwargs: object) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+        monkeypatch.setattr(Path, "mkdir", refuse)
+    assert main(["train", "--env", GRID, "--frames", "10", "--output", str(run)]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {run}: cannot be written: permission denied; choose another directory with "
+        "--output\n"
+    )

@@ -1,0 +1,149 @@
+"""Whatever is typed or stands in a YAML file: exit code 0 or 2, and never a traceback."""
+
+import contextlib
+import dataclasses
+import datetime
+import io
+import string
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from contrastive_distillation import run_agent
+from contrastive_distillation.transfer import grid, workers
+from contrastive_distillation.transfer.fields import flag_of, key_of
+from contrastive_distillation.transfer.settings import COMMANDS
+
+TRAINING = ("train", "transfer")
+FUZZ = settings(
+    max_examples=120,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+FLAGS = {
+    command: sorted({flag_of(field.name) for field in dataclasses.fields(kind)} - {"--run"})
+    for command, kind in COMMANDS.items()
+}
+KEYS = {
+    command: sorted({key_of(field.name) for field in dataclasses.fields(kind)} - {"config"})
+    for command, kind in COMMANDS.items()
+}
+ODD_WORDS = [
+    "", "0", "-1", "1", "2", "nan", "inf", "-inf", "1e400", "1e-3",
+    "999999999999999999999999999999", "none", "true", "ppo", "dqn", "sac", "smoke", "CartPole-v1",
+    "nowhere:No-v0", ":", "a:b", "/dev/null", "../..", "\x00x", "é", "--",
+    "contrastive_distillation", "uniform", "replay", "gymnasium", "auto", "never", "100_000",
+    "0x10", "1.5",
+]  # fmt: skip
+WORDS = st.one_of(st.sampled_from(ODD_WORDS), st.text(alphabet=string.printable, max_size=8))
+ODD_VALUES: list[Any] = [
+    None, True, False, 0, -1, 1, 10**30, 0.5, float("nan"), float("inf"), [], [1], [None], ["a"],
+    [["a"]], {}, {"a": 1}, datetime.date(2020, 1, 1), b"x", *ODD_WORDS,
+]  # fmt: skip
+VALUES = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.dates(), st.binary(max_size=4),
+        WORDS,
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=2),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Everything up to the first frame is real."""
+    monkeypatch.setattr(grid, "carry_out", lambda *a, **k: 0)
+    monkeypatch.setattr(workers, "warm_up", lambda: None)
+    for name in ("carry_out", "warm_up"):
+        run_agent_module = __import__("contrastive_distillation.transfer", fromlist=[name])
+        monkeypatch.setattr(run_agent_module, name, lambda *a, **k: 0, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[io.StringIO]:
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        yield text
+
+
+def check(words: list[str]) -> None:
+    with heard() as text:
+        code = run_agent.main(words)
+    assert code in (0, 2), f"{words}: {code}\n{text.getvalue()}"
+    assert "Traceback" not in text.getvalue(), words
+
+
+@FUZZ
+@given(
+    command=st.sampled_from(TRAINING),
+    flags=st.lists(st.tuples(st.integers(0, 1000), st.lists(WORDS, max_size=2)), max_size=4),
+)
+@example(command="train", flags=[])
+def test_any_flags(command: str, flags: list[tuple[int, list[str]]]) -> None:
+    words = [command]
+    for number, values in flags:
+        flag = FLAGS[command][number % len(FLAGS[command])]
+        words += [flag, *values]
+    if "--debug" in words:
+        return  # it asks for tracebacks
+    check(words)
+
+
+@FUZZ
+@given(
+    command=st.sampled_from(TRAINING),
+    content=st.dictionaries(st.integers(0, 1000), VALUES, max_size=4),
+)
+def test_any_yaml(command: str, content: dict[int, Any]) -> None:
+    keys = KEYS[command]
+    values = {keys[number % len(keys)]: value for number, value in content.items()}
+    if values.get("debug") is True:
+        return
+    Path("settings.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    check([command, "--config", "settings.yaml"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", TRAINING)
+def test_every_flag_with_every_odd_word(command: str) -> None:
+    for flag in FLAGS[command]:
+        for word in ODD_WORDS:
+            if flag != "--debug":
+                check([command, flag, word])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", TRAINING)
+def test_every_key_with_every_odd_value(command: str) -> None:
+    for key in KEYS[command]:
+        for value in ODD_VALUES:
+            if key != "debug":
+                Path("settings.yaml").write_text(yaml.safe_dump({key: value}), encoding="utf-8")
+                check([command, "--config", "settings.yaml"])
+
+
+@FUZZ
+@given(content=st.binary(max_size=40))
+@example(content=b"a: &a [*a]")
+@example(content=b"!!python/object/apply:os.system ['true']")
+@example(content=b"? {a: 1}\n: 2")
+def test_any_file(content: bytes) -> None:
+    Path("settings.yaml").write_bytes(content)
+    check(["train", "--config", "settings.yaml"])
+
+
+@FUZZ
+@given(
+    command=st.sampled_from(["evaluate", "watch", "list", "fly", ""]),
+    words=st.lists(WORDS, max_size=3),
+)
+def test_any_other_command(command: str, words: list[str]) -> None:
+    check([command, *words])

@@ -1,0 +1,160 @@
+"""Processes really killed, stopped and doubled."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contrastive_distillation.transfer import workers
+from contrastive_distillation.transfer.locking import RUN_LOCK, LockedError, locked
+
+from .conftest import GRID, Trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Child:
+    """One training in a process of its own, as the command line starts it."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.said: list[str] = []
+        self.outcome: Any = None
+        self.frames = 0
+        self._pipe, theirs = workers.context().Pipe()  # type: ignore[attr-defined]
+        job = workers.Job(cell=trainer.cell, directory=trainer.directory, command=())
+        trainer.directory.mkdir(parents=True, exist_ok=True)
+        context: Any = workers.context()
+        self.process = context.Process(target=workers._work, args=(theirs, job))
+        self.process.start()
+        theirs.close()
+
+    def listen(self, seconds: float) -> None:
+        """Hear it for so long, or until it ends."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and self._pipe.poll(left):
+            try:
+                message = self._pipe.recv()
+            except EOFError:
+                return
+            if isinstance(message, str):
+                self.said.append(message)
+            elif isinstance(message, int):
+                self.frames = message
+            else:
+                self.outcome = message
+
+    def listen_until(self, frames: int) -> None:
+        """Until it says that it has done so many frames."""
+        while self.frames < frames and self.outcome is None:
+            self.listen(0.005)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
+    """A checkpoint after every rollout, so that it is often killed in the middle of one."""
+    settings: dict[str, Any] = {"n_envs": 2, "frames": 2_500, "checkpoint_every": 1}
+    whole = Trainer(tmp_path / "whole", **settings)
+    assert whole.run() == "finished"
+    broken = whole.at(tmp_path / "broken")
+    generator = random.Random(0)
+    n_resumed = 0
+    for frames in (500, 1_000, 1_500):
+        child = Child(broken)
+        child.listen_until(frames)
+        child.listen(generator.uniform(0.0, 0.1))
+        child.kill()
+        n_resumed += any("continues at frame" in line for line in child.said)
+    child = Child(broken)
+    child.listen(240)
+    child.process.join()
+    if child.outcome is None or child.outcome.status != "finished":
+        pytest.fail(f"{child.outcome} {child.said}")
+    assert not any("broken" in line for line in child.said)
+    assert n_resumed >= 1
+    assert broken.result["weights_sha256"] == whole.result["weights_sha256"]
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / "run", RUN_LOCK),
+        pytest.raises(LockedError, match=f"another process works in it.*process {os.getpid()}"),
+        locked(tmp_path / "run", RUN_LOCK),
+    ):
+        pytest.fail("two processes have the lock")
+    assert list((tmp_path / "run").iterdir()) == []
+    with locked(tmp_path / "run", RUN_LOCK):
+        assert (tmp_path / "run" / RUN_LOCK).exists()
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from contrastive_distillation.transfer.locking import locked\n"
+        "with locked(Path(sys.argv[1]), '.lock'): print('held', flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    holder = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(LockedError), locked(tmp_path, ".lock"):
+        pytest.fail("two processes have the lock")
+    holder.kill()
+    holder.wait()
+    with locked(tmp_path, ".lock"):
+        pass
+
+
+def start(directory: Path, *more: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(ROOT / "run_agent.py"), "train", "--env", GRID]
+    command += ["--frames", "200_000", "--n-envs", "8", "--backend", "gymnasium"]
+    command += ["--memory-capacity", "1_000", "--output", str(directory), *more]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_until_it_trains(process: "subprocess.Popen[str]", directory: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not (directory / "curves.csv").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_sigterm_finishes_the_rollout_and_writes_a_checkpoint(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(run)
+    wait_until_it_trains(process, run)
+    second = start(run)  # two processes on one directory
+    _, err = second.communicate(timeout=120)
+    assert second.returncode == 1
+    assert "another process works in it" in err and "Traceback" not in err
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "Interrupted. The same command continues" in out
+    assert "Traceback" not in out + err
+    (checkpoint,) = [path for path in (run / "checkpoints").iterdir() if path.is_dir()][-1:]
+    frames = json.loads((checkpoint / "manifest.json").read_text())["frames"]
+    assert frames > 0 and frames % (64 * 8) == 0, "at a rollout's end"
+
+    process = start(run)
+    assert process.stdout is not None
+    while "continues at frame" not in (line := process.stdout.readline()):
+        assert line, "it ended before it continued"
+    assert f"continues at frame {frames:_}" in line
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)  # a second signal, of whichever kind
+    process.communicate(timeout=120)
+    assert process.returncode in (130, 143)
+    assert not any(path.name.startswith("broken") for path in (run / "checkpoints").iterdir())

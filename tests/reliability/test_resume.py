@@ -1,0 +1,107 @@
+"""A training that was interrupted ends as one that was not."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from contrastive_distillation.transfer import TransferSettings, plan_transfer
+
+from .conftest import GRID, VECTOR, Trainer
+
+KINDS = [
+    ("ppo", GRID, "uniform"),
+    ("dqn", GRID, "prediction_error"),
+    ("ppo", VECTOR, "value_contrast"),
+    ("dqn", VECTOR, "nearest"),
+]
+
+
+def without_time(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    left_out = ("time/", "wall_seconds", "aux/entropy", "aux/effective_rank", "memory/key_drift")
+    return [{k: v for k, v in row.items() if not k.startswith(left_out)} for row in rows]
+
+
+def number(text: str) -> str:
+    """A cell of a table; float32s print shorter before they have been in a checkpoint."""
+    try:
+        return f"{float(text):.5g}"
+    except ValueError:
+        return text
+
+
+def assert_same_file(one: Path, other: Path) -> None:
+    """The same tensors and metadata; safetensors puts them in any order."""
+    with safe_open(one, "np") as left, safe_open(other, "np") as right:
+        assert left.metadata() == right.metadata()
+        assert set(left.keys()) == set(right.keys())
+        for key in left.keys():  # noqa: SIM118
+            np.testing.assert_array_equal(left.get_tensor(key), right.get_tensor(key), key)
+
+
+@pytest.mark.parametrize(("agent", "env_id", "negatives"), KINDS)
+def test_an_interrupted_training_ends_as_an_undisturbed_one(
+    agent: str, env_id: str, negatives: str, tmp_path: Path
+) -> None:
+    """Bit for bit: weights, memory, curve, log; interrupted twice."""
+    whole = Trainer(
+        tmp_path / "whole", agent=agent, env=(env_id,), negatives=negatives, frames=2_000
+    )
+    assert whole.run() == "finished"
+    broken = whole.at(tmp_path / "broken")
+    for frames in (600, 1_200):
+        assert broken.run(stop_at=frames) == "interrupted"
+    assert broken.run() == "finished"
+    assert [line.split(";")[0].startswith("continues at frame") for line in broken.said] == [1] * 2
+    assert broken.result["weights_sha256"] == whole.result["weights_sha256"]
+    for key in ("frames", "scores", "learnt", "final", "information"):
+        assert broken.result[key] == whole.result[key], key
+    for name in ("memory.safetensors", "aux.safetensors"):
+        assert_same_file(broken.directory / name, whole.directory / name)
+    for name in ("curves.csv", "progress.csv"):
+        ours, theirs = without_time(broken.directory / name), without_time(whole.directory / name)
+        assert len(ours) == len(theirs)
+        for row, expected in zip(ours, theirs, strict=True):
+            assert row.keys() == expected.keys()
+            for key, text in row.items():
+                assert number(text) == number(expected[key]), key
+
+
+def test_a_target_continues_with_its_teacher_and_its_sources_memory(tmp_path: Path) -> None:
+    settings = TransferSettings(
+        source=(GRID,),
+        target=("MiniGrid-Empty-Random-6x6-v0",),
+        arms=("contrastive_distillation",),
+        frames=1_500,
+        source_frames=600,
+        n_envs=4,
+        backend="gymnasium",
+        memory_capacity=1_000,
+    )
+    source, target = plan_transfer(settings).cells
+    whole, broken = Trainer.of(source, tmp_path / "a" / source.name), tmp_path / "b"
+    assert whole.run() == "finished"
+    shutil.copytree(tmp_path / "a", broken)
+    undisturbed = Trainer.of(target, tmp_path / "a" / target.name)
+    assert undisturbed.run() == "finished"
+    resumed = Trainer.of(target, broken / target.name)
+    assert resumed.run(stop_at=700) == "interrupted"
+    assert resumed.run() == "finished"
+    assert resumed.said == ["continues at frame 1_024"]
+    assert resumed.result["weights_sha256"] == undisturbed.result["weights_sha256"]
+
+
+def test_envpool_starts_new_episodes_and_says_so(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, backend="envpool", frames=1_500)
+    assert trainer.run(stop_at=700) == "interrupted"
+    assert trainer.run() == "finished"
+    first, second = trainer.said
+    assert "EnvPool's environments cannot give their state" in first
+    assert second.startswith("continues at frame 1_024; the environments")
+    assert "start new episodes with a new seed" in second
+    assert trainer.result["frames"] >= 1_500

@@ -1,0 +1,97 @@
+"""Signatures of one user's own files: what may be unpickled, and what may not.
+
+The key is 32 random bytes in the user's data directory, for that user's eyes alone. A file that
+carries the right signature was written by this user; of any other, nothing is unpickled.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+KEY_BYTES = 32
+
+
+class KeyUnusableError(Exception):
+    """The key cannot be read or made; nothing can be signed, and nothing counts as signed."""
+
+
+def key_path() -> Path:
+    """Where the key lies: in the user's data directory, as the system has it."""
+    home = Path.home()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    return base / "contrastive-distillation" / "signing.key"
+
+
+def sign(content: Mapping[str, Any]) -> str:
+    """The signature of a mapping of plain values, made with this user's key.
+
+    Raises:
+        KeyUnusableError: there is no key, and none can be made.
+    """
+    return hmac.new(_key(), _canonical(content), hashlib.sha256).hexdigest()
+
+
+def is_signed(content: Mapping[str, Any], signature: object) -> bool:
+    """Whether this user signed the mapping. Without a usable key nothing is."""
+    if not isinstance(signature, str) or not signature.isascii() or not key_path().exists():
+        return False
+    try:
+        return hmac.compare_digest(sign(content), signature)
+    except KeyUnusableError:
+        return False
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _key() -> bytes:
+    path = key_path()
+    try:
+        if not path.exists():
+            _make_key(path)
+        key, mode = path.read_bytes(), path.stat().st_mode
+    except OSError as error:
+        raise KeyUnusableError(f"{path}: {error.strerror}") from error
+    if os.name != "nt" and stat.S_IMODE(mode) & 0o077:
+        raise KeyUnusableError(f"{path}: others may read it; delete it, and a new one is made")
+    if len(key) != KEY_BYTES:
+        raise KeyUnusableError(f"{path}: is not a key; delete it, and a new one is made")
+    return key
+
+
+def _make_key(path: Path) -> None:
+    """Make the key, whole at once; where another process was faster, its key stays."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        if not path.exists():
+            _publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        os.replace(temporary, path)
