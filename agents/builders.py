@@ -38,9 +38,9 @@ _PPO: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 _ROLLOUT = {"grid": 8192, "vector": 4096}
-_MINIBATCH = {"grid": 2048, "vector": 512}
+_MINIBATCH = {"grid": 1024, "vector": 512}
 _FEWEST_STEPS, _MOST_STEPS = 16, 128
-_GRID_RATE = 1.5e-3  # with minibatches of 2,048; smaller ones take smaller steps
+_GRID_RATE = 1e-3  # with minibatches of 1,024; smaller ones take smaller steps
 
 _DQN: dict[str, dict[str, Any]] = {
     "grid": {
@@ -148,7 +148,7 @@ def _policy_kwargs(agent: str, kind: str) -> dict[str, Any]:
 def _ppo_sizes(learnt_on: str, n_envs: int, overrides: dict[str, Any]) -> dict[str, Any]:
     """Steps, minibatch and, for grids, the learning rate that go with so many environments.
 
-    A rollout of about one size, four (grid) or eight (vector) minibatches in it, each dividing it;
+    A rollout of about one size, eight minibatches in it, each dividing it;
     the rate falls with the square root of the minibatch, as Adam's noise does.
     """
     wanted = min(max(_ROLLOUT[learnt_on] // n_envs, _FEWEST_STEPS), _MOST_STEPS)
