@@ -64,7 +64,7 @@ class Cell:
     """Whether observations of a grid hold the mission; one answer for sources and targets."""
     device: str = "cpu"
     threads: int = 1
-    checkpoint_every: int = 50_000
+    checkpoint_every: int = 200_000
     """Frames between two checkpoints."""
     env_timeout: float = 600.0
     """Seconds that a step of an environment may take; 0 for as long as it likes."""

@@ -26,8 +26,7 @@ AUXILIARY = "auxiliary.safetensors"
 class Saver(BaseCallback):
     """Writes a checkpoint at a rollout's start, the only moment at which nothing is half done.
 
-    When it is due, when an evaluation has just been the best so far, and when the training has
-    been asked to stop. Stands last among the callbacks, so that what it saves is final; for the
+    When it is due, and when the training has been asked to stop. Stands last among the callbacks, so that what it saves is final; for the
     same reason it is the one to put the generators back when a training goes on.
     """
 
@@ -52,26 +51,19 @@ class Saver(BaseCallback):
         self._directory = directory
         self._say = say
         self._restore_random = restore_random
-        self._best: float | None = None
         self._last = 0
         self._told = False
 
     def _on_training_start(self) -> None:
         self._last = self.num_timesteps
-        self._best = self._checkpoints.mean_score
         if self._restore_random is not None:
             self._restore_random()
 
     def _on_rollout_start(self) -> None:
-        score = self._checkpoints.mean_score
-        is_best = score is not None and (self._best is None or score > self._best)
         due = self.num_timesteps // self._every > self._last // self._every
-        if is_best:
-            self._best = score
-        wanted = due or is_best or self._checkpoints.stopped
-        if wanted and self.num_timesteps > self._last:
+        if (due or self._checkpoints.stopped) and self.num_timesteps > self._last:
             self._last = self.num_timesteps
-            self._write(score)
+            self._write(self._checkpoints.mean_score)
 
     def _on_step(self) -> bool:
         return True
@@ -93,7 +85,7 @@ class Saver(BaseCallback):
             state = self._env.save_state()
             writers[ENVIRONMENTS] = lambda path: path.write_bytes(state)
         except StateUnavailableError as error:
-            if not self._told:
+            if not self._told and "envpool" not in self._env.backend:  # EnvPool never can
                 self._say(f"{_reseeded(self._env)} when this training is continued: {error}")
             self._told = True
         self._snapshots.write(writers, frames=self.num_timesteps, score=score, say=self._say)

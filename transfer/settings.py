@@ -52,7 +52,7 @@ class _Computing:
     resume: Literal["auto", "never", "require"] = "auto"
     """Whether what was interrupted is continued: where it can be, never, or else not at all."""
 
-    checkpoint_every: Annotated[int, whole(1)] = 50_000
+    checkpoint_every: Annotated[int, whole(1)] = 200_000
     """Frames between two checkpoints of a training; the last two and the best are kept."""
 
     trust: bool = False

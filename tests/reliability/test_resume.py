@@ -100,8 +100,7 @@ def test_envpool_starts_new_episodes_and_says_so(tmp_path: Path) -> None:
     trainer = Trainer(tmp_path, backend="envpool", frames=1_500)
     assert trainer.run(stop_at=700) == "interrupted"
     assert trainer.run() == "finished"
-    first, second = trainer.said
-    assert "EnvPool's environments cannot give their state" in first
-    assert second.startswith("continues at frame 1_024; the environments")
-    assert "start new episodes with a new seed" in second
+    (said,) = trainer.said
+    assert said.startswith("continues at frame 1_024; the environments")
+    assert "start new episodes with a new seed" in said
     assert trainer.result["frames"] >= 1_500
