@@ -22,7 +22,7 @@ from contrastive_distillation.transfer import ARMS
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "MiniGrid-Empty-Random-5x5-v0"
 TARGET = "MiniGrid-Empty-Random-6x6-v0"
-TINY = ["--frames", "2_000", "--n-envs", "16", "--memory-capacity", "4_000"]
+TINY = ["--frames", "2_000", "--n-envs", "8", "--memory-capacity", "4_000"]
 TINY += ["--checkpoint-every", "1_000"]
 COLUMNS = (
     "suite,agent,arm,seed,role,env_id,frames,score,return_mean,return_std,"
@@ -275,12 +275,12 @@ def test_sources_stop_when_they_are_learnt(tmp_path: Path) -> None:
     words = ["train", "--suite", str(tmp_path / "easy.yaml"), "--until-learnt", "--n-envs", "16"]
     assert main([*words, "--output", str(tmp_path / "run")]) == 0
     result = read_json(tmp_path / "run/result.json")
-    assert result["frames"] == 3072, "the first rollout that ends at or after 20 000 / 8 frames"
+    assert result["frames"] == 4096, "the first rollout that ends at or after 20 000 / 8 frames"
     assert result["learnt"] == {SOURCE: True, "MiniGrid-Empty-5x5-v0": True}
     rows = read_csv(tmp_path / "run/curves.csv")
     assert [(row["env_id"], row["frames"]) for row in rows] == [
         (SOURCE, "0"), ("MiniGrid-Empty-5x5-v0", "0"),
-        (SOURCE, "3072"), ("MiniGrid-Empty-5x5-v0", "3072"),
+        (SOURCE, "4096"), ("MiniGrid-Empty-5x5-v0", "4096"),
     ]  # fmt: skip
 
 
