@@ -62,13 +62,13 @@ class Child:
 
 def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
     """A checkpoint after every rollout, so that it is often killed in the middle of one."""
-    settings: dict[str, Any] = {"n_envs": 2, "frames": 2_500, "checkpoint_every": 1}
+    settings: dict[str, Any] = {"n_envs": 2, "frames": 1_500, "checkpoint_every": 1}
     whole = Trainer(tmp_path / "whole", **settings)
     assert whole.run() == "finished"
     broken = whole.at(tmp_path / "broken")
     generator = random.Random(0)
     n_resumed = 0
-    for frames in (500, 1_000, 1_500):
+    for frames in (400, 900):
         child = Child(broken)
         child.listen_until(frames)
         child.listen(generator.uniform(0.0, 0.1))
@@ -148,7 +148,18 @@ def test_sigterm_finishes_the_rollout_and_writes_a_checkpoint(tmp_path: Path) ->
     frames = json.loads((checkpoint / "manifest.json").read_text())["frames"]
     assert frames > 0 and frames % (64 * 8) == 0, "at a rollout's end"
 
-    process = start(run)
+
+@pytest.mark.slow
+def test_a_second_signal_stops_at_once_and_leaves_whole_checkpoints(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(run, "--checkpoint-every", "512")
+    wait_until_it_trains(process, run)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    newest = max(path.name for path in (run / "checkpoints").iterdir() if path.name.isdigit())
+    frames = int(newest)
+
+    process = start(run, "--checkpoint-every", "512")
     assert process.stdout is not None
     while "continues at frame" not in (line := process.stdout.readline()):
         assert line, "it ended before it continued"

@@ -50,11 +50,11 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
 ) -> None:
     """Bit for bit: weights, memory, curve, log; interrupted twice."""
     whole = Trainer(
-        tmp_path / "whole", agent=agent, env=(env_id,), negatives=negatives, frames=2_000
+        tmp_path / "whole", agent=agent, env=(env_id,), negatives=negatives, frames=1_500
     )
     assert whole.run() == "finished"
     broken = whole.at(tmp_path / "broken")
-    for frames in (600, 1_200):
+    for frames in (300, 900):
         assert broken.run(stop_at=frames) == "interrupted"
     assert broken.run() == "finished"
     assert [line.split(";")[0].startswith("continues at frame") for line in broken.said] == [1] * 2
