@@ -26,8 +26,9 @@ AUXILIARY = "auxiliary.safetensors"
 class Saver(BaseCallback):
     """Writes a checkpoint at a rollout's start, the only moment at which nothing is half done.
 
-    When it is due, and when the training has been asked to stop. Stands last among the callbacks, so that what it saves is final; for the
-    same reason it is the one to put the generators back when a training goes on.
+    When it is due, and when the training has been asked to stop. Stands last among the callbacks,
+    so that what it saves is final; for the same reason it is the one to put the generators back
+    when a training goes on.
     """
 
     def __init__(
