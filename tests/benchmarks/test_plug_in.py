@@ -49,7 +49,7 @@ def test_the_table_has_a_row_for_each_algorithm(
     benchmark: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ["A2C", "DQN", "SAC"]
-    benchmark.main(["--algorithms", *names, "--frames", "120", "--repeats", "1"])
+    benchmark.main(["--algorithms", *names, "--frames", "120", "--repeats", "1", "--every", "1"])
     head, rule, *rows = capsys.readouterr().out.splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in rows]
     assert [row[0] for row in cells] == names
