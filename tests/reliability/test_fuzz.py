@@ -14,8 +14,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from contrastive_distillation import run_agent
-from contrastive_distillation.transfer import grid, workers
+from contrastive_distillation import run_agent, transfer
 from contrastive_distillation.transfer.fields import flag_of, key_of
 from contrastive_distillation.transfer.settings import COMMANDS
 
@@ -59,11 +58,8 @@ VALUES = st.recursive(
 @pytest.fixture(autouse=True)
 def nothing_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Everything up to the first frame is real."""
-    monkeypatch.setattr(grid, "carry_out", lambda *a, **k: 0)
-    monkeypatch.setattr(workers, "warm_up", lambda: None)
-    for name in ("carry_out", "warm_up"):
-        run_agent_module = __import__("contrastive_distillation.transfer", fromlist=[name])
-        monkeypatch.setattr(run_agent_module, name, lambda *a, **k: 0, raising=False)
+    for name in ("carry_out", "warm_up"):  # of the package, whose names are looked up late
+        monkeypatch.setattr(transfer, name, lambda *a, **k: 0)
     monkeypatch.chdir(tmp_path)
 
 
