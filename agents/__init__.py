@@ -10,11 +10,12 @@ from .builders import (
     observation_kind,
     resolve_device,
 )
-from .callback import AuxiliaryLossCallback, Learner
+from .callback import AuxiliaryLossCallback
 from .encoders import GridEncoder, PictureEncoder, VectorEncoder
 from .entropy import EntropyAnneal
 from .finding import find_encoder
 from .finite import FiniteGradients
+from .learner import Learner
 from .observation_encoder import ObservationEncoder
 from .schedules import SCHEDULES, WeightSchedule
 from .teachers import FrozenTeacher, MovingAverageTeacher

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrastive_distillation.losses import AuxiliaryLoss
 from contrastive_distillation.memory import Keep, Memory
@@ -24,8 +22,8 @@ from .balance import BALANCES, ReferenceNorm, balanced, dot, norm
 from .checks import check_device, check_learns, check_teachers
 from .diagnostics import Diagnostics
 from .finding import find_encoder
+from .learner import Learner, reward_scale_of
 from .observation_encoder import ObservationEncoder
-from .prediction_errors import prediction_errors
 from .recorder import Recorder
 from .schedules import Schedule, check_weight
 from .teachers import MovingAverageTeacher
@@ -33,52 +31,6 @@ from .teachers import MovingAverageTeacher
 _log = logging.getLogger(__name__)
 
 _OF_MEMORY = {"masked_fraction", "duplicate_rate", "key_age", "key_drift"}
-
-
-def _unscaled() -> float:
-    """1: rewards as they are."""
-    return 1.0
-
-
-@dataclass(kw_only=True)
-class Learner:
-    """What an auxiliary loss sees of the agent."""
-
-    policy: nn.Module
-    """The whole policy (for losses that act on more than the encoder)."""
-    encoder: ObservationEncoder
-    """f: raw observations to features (B, n_features), with gradient."""
-    gamma: float
-    """The agent's discount."""
-    reward_scale: Callable[[], float] = field(default=_unscaled)
-    """What rewards are multiplied by before the agent sees them (VecNormalize)."""
-    progress: float = 0.0
-    """Share of the current `learn()` that is done, 0..1."""
-
-    @property
-    def n_features(self) -> int:
-        """Width of the encoder's features."""
-        return self.encoder.n_features
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the encoder."""
-        return self.encoder.device
-
-    def moving_average(self, momentum: float) -> MovingAverageTeacher:
-        """A moving average of the encoder; whoever asks for it calls its `update()`."""
-        return MovingAverageTeacher(self.encoder, momentum=momentum)
-
-    def prediction_errors(self, memory: Memory, rows: np.ndarray) -> np.ndarray:
-        """(n,) float32: how far the value function is off, see `agents.prediction_errors`."""
-        return prediction_errors(
-            self.policy,
-            self.encoder,
-            memory,
-            rows,
-            gamma=self.gamma,
-            reward_scale=self.reward_scale(),
-        )
 
 
 class AuxiliaryLossCallback(BaseCallback):
@@ -217,7 +169,7 @@ class AuxiliaryLossCallback(BaseCallback):
         check_device(self.model, self.learner.encoder, self.loss)
         check_teachers(self.model, self.loss)
         self.learner.encoder.normalise = encoder.normalise
-        self.learner.reward_scale = partial(_reward_scale, self.model)
+        self.learner.reward_scale = partial(reward_scale_of, self.model)
         for module in self.loss.modules():
             if isinstance(module, MovingAverageTeacher):
                 module.follow(encoder.normalise)
@@ -490,13 +442,6 @@ def _default_n_anchors(model: BaseAlgorithm) -> int:
     if batch_size is None:  # A2C: the whole rollout is one minibatch
         batch_size = int(getattr(model, "n_steps", 32)) * model.n_envs
     return max(8, min(256, int(batch_size) // 4))
-
-
-def _reward_scale(model: BaseAlgorithm) -> float:
-    statistics = model.get_vec_normalize_env()
-    if statistics is None or not statistics.norm_reward:
-        return 1.0
-    return float(1.0 / np.sqrt(statistics.ret_rms.var + statistics.epsilon))
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:

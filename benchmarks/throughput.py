@@ -97,7 +97,7 @@ def ours(
     loss: bool,
     picture: bool = False,
     n_envs: int | None = None,
-    capacity: int = 50_000,
+    capacity: int = 100_000,
     settings: dict[str, Any] | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> Train:

@@ -54,6 +54,8 @@ class Checkpoints(BaseCallback):
         """The learning curve so far, also in the run's ``curves.csv``."""
         self.seconds = 0.0
         """Spent on evaluation."""
+        self.saving_seconds = 0.0
+        """Spent on writing checkpoints, which is neither learning nor evaluation."""
         self.stopped = False
         """Whether it stops here: it was asked to, and the rollout then going on is finished."""
         self._asked_to_stop = False
@@ -96,6 +98,7 @@ class Checkpoints(BaseCallback):
             "n_rounds": self._n_rounds,
             "points": [asdict(point) for point in self.points],
             "seconds": self.seconds,
+            "saving_seconds": self.saving_seconds,
             "elapsed": time.perf_counter() - self._started,
             "learnt": self.learnt,
             "ends_early": self._ends_early,
@@ -112,6 +115,7 @@ class Checkpoints(BaseCallback):
             self._n_rounds = int(state["n_rounds"])
             self.points = [CurvePoint(**point) for point in state["points"]]
             self.seconds = float(state["seconds"])
+            self.saving_seconds = float(state["saving_seconds"])
             self._elapsed = float(state["elapsed"])
             self.learnt = {env_id: bool(state["learnt"][env_id]) for env_id in self.learnt}
             self._ends_early = bool(state["ends_early"])

@@ -51,7 +51,7 @@ def finish(
     started = time.perf_counter()
     final = evaluate_at_end(cell, model)
     evaluation = checkpoints.seconds + time.perf_counter() - started
-    learning = checkpoints.whole_seconds - checkpoints.seconds
+    learning = checkpoints.whole_seconds - checkpoints.seconds - checkpoints.saving_seconds
     started = time.perf_counter()
     source = None if weights is None else FrozenTeacher.from_weights(weights, like=model)
     information = measure_information(joined, source, seed=cell.seed)
@@ -61,8 +61,9 @@ def finish(
             "weights_sha256": policy_sha256(model),
             "frames": checkpoints.frames,
             "frames_per_second": round(checkpoints.frames / learning, 1),
-            "seconds": round(learning + evaluation, 3),
+            "seconds": round(learning + evaluation + checkpoints.saving_seconds, 3),
             "evaluation_seconds": round(evaluation, 3),
+            "checkpoint_seconds": round(checkpoints.saving_seconds, 3),
             "learnt": checkpoints.learnt,
             "scores": checkpoints.scores,
             "final": final,

@@ -90,7 +90,7 @@ class Saver(BaseCallback):
                 self._say(f"{_reseeded(self._env)} when this training is continued: {error}")
             self._told = True
         self._snapshots.write(writers, frames=self.num_timesteps, score=score, say=self._say)
-        self._checkpoints.seconds += time.perf_counter() - started
+        self._checkpoints.saving_seconds += time.perf_counter() - started
 
 
 def _reseeded(env: TaskVecEnv) -> str:

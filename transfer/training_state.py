@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -126,9 +125,7 @@ def restore_model(model: BaseAlgorithm, snapshot: Snapshot, state: dict[str, Any
             _restore_replay(model, arrays)
     except CheckpointError:
         raise
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, EOFError) as error:
-        raise _unfit(snapshot, error) from error
-    except Exception as error:  # what torch refuses to unpickle comes as an UnpicklingError
+    except Exception as error:  # of torch, safetensors, pickle or our own checks
         raise _unfit(snapshot, error) from error
     return arrays
 
