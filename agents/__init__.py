@@ -11,10 +11,11 @@ from .builders import (
     resolve_device,
 )
 from .callback import AuxiliaryLossCallback
-from .encoders import GridEncoder, PictureEncoder, VectorEncoder
+from .encoders import PictureEncoder, VectorEncoder
 from .entropy import EntropyAnneal
 from .finding import find_encoder
 from .finite import FiniteGradients
+from .grid_encoder import GridEncoder
 from .learner import Learner
 from .observation_encoder import ObservationEncoder
 from .schedules import SCHEDULES, WeightSchedule

@@ -15,8 +15,9 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from .encoders import N_CELL_VALUES, GridEncoder, PictureEncoder, VectorEncoder
+from .encoders import PictureEncoder, VectorEncoder
 from .entropy import EntropyAnneal
+from .grid_encoder import N_CELL_VALUES, GridEncoder
 
 AGENTS: Mapping[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN}
 """Agents by the name the command line uses."""

@@ -48,10 +48,18 @@ def test_distinct_once_equals_the_plain_path(n_rows: int, n_distinct: int, seed:
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9)
 
 
-def test_joined_weights_equal_embeddings_and_then_a_convolution() -> None:
+@pytest.mark.parametrize("encode_distinct", [False, True])
+@pytest.mark.parametrize("size", [(7, 7), (8, 7), (9, 9), (8, 10)])
+def test_both_paths_equal_embeddings_and_then_convolutions(
+    encode_distinct: bool, size: tuple[int, int]
+) -> None:
     torch.manual_seed(0)
-    encoder = GridEncoder(GRID, features_dim=16).double()
+    space = gym.spaces.Dict({**GRID.spaces, "image": gym.spaces.Box(0, 10, (*size, 3), np.uint8)})
+    encoder = GridEncoder(space, features_dim=16, encode_distinct=encode_distinct).double()
     batch = grid_batch(20, 20, seed=1)
+    batch["image"] = torch.randint(0, 11, (20, *size, 3)).double()
+    batch["mission"][:3] = 0  # no word at all
+    batch["mission"][3:8, 5:] = 0
     embedded = sum(
         encoder.cells(batch["image"][..., channel].long() + 11 * channel) for channel in range(3)
     )
@@ -88,5 +96,8 @@ def test_widths() -> None:
 def test_errors_name_what_is_missing() -> None:
     with pytest.raises(ValueError, match="missing \\['direction'\\]"):
         GridEncoder(gym.spaces.Dict(image=GRID["image"]))
+    with pytest.raises(ValueError, match="5×7 is too small"):
+        image = gym.spaces.Box(0, 10, (5, 7, 3), np.uint8)
+        GridEncoder(gym.spaces.Dict(image=image, direction=GRID["direction"]))
     with pytest.raises(ValueError, match="too small"):
         PictureEncoder(gym.spaces.Box(0, 255, (3, 20, 20), np.uint8))
