@@ -19,6 +19,7 @@ from contrastive_distillation.memory import (
     Memory,
     NegativeSampler,
     UniformNegatives,
+    check_pool,
     concatenate,
     make_negatives,
     n_observations,
@@ -118,6 +119,11 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         self.has_own_sampler = isinstance(negatives, NegativeSampler)
         if isinstance(negatives, NegativeSampler):  # may be in no registry, so set unchecked
             object.__setattr__(self.settings, "negatives", negatives.name)
+        if teacher is not None and not (callable(teacher) and hasattr(teacher, "n_features")):
+            raise ValueError(
+                f"teacher is a {type(teacher).__name__}; expected a frozen encoder with "
+                "n_features, such as agents.FrozenTeacher.from_model(model)"
+            )
         if teacher is None and target_weight == 0:
             raise ValueError("target_weight is 0 and there is no teacher: no term is left")
         self.teacher = teacher
@@ -178,6 +184,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         assert keys is not None
         insight = LearnerInsight(memory, keys, self._learner)
         pool = self.negatives.draw(memory, anchor_rows, settings.n_negatives, generator, insight)
+        check_pool(pool, self.negatives, memory, anchor_rows)
         n_distinct = len(np.unique(memory.hashes(pool.rows)))
         metrics["duplicate_rate"] = 1.0 - n_distinct / max(len(pool.rows), 1)
         target = source = None

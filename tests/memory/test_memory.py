@@ -53,6 +53,14 @@ def test_terminated_wins_over_truncated():
     assert memory.return_known(memory.rows()).all()
 
 
+def test_returns_of_the_largest_rewards_are_finite():
+    memory = started(n_envs=1, gamma=1.0, capacity=2000)
+    for step in range(2000):
+        add(memory, n_envs=1, rewards=np.array([9e29]), terminated=np.array([step == 1999]))
+    assert np.isfinite(memory.returns(memory.rows())).all()
+    assert memory.return_known(memory.rows()).all()
+
+
 def test_start_cuts_open_episodes_and_maps_tasks():
     memory = started(n_envs=2, tasks=["a", "b"])
     add(memory, tasks=np.array([0, 1]))
@@ -202,6 +210,10 @@ def test_bad_start():
         (
             {"observations": np.array([[0, 0, 0], [0, -np.inf, 0]], dtype=np.float32)},
             r"observation is -inf in b \(environment 1, step 1",
+        ),
+        (
+            {"rewards": np.array([-1e30, 0.0])},
+            r"reward is -1\S* in a \(environment 0, step 1 .*\); expected numbers below 1e\+30",
         ),
         ({"rewards": np.zeros(3)}, r"rewards has shape \(3,\); expected \(2,\)"),
         ({"tasks": np.array([0, 2])}, r"numbers 0 to 2; start\(\) named 2"),
