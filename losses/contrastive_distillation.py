@@ -171,7 +171,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
     ) -> ContrastiveBatch | None:
         """One step's rows; None while the memory has fewer than two that may be drawn."""
         settings, recent = self.settings, self.negatives.recent
-        if len(memory.recent_rows() if recent else memory.rows()) < 2:
+        if len(memory.recent_rows() if recent else memory) < 2:
             return None
         metrics: dict[str, float] = {}
         if self.has_target_term:

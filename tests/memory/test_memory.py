@@ -101,12 +101,25 @@ def test_sample_draws_different_rows_and_all_if_too_few(filled):
     np.testing.assert_array_equal(rows, same)
 
 
-def test_sample_is_uniform(filled):
+@pytest.mark.parametrize("n", [1, 5, 20, 30])
+def test_sample_is_uniform(filled, n):
     memory = filled(capacity=50, n_steps=40)
+    assert 30 < len(memory) < 50  # up to half of them are drawn another way than more
     generator = np.random.default_rng(0)
-    drawn = np.concatenate([memory.sample_rows(5, generator) for _ in range(4000)])
+    drawn = np.concatenate([memory.sample_rows(n, generator) for _ in range(20_000 // n)])
     share = np.bincount(drawn, minlength=50)[memory.rows()] / len(drawn)
     np.testing.assert_allclose(share, 1 / len(memory), rtol=0.25)
+
+
+def test_pairs_are_sampled_uniformly():
+    memory = started(n_envs=1)
+    for _ in range(4):
+        add(memory, n_envs=1)
+    generator = np.random.default_rng(0)
+    pairs = [frozenset(memory.sample_rows(2, generator).tolist()) for _ in range(6000)]
+    counts = [pairs.count(pair) for pair in set(pairs)]
+    assert len(counts) == 6
+    assert max(abs(count - 1000) for count in counts) < 120  # four standard deviations
 
 
 def test_recent_rows(filled, step):
