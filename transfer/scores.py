@@ -183,7 +183,7 @@ def without_gaps(scores: ArrayLike) -> tuple[Floats, Flags]:
     """
     table = np.asarray(scores, np.float64)
     table = table[:, None] if table.ndim == 1 else table
-    whole: Flags = np.isfinite(table).all(axis=1)
+    whole = np.asarray(np.isfinite(table).all(axis=1), np.bool_)
     return table[whole], whole
 
 
