@@ -10,7 +10,7 @@ import yaml
 from contrastive_distillation.run_agent import main
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["train", "transfer", "evaluate", "watch", "list"]
+COMMANDS = ["train", "transfer", "evaluate", "watch", "report", "list"]
 PROMISED = """
     suite agent loss frames seed seeds output backend n-envs gamma config device threads
     workers negatives n-negatives weight balance every memory keep memory-capacity debug
@@ -99,6 +99,8 @@ def test_list_fits_80_columns_and_names_everything(capsys: pytest.CaptureFixture
         (["evaluate", "nowhere"], "nowhere: is no run's directory"),
         (["watch", "nowhere", "--output", "film.mp4"], "must end in .gif"),
         (["transfer", "--from", "nowhere"], "nowhere: is no run's directory"),
+        (["report", "nowhere"], "nowhere: there is no such directory; expected the directory of"),
+        (["report"], "DIRECTORY"),
     ],
 )
 def test_bad_arguments(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -222,6 +222,17 @@ class _WatchScope:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _ReportScope:
+    """What `report` is about."""
+
+    directory: Annotated[tyro.conf.Positional[str], _HINT(metavar="DIRECTORY")]
+    """Directory of a transfer, an ablate or a train; what is not there yet is left out."""
+
+    output: Annotated[str | None, _text("DIR", "DIRECTORY/report")] = None
+    """Where to write the page, its figures and its tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(_Everywhere, _EvaluateScope):
     """Play complete episodes with a trained agent and report its returns."""
 
@@ -232,16 +243,29 @@ class WatchSettings(_Everywhere, _WatchScope):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportSettings(_Everywhere, _ReportScope):
+    """Make one self-contained page of a run: the answer, its intervals, curves, tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ListSettings(_Everywhere):
     """List the suites, environments, agents, losses, negatives, memories and arms."""
 
 
-Settings = TrainSettings | TransferSettings | EvaluateSettings | WatchSettings | ListSettings
+Settings = (
+    TrainSettings
+    | TransferSettings
+    | EvaluateSettings
+    | WatchSettings
+    | ReportSettings
+    | ListSettings
+)
 
 COMMANDS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "transfer": TransferSettings,
     "evaluate": EvaluateSettings,
     "watch": WatchSettings,
+    "report": ReportSettings,
     "list": ListSettings,
 }
