@@ -100,7 +100,7 @@ def test_list_fits_80_columns_and_names_everything(capsys: pytest.CaptureFixture
         (["watch", "nowhere", "--output", "film.mp4"], "must end in .gif"),
         (["transfer", "--from", "nowhere"], "nowhere: is no run's directory"),
         (["report", "nowhere"], "nowhere: there is no such directory; expected the directory of"),
-        (["report"], "DIRECTORY"),
+        (["report"], "DIR"),
     ],
 )
 def test_bad_arguments(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

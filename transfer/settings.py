@@ -225,7 +225,7 @@ class _WatchScope:
 class _ReportScope:
     """What `report` is about."""
 
-    directory: Annotated[tyro.conf.Positional[str], _HINT(metavar="DIRECTORY")]
+    directory: Annotated[tyro.conf.Positional[str], _HINT(metavar="DIR")]
     """Directory of a transfer, an ablate or a train; what is not there yet is left out."""
 
     output: Annotated[str | None, _text("DIR", "DIRECTORY/report")] = None
