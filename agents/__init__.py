@@ -15,6 +15,7 @@ from .encoders import GridEncoder, PictureEncoder, VectorEncoder
 from .entropy import EntropyAnneal
 from .finding import find_encoder
 from .finite import FiniteGradients
+from .frozen_policy import FrozenPolicy
 from .learner import Learner
 from .observation_encoder import ObservationEncoder
 from .schedules import SCHEDULES, WeightSchedule
@@ -39,6 +40,7 @@ __all__ = [
     "EncoderRate",
     "EntropyAnneal",
     "FiniteGradients",
+    "FrozenPolicy",
     "FrozenTeacher",
     "GridEncoder",
     "Learner",
