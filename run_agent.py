@@ -129,7 +129,12 @@ def _prepare_training(settings: TrainSettings | TransferSettings, command: Seque
     plan = plan_train(settings) if isinstance(settings, TrainSettings) else plan_transfer(settings)
     check_directories(plan)
     return functools.partial(
-        carry_out, plan, command=command, console=Console(), debug=settings.debug
+        carry_out,
+        plan,
+        command=command,
+        console=Console(),
+        debug=settings.debug,
+        information_points=settings.information_points,
     )
 
 

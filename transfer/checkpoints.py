@@ -91,6 +91,11 @@ class Checkpoints(BaseCallback):
         scores = self.scores.values()
         return sum(scores) / len(scores) if scores else None
 
+    @property
+    def ends(self) -> bool:
+        """Whether training ends here: it was asked to stop, or everything is learnt."""
+        return self.stopped or self._ends_early
+
     def state(self) -> dict[str, Any]:
         """All that must survive an interruption, as plain values."""
         return {
@@ -146,10 +151,10 @@ class Checkpoints(BaseCallback):
             self._last_report = now
             self._report(self.num_timesteps)
             self._asked_to_stop = self._asked_to_stop or self._stop()
-        return not (self.stopped or self._ends_early)
+        return not self.ends
 
     def _on_training_end(self) -> None:
-        if not (self.stopped or self._ends_early) and self.frames < self.num_timesteps:
+        if not self.ends and self.frames < self.num_timesteps:
             self._evaluate()
 
     def _evaluate(self) -> None:

@@ -1,24 +1,20 @@
 """What a training leaves behind when it ends: its files, and the result, which comes last."""
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from contrastive_distillation.agents import AuxiliaryLossCallback, FrozenTeacher, policy_sha256
+from contrastive_distillation.agents import AuxiliaryLossCallback, policy_sha256
 
 from .cells import Cell
 from .checkpoints import Checkpoints, measures, play
 from .durable import write_with
 from .evaluation import Evaluator
-from .information import measure_information
+from .information import InformationProbe
 from .protocol import FINAL_INDEX, episodes_at_end
 from .runs import AUXILIARY, FINAL, INTERRUPTED, MEMORY, RESULT, write_json
-
-Weights = Mapping[str, torch.Tensor]
 
 
 def save_agent(
@@ -43,18 +39,16 @@ def finish(
     cell: Cell,
     directory: Path,
     model: BaseAlgorithm,
-    joined: AuxiliaryLossCallback,
     checkpoints: Checkpoints,
-    weights: Weights | None,
+    probe: InformationProbe,
 ) -> None:
     """Judge the agent in the reference environment, and write the result."""
     started = time.perf_counter()
     final = evaluate_at_end(cell, model)
     evaluation = checkpoints.seconds + time.perf_counter() - started
-    learning = checkpoints.whole_seconds - checkpoints.seconds - checkpoints.saving_seconds
-    started = time.perf_counter()
-    source = None if weights is None else FrozenTeacher.from_weights(weights, like=model)
-    information = measure_information(joined, source, seed=cell.seed)
+    apart = checkpoints.seconds + checkpoints.saving_seconds + probe.seconds
+    learning = checkpoints.whole_seconds - apart
+    information = probe.measure_at_end()
     write_json(
         directory / RESULT,
         {
@@ -68,7 +62,7 @@ def finish(
             "scores": checkpoints.scores,
             "final": final,
             "information": information,
-            "information_seconds": round(time.perf_counter() - started, 3),
+            "information_seconds": round(probe.seconds, 3),
         },
     )
 

@@ -55,6 +55,9 @@ class _Computing:
     checkpoint_every: Annotated[int, whole(1)] = 200_000
     """Frames between two checkpoints of a training; the last two and the best are kept."""
 
+    information_points: Annotated[int, whole(1, 10_000)] = 2
+    """How often the features' information is measured, evenly over the frames; 1: at the end."""
+
     trust: bool = False
     """Unpickle environments of checkpoints not signed by you: that can run their author's code."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .cells import Cell
-from .curves import CurvePoint, read_curves, under_arm, write_table
+from .curves import AnyPoint, CurvePoint, read_curves, read_points, under_arm, write_table
 from .runs import CURVES, RESULT, read_result
 from .scores import area_under_curve, jumpstart
 
@@ -67,12 +67,14 @@ def read_finished(cell: Cell, directory: Path) -> FinishedCell | None:
     )
 
 
-def all_points(cells: Sequence[Cell], directories: Sequence[Path]) -> list[CurvePoint]:
-    """Every point of every curve there is so far; a source's under each arm that used it."""
-    points: list[CurvePoint] = []
+def all_points(
+    cells: Sequence[Cell], directories: Sequence[Path], name: str, kind: type[AnyPoint]
+) -> list[AnyPoint]:
+    """Every point of the cells' files of one name; a source's under each arm that used it."""
+    points: list[AnyPoint] = []
     for cell, directory in zip(cells, directories, strict=True):
-        if (directory / CURVES).is_file():
-            own = read_curves(directory / CURVES)
+        if (directory / name).is_file():
+            own = read_points(directory / name, kind)
             points += [point for arm in cell.arms for point in under_arm(own, arm)]
     return points
 

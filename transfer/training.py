@@ -31,6 +31,7 @@ from .cells import Cell
 from .checkpoints import Checkpoints
 from .choices import takes_teacher
 from .finishing import finish, save_agent
+from .information import InformationProbe
 from .locking import TRAINING_LOCK, locked
 from .progress import Report, Stop
 from .run_log import EPISODES_PER_ROW, PacedLog, make_logger
@@ -68,6 +69,7 @@ def train_cell(
     stop: Stop,
     resume: str = "auto",
     trust: bool = False,
+    information_points: int = 2,
     say: Say = print,
 ) -> Status:
     """Train one cell, and leave a whole run in its directory.
@@ -82,6 +84,7 @@ def train_cell(
         resume: ``auto`` continues where there is a checkpoint, ``never`` starts from the seed,
             ``require`` refuses to.
         trust: unpickle the environments of a checkpoint that this user has not signed.
+        information_points: how often the features' information is measured; 1: at the end.
         say: shows the user one line.
 
     Returns:
@@ -105,7 +108,14 @@ def train_cell(
         env = _make_env(cell)
         try:
             training = _Training(
-                cell, directory, env, command=command, report=report, stop=stop, say=say
+                cell,
+                directory,
+                env,
+                command=command,
+                report=report,
+                stop=stop,
+                information_points=information_points,
+                say=say,
             )
             return training.run(snapshots, resumption)
         finally:
@@ -136,6 +146,7 @@ class _Training:
         command: Sequence[str],
         report: Report,
         stop: Stop,
+        information_points: int,
         say: Say,
     ) -> None:
         self._cell = cell
@@ -145,6 +156,7 @@ class _Training:
         self._say = say
         self._model = build(cell, env)
         self._checkpoints = Checkpoints(cell, directory, report=report, stop=stop)
+        self._information_points = information_points
 
     def run(self, snapshots: Snapshots, resumption: Resumption | None) -> Status:
         """Train to the end, or until asked to stop; write the result."""
@@ -157,23 +169,34 @@ class _Training:
             )
             _carry(cell, directory, model, weights)
         joined = _join_loss(cell, directory, model, weights)
-        restore_random = None
+        restore_random, information = None, None
         if resumption is None:
             model.set_logger(make_logger(directory))
         else:
             joined = resumption.joined(joined, directory / "resuming.writing.safetensors")
             restore_random = resumption.restore(cell, self._env, model, joined, self._say)
             checkpoints.restore(resumption.state["judged"])
+            information = resumption.state.get("information")
             model.set_logger(
                 make_logger(directory, earlier=resumption.progress, frames=model.num_timesteps)
             )
             training_state.restore_log(model, resumption.state)
+        probe = InformationProbe(
+            cell,
+            directory,
+            joined=joined,
+            checkpoints=checkpoints,
+            weights=weights,
+            n_points=self._information_points,
+            state=information,
+        )
         saver = Saver(
             snapshots=snapshots,
             every=cell.checkpoint_every,
             env=self._env,
             joined=joined,
             checkpoints=checkpoints,
+            probe=probe,
             directory=directory,
             say=self._say,
             restore_random=restore_random,
@@ -185,7 +208,7 @@ class _Training:
         with joined, checkpoints, contextlib.closing(model.logger):
             model.learn(
                 cell.frames - model.num_timesteps,
-                callback=CallbackList([*callbacks, PacedLog(), checkpoints, saver]),
+                callback=CallbackList([*callbacks, PacedLog(), checkpoints, probe, saver]),
                 log_interval=None if on_policy else EPISODES_PER_ROW,  # type: ignore[arg-type]
                 reset_num_timesteps=resumption is None,
             )
@@ -193,7 +216,7 @@ class _Training:
         save_agent(directory, model, joined, with_loss=cell.loss.name != "none", whole=whole)
         if not whole:
             return "interrupted"
-        finish(cell, directory, model, joined, checkpoints, weights)
+        finish(cell, directory, model, checkpoints, probe)
         return "finished"
 
 

@@ -6,14 +6,23 @@ from pathlib import Path
 import pytest
 
 from contrastive_distillation.memory import EpisodicMemory
-from contrastive_distillation.transfer import TrainSettings, plan_train, protocol, train_cell
+from contrastive_distillation.transfer import (
+    TrainSettings,
+    information,
+    plan_train,
+    protocol,
+    train_cell,
+)
+from contrastive_distillation.transfer.curves import InformationPoint, read_points
 from contrastive_distillation.transfer.runs import read_config
 from contrastive_distillation.transfer.training import Status
 
 EMPTY = "MiniGrid-Empty-Random-5x5-v0"
 
 
-def train(directory: Path, agent: str, env_id: str, loss: str = "none") -> tuple[Status, str]:
+def train(
+    directory: Path, agent: str, env_id: str, loss: str = "none", *, information_points: int = 2
+) -> tuple[Status, str]:
     settings = TrainSettings(
         env=(env_id,),
         agent=agent,
@@ -25,7 +34,14 @@ def train(directory: Path, agent: str, env_id: str, loss: str = "none") -> tuple
         output=str(directory),
     )
     (cell,) = plan_train(settings).cells
-    status = train_cell(cell, directory, command=(), report=lambda _: None, stop=lambda: False)
+    status = train_cell(
+        cell,
+        directory,
+        command=(),
+        report=lambda _: None,
+        stop=lambda: False,
+        information_points=information_points,
+    )
     return status, json.loads((directory / "result.json").read_text())["weights_sha256"]
 
 
@@ -37,6 +53,27 @@ def test_being_judged_changes_nothing(
     monkeypatch.setattr(protocol, "N_INTERVALS", 1)
     _, seldom = train(tmp_path / "seldom", agent, env_id, "contrastive_distillation")
     assert often == seldom
+
+
+@pytest.mark.parametrize(("agent", "env_id"), [("ppo", EMPTY), ("dqn", "CartPole-v1")])
+def test_measuring_information_changes_nothing(
+    agent: str, env_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(information, "_N_ROWS", 512)
+    loss = "contrastive_distillation"
+    _, once = train(tmp_path / "once", agent, env_id, loss, information_points=1)
+    _, often = train(tmp_path / "often", agent, env_id, loss, information_points=4)
+    assert often == once
+    few, many = (
+        read_points(tmp_path / name / "information.csv", InformationPoint)
+        for name in ("once", "often")
+    )
+    assert len(few) == 1
+    assert few[0] == many[-1], "the last is of the finished agent, whatever came before"
+    rollout = {"ppo": 1024, "dqn": 256}[agent]  # frames
+    due = {-(-frames // rollout) * rollout for frames in (375, 750, 1125)}
+    expected = {min(frames, few[0].frames) for frames in due} | {few[0].frames}
+    assert [point.frames for point in many] == sorted(expected)
 
 
 def test_a_plain_training_is_stable_baselines_own(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ COLUMNS = (
     "success_rate,episodes,wall_seconds"
 )
 CELL_FILES = {
-    "config.yaml", "manifest.json", "progress.csv", "curves.csv", "result.json",
-    "memory.safetensors", "checkpoints/final.zip",
+    "config.yaml", "manifest.json", "progress.csv", "curves.csv", "information.csv",
+    "result.json", "memory.safetensors", "checkpoints/final.zip",
 }  # fmt: skip
 
 
@@ -67,8 +67,8 @@ def transfer_words(directory: Path) -> list[str]:
 def test_a_transfer_leaves_its_files(transferred: Path) -> None:
     own = {path.name for path in transferred.iterdir()}
     assert own == {
-        "config.yaml", "manifest.json", "curves.csv", "summary.csv", "result.json",
-        "sources", "targets",
+        "config.yaml", "manifest.json", "curves.csv", "summary.csv", "information.csv",
+        "result.json", "sources", "targets",
     }  # fmt: skip
     cells = [path.parent for path in transferred.rglob("*/result.json")]
     assert len(cells) == 2 + len(ARMS), "arms share the two sources"
@@ -95,6 +95,30 @@ def test_curves_are_tidy_and_complete(transferred: Path) -> None:
         assert 0 <= float(row["score"]) <= 1
         assert 0 <= float(row["success_rate"]) <= 1
         assert int(row["episodes"]) >= 8
+
+
+def test_information_is_gathered_against_frames(transferred: Path) -> None:
+    rows = read_csv(transferred / "information.csv")
+    expected = "suite,agent,arm,seed,role,env_id,frames,quantity,nats,cap"
+    assert (transferred / "information.csv").read_text().splitlines()[0] == expected
+    for arm in ARMS:
+        own = [row for row in rows if row["arm"] == arm and row["role"] == "target"]
+        kinds = ["future"] if arm == "scratch" else ["future", "source"]
+        assert [row["quantity"] for row in own] == 2 * kinds
+        assert [int(row["frames"]) for row in own[:: len(kinds)]] == [1024, 2048]
+    summary = read_csv(transferred / "summary.csv")
+    (last,) = (
+        row["nats"]
+        for row in rows
+        if (row["arm"], row["role"], row["quantity"], row["frames"])
+        == ("fine_tune", "target", "future", "2048")
+    )
+    (final,) = (
+        row["information_future"]
+        for row in summary
+        if (row["arm"], row["role"]) == ("fine_tune", "target")
+    )
+    assert last == final
 
 
 def test_arms_start_from_the_source_they_are_meant_to(transferred: Path) -> None:
