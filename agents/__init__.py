@@ -15,6 +15,7 @@ from .encoders import PictureEncoder, VectorEncoder
 from .entropy import EntropyAnneal
 from .finding import find_encoder
 from .finite import FiniteGradients
+from .frozen_policy import FrozenPolicy
 from .grid_encoder import GridEncoder
 from .learner import Learner
 from .observation_encoder import ObservationEncoder
@@ -40,6 +41,7 @@ __all__ = [
     "EncoderRate",
     "EntropyAnneal",
     "FiniteGradients",
+    "FrozenPolicy",
     "FrozenTeacher",
     "GridEncoder",
     "Learner",

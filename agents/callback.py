@@ -19,7 +19,7 @@ from contrastive_distillation.memory import Keep, Memory
 
 from .auxiliary_file import check_heads, load_auxiliary, save_auxiliary
 from .balance import BALANCES, ReferenceNorm, balanced, dot, norm
-from .checks import check_device, check_learns, check_teachers
+from .checks import check_device, check_learns, check_stepped, check_teachers
 from .diagnostics import Diagnostics
 from .finding import find_encoder
 from .learner import Learner, reward_scale_of
@@ -180,6 +180,7 @@ class AuxiliaryLossCallback(BaseCallback):
             policy=self.model.policy,
             encoder=encoder,
             gamma=float(getattr(self.model, "gamma", 0.99)),
+            optimizer=self._optimizer,
         )
         with torch.random.fork_rng(devices=_cuda_devices(encoder.device)):
             torch.manual_seed(self.seed)
@@ -187,6 +188,7 @@ class AuxiliaryLossCallback(BaseCallback):
         self.loss.to(encoder.device)
         heads = self.loss.head_parameters()
         wanted = self.loss.changed_parameters(self.learner)
+        check_stepped(wanted, self.learner, self.loss)
         self._changed = [parameter for parameter in wanted if parameter.requires_grad]
         self._heads = heads
         self._head_optimizer = (

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory, Observations
+
+ActsBy = Literal["probabilities", "values", "other"]
+"""What an agent's logits are: log-probabilities of discrete actions, or their values Q(o, a)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joining:
+    """How a loss joins the agent's update, where its paper says so: settings of the callback."""
+
+    weight: float
+    """Coefficient of the loss in the plain weighted sum."""
+    balance: str = "none"
+    every: int = 1
 
 
 class Encoder(Protocol):
@@ -63,6 +77,28 @@ class Teacher(Protocol):
         ...
 
 
+class SourcePolicy(Protocol):
+    """The whole frozen policy of a source agent. It gives no gradient, and draws nothing."""
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Its parameters, by their names in the policy."""
+        ...
+
+    @property
+    def acts_by(self) -> ActsBy:
+        """What its logits are."""
+        ...
+
+    def logits(self, observations: Observations) -> Tensor:
+        """Logits of its discrete actions, or Q-values, (B, A), of B raw observations.
+
+        Raises:
+            ValueError: it acts by neither.
+        """
+        ...
+
+
 class Learner(Protocol):
     """What a loss sees of the agent."""
 
@@ -94,6 +130,27 @@ class Learner(Protocol):
     @property
     def progress(self) -> float:
         """Share of the current `learn()` that is done, in [0, 1]."""
+        ...
+
+    @property
+    def acts_by(self) -> ActsBy:
+        """What its logits are."""
+        ...
+
+    def logits(self, observations: Observations) -> Tensor:
+        """Logits of its discrete actions, or Q-values, (B, A), float32, with gradient.
+
+        Raises:
+            ValueError: the agent acts by neither.
+        """
+        ...
+
+    def logit_parameters(self) -> list[nn.Parameter]:
+        """The policy's parameters that `logits` depend on."""
+        ...
+
+    def named_parameters(self) -> Mapping[str, nn.Parameter]:
+        """The policy's parameters that the encoder's optimiser steps, by name."""
         ...
 
     def moving_average(self, momentum: float) -> AveragedEncoder:
@@ -143,6 +200,12 @@ class AuxiliaryLoss(nn.Module):
 
     name: ClassVar[str]
     """Its name in the registry, in logs and in tables."""
+    published: ClassVar[Joining | None] = None
+    """Weight, balance and frequency of its paper; None: there is none, or it names no numbers."""
+    needs_source: ClassVar[bool] = False
+    """Whether it is nothing without a source agent: its encoder, its policy or its memory."""
+    agents: ClassVar[tuple[str, ...] | None] = None
+    """The agents of the command line that it is for; None: all."""
 
     def __init__(self) -> None:
         super().__init__()

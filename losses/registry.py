@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from .atc import ATC
 from .auxiliary import AuxiliaryLoss
 from .contrastive_distillation import ContrastiveDistillation
+from .kickstarting import Kickstarting
 
 LOSSES: Mapping[str, type[AuxiliaryLoss]] = MappingProxyType(
-    {loss.name: loss for loss in (ContrastiveDistillation,)}
+    {loss.name: loss for loss in (ContrastiveDistillation, ATC, Kickstarting)}
 )
-"""The losses that come with the package."""
+"""The losses that come with the package: ours first, then its rivals."""
 
 
 def make_loss(name: str, **settings: Any) -> AuxiliaryLoss:

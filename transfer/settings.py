@@ -90,11 +90,14 @@ class _Learning:
     weight: Annotated[float | None, real(0, 1000), _default("the agent's")] = None
     """Weight of the loss; with --balance norm, a fraction of the RL gradient's norm."""
 
-    balance: Literal["norm", "project", "none"] = "norm"
+    balance: Annotated[Literal["norm", "project", "none"] | None, _default("norm")] = None
     """How the loss's gradient joins the RL gradient."""
 
-    every: Annotated[int, whole(1, 1_000_000)] = 4
+    every: Annotated[int | None, whole(1, 1_000_000), _default("4")] = None
     """Apply the loss at every so many optimiser steps."""
+
+    as_published: bool = False
+    """Weight, balance and frequency of the loss's own paper, in place of these three."""
 
     memory: Annotated[str, _HINT(metavar="NAME")] = "episodic"
     """Kind of memory the loss draws from: episodic or replay."""

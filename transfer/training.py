@@ -16,6 +16,7 @@ from contrastive_distillation.agents import (
     AuxiliaryLossCallback,
     EncoderRate,
     FiniteGradients,
+    FrozenPolicy,
     FrozenTeacher,
     build_agent,
     carry_weights,
@@ -29,7 +30,7 @@ from contrastive_distillation.memory import MEMORIES
 from . import training_state
 from .cells import Cell
 from .checkpoints import Checkpoints
-from .choices import takes_teacher
+from .choices import takes_source_policy, takes_teacher
 from .finishing import finish, save_agent
 from .information import InformationProbe
 from .locking import TRAINING_LOCK, locked
@@ -269,6 +270,8 @@ def _join_loss(
         source_memory = kind.load(source / MEMORY)
         if takes_teacher(choice.name):
             settings["teacher"] = FrozenTeacher.from_weights(weights, like=model)
+        if takes_source_policy(choice.name):
+            settings["source_policy"] = FrozenPolicy.from_weights(weights, like=model)
     name = "contrastive_distillation" if choice.name == "none" else choice.name
     return AuxiliaryLossCallback(
         make_loss(name, **settings),
