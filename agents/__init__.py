@@ -10,12 +10,13 @@ from .builders import (
     observation_kind,
     resolve_device,
 )
-from .callback import AuxiliaryLossCallback
+from .callback import AuxiliaryLossCallback, default_n_anchors
 from .encoders import GridEncoder, PictureEncoder, VectorEncoder
 from .entropy import EntropyAnneal
 from .finding import find_encoder
 from .finite import FiniteGradients
 from .learner import Learner
+from .matched_passes import MatchedPasses
 from .observation_encoder import ObservationEncoder
 from .schedules import SCHEDULES, WeightSchedule
 from .teachers import FrozenTeacher, MovingAverageTeacher
@@ -42,6 +43,7 @@ __all__ = [
     "FrozenTeacher",
     "GridEncoder",
     "Learner",
+    "MatchedPasses",
     "MovingAverageTeacher",
     "ObservationEncoder",
     "PictureEncoder",
@@ -51,6 +53,7 @@ __all__ = [
     "build_agent",
     "carry_weights",
     "default_callbacks",
+    "default_n_anchors",
     "default_n_envs",
     "default_weight",
     "find_encoder",

@@ -14,8 +14,9 @@ class MatchedPasses(BaseCallback):
     PPO epoch is as many as its rollout is long, each DQN gradient step B. Before each `train()`
     `n_epochs` (DQN: `gradient_steps`) is set to the most with which the passes since the start
     do not exceed those with the loss: so they are never behind by a whole epoch (DQN: gradient
-    step), whatever the ratio. Nothing is drawn at random, and nothing is to be saved: the state
-    follows from the rollouts done. After `learn()` the model has its own number again.
+    step), whatever the ratio. Nothing is drawn at random, and nothing is to be saved: where it
+    stands follows from the model's count of updates. After `learn()` the model has its own number
+    again.
 
     The keys of the loss are not counted: they are encoded without gradient, by copies of the
     encoder, and once for each observation and snapshot.
@@ -59,28 +60,23 @@ class MatchedPasses(BaseCallback):
         n_updates = n_units * self._unit_steps // self.every
         return n_units + n_updates * self.n_encoded // self._unit_passes
 
-    def _on_rollout_end(self) -> None:
-        n_done = self._n_trainings()
-        n_now = self.units_after(n_done + 1) - self.units_after(n_done)
-        if isinstance(self.model, PPO):
-            self.model.n_epochs = n_now
-        else:
-            assert isinstance(self.model, DQN)
-            self.model.gradient_steps = n_now
+    def _on_training_start(self) -> None:
+        self._n_trainings = 0
 
-    def _n_trainings(self) -> int:
-        """How often `train()` was called before this rollout."""
-        model = self.model
-        if isinstance(model, PPO):
-            return model.num_timesteps // self._unit_passes - 1
-        assert isinstance(model, DQN)
-        return 0
+    def _on_rollout_end(self) -> None:
+        while self.units_after(self._n_trainings) < self.model._n_updates:
+            self._n_trainings += 1  # DQN does not learn after every rollout
+        n_now = self.units_after(self._n_trainings + 1) - self.model._n_updates
+        self._set(max(n_now, 1))
+
+    def _set(self, n_units: int) -> None:
+        if isinstance(self.model, PPO):
+            self.model.n_epochs = n_units
+        elif isinstance(self.model, DQN):
+            self.model.gradient_steps = n_units
 
     def _on_step(self) -> bool:
         return True
 
     def _on_training_end(self) -> None:
-        if isinstance(self.model, PPO):
-            self.model.n_epochs = self._n_units
-        elif isinstance(self.model, DQN):
-            self.model.gradient_steps = self._n_units
+        self._set(self._n_units)
