@@ -10,7 +10,7 @@ from .builders import (
     observation_kind,
     resolve_device,
 )
-from .callback import AuxiliaryLossCallback
+from .callback import AuxiliaryLossCallback, default_n_anchors
 from .encoders import PictureEncoder, VectorEncoder
 from .entropy import EntropyAnneal
 from .finding import find_encoder
@@ -18,6 +18,7 @@ from .finite import FiniteGradients
 from .frozen_policy import FrozenPolicy
 from .grid_encoder import GridEncoder
 from .learner import Learner
+from .matched_passes import MatchedPasses
 from .observation_encoder import ObservationEncoder
 from .schedules import SCHEDULES, WeightSchedule
 from .teachers import FrozenTeacher, MovingAverageTeacher
@@ -45,6 +46,7 @@ __all__ = [
     "FrozenTeacher",
     "GridEncoder",
     "Learner",
+    "MatchedPasses",
     "MovingAverageTeacher",
     "ObservationEncoder",
     "PictureEncoder",
@@ -54,6 +56,7 @@ __all__ = [
     "build_agent",
     "carry_weights",
     "default_callbacks",
+    "default_n_anchors",
     "default_n_envs",
     "default_weight",
     "find_encoder",

@@ -207,7 +207,7 @@ class AuxiliaryLossCallback(BaseCallback):
         self.continues_episodes = False
         self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
         if self.n_anchors is None:
-            self._n_drawn = min(_default_n_anchors(self.model), self.memory.capacity)
+            self._n_drawn = min(default_n_anchors(self.model), self.memory.capacity)
         else:
             self._n_drawn = self.n_anchors
 
@@ -438,8 +438,11 @@ class AuxiliaryLossCallback(BaseCallback):
         self._pending_state = None
 
 
-def _default_n_anchors(model: BaseAlgorithm) -> int:
-    """min(256, a quarter of the reinforcement-learning minibatch), at least 8."""
+def default_n_anchors(model: BaseAlgorithm) -> int:
+    """Anchors of an auxiliary update, where nobody says: min(256, a quarter of the RL minibatch).
+
+    At least 8.
+    """
     batch_size = getattr(model, "batch_size", None)
     if batch_size is None:  # A2C: the whole rollout is one minibatch
         batch_size = int(getattr(model, "n_steps", 32)) * model.n_envs
