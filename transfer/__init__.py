@@ -17,11 +17,18 @@ if TYPE_CHECKING:
     from .evaluation import Episodes, Evaluator, own_randomness
     from .fields import SettingsError
     from .grid import carry_out, check_directories
+    from .intervals import (
+        Estimate,
+        bootstrap_interval,
+        estimate,
+        improvement,
+        paired_difference,
+    )
     from .judging import TrainedAgent, evaluate, load_agent
     from .listing import listing
     from .planning import Plan, plan_train, plan_transfer
     from .runs import RunDirectoryError
-    from .scores import area_under_curve, bootstrap_interval, interquartile_mean, jumpstart
+    from .scores import area_under_curve, interquartile_mean, jumpstart, kaplan_meier
     from .settings import (
         EvaluateSettings,
         ListSettings,
@@ -44,11 +51,18 @@ _HOME = {
     "evaluation": ("Episodes", "Evaluator", "own_randomness"),
     "fields": ("SettingsError",),
     "grid": ("carry_out", "check_directories"),
+    "intervals": (
+        "Estimate",
+        "bootstrap_interval",
+        "estimate",
+        "improvement",
+        "paired_difference",
+    ),
     "judging": ("TrainedAgent", "evaluate", "load_agent"),
     "listing": ("listing",),
     "planning": ("Plan", "plan_train", "plan_transfer"),
     "runs": ("RunDirectoryError",),
-    "scores": ("area_under_curve", "bootstrap_interval", "interquartile_mean", "jumpstart"),
+    "scores": ("area_under_curve", "interquartile_mean", "jumpstart", "kaplan_meier"),
     "settings": (
         "EvaluateSettings",
         "ListSettings",
@@ -69,6 +83,7 @@ __all__ = [
     "Cell",
     "CurvePoint",
     "Episodes",
+    "Estimate",
     "EvaluateSettings",
     "Evaluator",
     "ListSettings",
@@ -86,13 +101,17 @@ __all__ = [
     "carry_out",
     "check_directories",
     "check_gif",
+    "estimate",
     "evaluate",
     "explain",
+    "improvement",
     "interquartile_mean",
     "jumpstart",
+    "kaplan_meier",
     "listing",
     "load_agent",
     "own_randomness",
+    "paired_difference",
     "parse_command_line",
     "plan_train",
     "plan_transfer",

@@ -18,6 +18,8 @@ EVALUATE_INDEX = 2_000_000
 """Round of episodes of the command `evaluate`."""
 WATCH_INDEX = 3_000_000
 """Round of episodes of the command `watch`."""
+RETENTION_INDEX = 4_000_000
+"""Round of episodes on the source environments, after training on a target."""
 
 UNKNOWN_LENGTH = 1000
 """Steps of the longest episode, where an environment does not say."""
@@ -44,6 +46,11 @@ def episodes_at_checkpoint(frames: int, max_steps: Iterable[int | None]) -> int:
 def episodes_at_end(frames: int, max_steps: Iterable[int | None]) -> int:
     """Episodes of each environment at the end, in the reference environment: 8 to 50."""
     return _episodes(frames * _PYTHON_STEPS_PER_FRAME, max_steps, least=8, most=50)
+
+
+def episodes_for_retention(frames: int, max_steps: Iterable[int | None]) -> int:
+    """Episodes of each source environment after training on a target: 8 to 20."""
+    return _episodes(frames * _PYTHON_STEPS_PER_FRAME / 2, max_steps, least=8, most=20)
 
 
 def _episodes(steps: float, max_steps: Iterable[int | None], *, least: int, most: int) -> int:

@@ -43,6 +43,8 @@ class SummaryRow:
     seconds: float
     evaluation_seconds: float
     weights_sha256: str
+    retention: float | None = None
+    """Mean score on its source's environments after training on the target; None without one."""
     information_future: float | None = None
     """Nats, at least, that its features share with a later observation; see `information`."""
     information_source: float | None = None
@@ -118,6 +120,7 @@ def _row(
     scores = [point.score for point in curve]
     final = result["final"][env_id]
     information = result.get("information", {}).get(env_id, {})
+    kept = [entry["score"] for entry in result.get("retention", {}).values()]
     jump = None
     if scratch is not None and cell.role == "target":
         jump = jumpstart(scores, [p.score for p in scratch.points if p.env_id == env_id])
@@ -145,6 +148,7 @@ def _row(
         seconds=result["seconds"],
         evaluation_seconds=result["evaluation_seconds"],
         weights_sha256=result["weights_sha256"],
+        retention=sum(kept) / len(kept) if kept else None,
         information_future=information.get("future"),
         information_source=information.get("source"),
     )

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .arms import ARMS
-from .scores import bootstrap_interval
+from .intervals import bootstrap_interval
 from .summary import SummaryRow
 
 WORSE = "▼"

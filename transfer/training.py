@@ -217,7 +217,7 @@ class _Training:
         save_agent(directory, model, joined, with_loss=cell.loss.name != "none", whole=whole)
         if not whole:
             return "interrupted"
-        finish(cell, directory, model, checkpoints, probe)
+        finish(cell, directory, model, checkpoints, probe, _source_ids(cell, directory))
         return "finished"
 
 
@@ -244,6 +244,12 @@ def _source_weights(cell: Cell, directory: Path) -> Weights | None:
     """The weights of the cell's source, where it has one."""
     source = _source_directory(cell, directory)
     return None if source is None else read_weights(source)
+
+
+def _source_ids(cell: Cell, directory: Path) -> list[str]:
+    """The environments that the cell's source learnt; none without a source."""
+    source = _source_directory(cell, directory)
+    return [] if source is None else list(read_config(source)["env"])
 
 
 def _carry(cell: Cell, directory: Path, model: BaseAlgorithm, weights: Weights | None) -> None:

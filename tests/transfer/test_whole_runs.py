@@ -151,6 +151,11 @@ def test_summary_and_result(transferred: Path) -> None:
         assert float(row["jumpstart"]) == pytest.approx(expected, abs=1e-5)
         assert row["final_backend"] == "gymnasium"
         assert (row["source_frames"] == "") == (row["arm"] == "scratch")
+        assert (row["retention"] == "") == (row["arm"] == "scratch")
+    frozen = read_json(transferred / f"targets/frozen_encoder/{TARGET}/seed0/result.json")
+    assert frozen["retention"].keys() == {SOURCE}
+    assert frozen["retention"][SOURCE]["episodes"] >= 8
+    assert frozen["retention"][SOURCE]["backend"] == "gymnasium"
     result = read_json(transferred / "result.json")
     assert len(result["weights_sha256"]) == 64
     assert result["frames_per_second"] > 0
