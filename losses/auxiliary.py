@@ -98,6 +98,14 @@ class SourcePolicy(Protocol):
         """
         ...
 
+    def fisher_information(self, observations: Observations) -> Mapping[str, Tensor]:
+        """`mean_o E_a[ (∂ log π(a|o) / ∂w)² ]` by name, for weights that the logits depend on.
+
+        Raises:
+            ValueError: it has no logits.
+        """
+        ...
+
 
 class Learner(Protocol):
     """What a loss sees of the agent."""

@@ -12,11 +12,39 @@ from typing import Any
 from .atc import ATC
 from .auxiliary import AuxiliaryLoss
 from .contrastive_distillation import ContrastiveDistillation
+from .crd import CRD
+from .curl import CURL
+from .ewc import EWC
+from .feature_matching import FeatureMatching
 from .kickstarting import Kickstarting
+from .l2_sp import L2SP
+from .plain_info_nce import InfoNCE
+from .prototype_relation import PrototypeRelation
+from .qdagger import QDagger
+from .rehearsal import Rehearsal
+from .spr import SPR
+from .value_contrast_positives import ValueContrastPositives
+from .vicreg import VICReg
 
-LOSSES: Mapping[str, type[AuxiliaryLoss]] = MappingProxyType(
-    {loss.name: loss for loss in (ContrastiveDistillation, ATC, Kickstarting)}
+_ALL: tuple[type[AuxiliaryLoss], ...] = (
+    ContrastiveDistillation,
+    CURL,
+    ATC,
+    SPR,
+    VICReg,
+    CRD,
+    InfoNCE,
+    FeatureMatching,
+    Kickstarting,
+    QDagger,
+    L2SP,
+    EWC,
+    Rehearsal,
+    ValueContrastPositives,
+    PrototypeRelation,
 )
+
+LOSSES: Mapping[str, type[AuxiliaryLoss]] = MappingProxyType({loss.name: loss for loss in _ALL})
 """The losses that come with the package: ours first, then its rivals."""
 
 
