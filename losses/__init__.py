@@ -5,7 +5,7 @@ from .contrastive_batch import ContrastiveBatch, SourceBatch, TargetBatch
 from .contrastive_distillation import ContrastiveDistillation
 from .info_nce import info_nce
 from .probe import InformationBound, LaterPairs, as_vectors, draw_later_pairs, mutual_information
-from .registry import LOSSES, make_loss
+from .registry import LOSSES, loss_class, make_loss
 from .settings import LossSettings
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "as_vectors",
     "draw_later_pairs",
     "info_nce",
+    "loss_class",
     "make_loss",
     "mutual_information",
 ]

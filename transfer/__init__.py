@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from .grid import carry_out, check_directories
     from .judging import TrainedAgent, evaluate, load_agent
     from .listing import listing
-    from .planning import Plan, plan_train, plan_transfer
+    from .planning import Plan, plan_ablate, plan_train, plan_transfer
     from .runs import RunDirectoryError
     from .scores import area_under_curve, bootstrap_interval, interquartile_mean, jumpstart
     from .settings import (
+        AblateSettings,
         EvaluateSettings,
         ListSettings,
         Settings,
@@ -46,10 +47,11 @@ _HOME = {
     "grid": ("carry_out", "check_directories"),
     "judging": ("TrainedAgent", "evaluate", "load_agent"),
     "listing": ("listing",),
-    "planning": ("Plan", "plan_train", "plan_transfer"),
+    "planning": ("Plan", "plan_ablate", "plan_train", "plan_transfer"),
     "runs": ("RunDirectoryError",),
     "scores": ("area_under_curve", "bootstrap_interval", "interquartile_mean", "jumpstart"),
     "settings": (
+        "AblateSettings",
         "EvaluateSettings",
         "ListSettings",
         "Settings",
@@ -65,6 +67,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "ARMS",
+    "AblateSettings",
     "Arm",
     "Cell",
     "CurvePoint",
@@ -94,6 +97,7 @@ __all__ = [
     "load_agent",
     "own_randomness",
     "parse_command_line",
+    "plan_ablate",
     "plan_train",
     "plan_transfer",
     "policy_of",
