@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     )
     from .judging import TrainedAgent, evaluate, load_agent
     from .listing import listing
-    from .planning import Plan, plan_train, plan_transfer
+    from .planning import Plan, plan_ablate, plan_train, plan_transfer
     from .runs import RunDirectoryError
     from .scores import area_under_curve, interquartile_mean, jumpstart, kaplan_meier
     from .settings import (
+        AblateSettings,
         EvaluateSettings,
         ListSettings,
         Settings,
@@ -60,10 +61,11 @@ _HOME = {
     ),
     "judging": ("TrainedAgent", "evaluate", "load_agent"),
     "listing": ("listing",),
-    "planning": ("Plan", "plan_train", "plan_transfer"),
+    "planning": ("Plan", "plan_ablate", "plan_train", "plan_transfer"),
     "runs": ("RunDirectoryError",),
     "scores": ("area_under_curve", "interquartile_mean", "jumpstart", "kaplan_meier"),
     "settings": (
+        "AblateSettings",
         "EvaluateSettings",
         "ListSettings",
         "Settings",
@@ -79,6 +81,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "ARMS",
+    "AblateSettings",
     "Arm",
     "Cell",
     "CurvePoint",
@@ -113,6 +116,7 @@ __all__ = [
     "own_randomness",
     "paired_difference",
     "parse_command_line",
+    "plan_ablate",
     "plan_train",
     "plan_transfer",
     "policy_of",

@@ -125,7 +125,7 @@ def _outlook(plan: Plan, todo: Sequence[Cell]) -> str:
     trainings = "one training" if len(todo) == 1 else f"{len(todo)} trainings"
     at_once = min(plan.workers, len(todo))
     together = f", {at_once} at once" if at_once > 1 else ""
-    frames = sum(cell.frames for cell in todo)
+    frames = sum(cell.most_frames for cell in todo)
     return f"{plan.command}: {trainings}{together}, {frames:_} frames at most, in {plan.directory}"
 
 
@@ -149,10 +149,10 @@ def _train(
     information_points: int,
 ) -> tuple[dict[str, Outcome], int | None]:
     """Train the cells; returns how each ended, and the signal that interrupted it, if any."""
-    tally = Tally({cell.name: cell.frames for cell in plan.cells})
-    for cell in plan.cells:
-        if cell not in todo:
-            tally.skip(cell.name)
+    tally = Tally({cell.name: cell.most_frames for cell in plan.cells})
+    waiting = {cell.name for cell in todo}
+    for name in tally.names - waiting:
+        tally.skip(name)
     outcomes: dict[str, Outcome] = {}
     told: set[str] = set()
     cells = {cell.name: cell for cell in plan.cells}
@@ -180,7 +180,7 @@ def _train(
             result = read_result(directories[name]) if outcome.status == "finished" else None
             tally.finish(name, None if result is None else int(result["frames"]))
             cell, where = cells[name], directories[name]
-            is_source = plan.command == "transfer" and cell.role == "source"
+            is_source = plan.command != "train" and cell.role == "source"
             display.say(_line(name or str(where), outcome, result, is_source=is_source))
             if cell.mode not in told and (lines := _carried(where)):
                 told.add(cell.mode)
@@ -285,7 +285,7 @@ def _files(plan: Plan) -> list[tuple[str, str]]:
         ("checkpoints", "the agent, as Stable-Baselines3 saves it"),
         ("memory.safetensors", "what it remembers of its environments"),
     ]
-    if plan.command == "transfer":
+    if plan.command != "train":
         return [
             *own,
             ("sources", "a run's directory for each source"),
