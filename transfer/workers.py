@@ -45,6 +45,7 @@ class Job:
     command: tuple[str, ...]
     resume: str = "auto"
     trust: bool = False
+    information_points: int = 2
 
 
 def context() -> BaseContext:
@@ -251,6 +252,7 @@ def _trained(parent: Any, job: Job, terminated: Sequence[int]) -> Outcome:
                 stop=stop,
                 resume=job.resume,
                 trust=job.trust,
+                information_points=job.information_points,
                 say=send,
             )
         return Outcome(status=status)
