@@ -38,6 +38,8 @@ class TargetBatch:
     """(B, K) bool, True = usable; a line without True is an anchor that counts nothing."""
     log_weights: np.ndarray | None
     """(B, K) float32; None: all weigh 1."""
+    hashes: np.ndarray
+    """(B,) int64: of the anchors' observations, by which equal ones are told."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class SourceBatch:
     """(S + K, D) float32 of length 1: of the anchors, then of the negatives."""
     mask: np.ndarray
     """(S, K) bool, True = usable."""
+    hashes: np.ndarray
+    """(S,) int64: of the anchors' observations."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ def draw_target(
         keys=keys.keys(memory, np.concatenate([positive_rows, pool.rows])),
         mask=negative_mask(anchors, matched, memory.info(pool.rows), window),
         log_weights=pool.log_weights,
+        hashes=anchors.hashes,
     )
 
 
@@ -134,6 +139,7 @@ def draw_source(
             negative_rows=(pool.rows, pool.rows[:0]),
             keys=keys.keys(memory, np.concatenate([anchor_rows, pool.rows])),
             mask=negative_mask(anchors, anchors, negatives, window),
+            hashes=anchors.hashes,
         )
     own_anchors = anchor_rows[: len(anchor_rows) // 2]
     own_pool = generator.choice(
@@ -156,4 +162,5 @@ def draw_source(
         negative_rows=(own_pool, source_pool),
         keys=np.concatenate([a, c, b, d]),
         mask=negative_mask(anchors, anchors, negatives, window),
+        hashes=anchors.hashes,
     )

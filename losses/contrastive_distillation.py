@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from contrastive_distillation.memory import (
@@ -35,6 +34,7 @@ from .contrastive_batch import (
     draw_target,
 )
 from .info_nce import info_nce
+from .queries import distinct_queries
 from .settings import Anneal, LossSettings, annealed
 from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
 
@@ -238,39 +238,56 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         return terms
 
     def _target_term(self, features: Tensor, batch: TargetBatch) -> Tensor:
-        queries = F.normalize(self.target_head(features), dim=1)
-        return self._contrast(queries, batch.keys, batch.mask, batch.log_weights, prefix="")
+        queries, inverse = distinct_queries(self.target_head, features, batch.hashes)
+        return self._contrast(
+            queries, inverse, batch.keys, batch.mask, batch.log_weights, prefix=""
+        )
 
     def _source_term(self, features: Tensor, source: SourceBatch) -> Tensor:
-        queries = F.normalize(self.source_head(features), dim=1)
-        return self._contrast(queries, source.keys, source.mask, None, prefix="source_")
+        queries, inverse = distinct_queries(self.source_head, features, source.hashes)
+        return self._contrast(queries, inverse, source.keys, source.mask, None, prefix="source_")
 
     def _contrast(
         self,
         queries: Tensor,
+        inverse: Tensor | None,
         keys: np.ndarray,
         mask: np.ndarray,
         log_weights: np.ndarray | None,
         *,
         prefix: str,
     ) -> Tensor:
-        """Mean InfoNCE: queries (B, D); keys (B + K, D), positives first; mask (B, K)."""
+        """Mean InfoNCE of B anchors.
+
+        Args:
+            queries: (M, D), of the distinct anchors.
+            inverse: (B,), which of them each anchor is; None: M = B, each its own.
+            keys: (B + K, D), positives first.
+            mask: (B, K) bool.
+            log_weights: (B, K) or None.
+            prefix: of the metrics' names.
+        """
+        n_anchors = len(mask)
         known = torch.as_tensor(keys, device=queries.device)
-        positives, negatives = known[: len(queries)], known[len(queries) :]
+        positives, negatives = known[:n_anchors], known[n_anchors:]
+        negative_logits = queries @ (negatives.T / self.settings.temperature)
+        if inverse is not None:
+            queries = queries.index_select(0, inverse)
+            negative_logits = negative_logits.index_select(0, inverse)
         positive_logits = (queries * positives).sum(dim=1) / self.settings.temperature
-        negative_logits = queries @ negatives.T / self.settings.temperature
-        usable = torch.as_tensor(mask, device=queries.device)
-        self.metrics[f"{prefix}masked_fraction"] = 1.0 - float(mask.sum()) / max(mask.size, 1)
+        self.metrics[f"{prefix}masked_fraction"] = 1.0 - float(mask.mean()) if mask.size else 1.0
         weights = None
         if log_weights is not None:
             weights = torch.as_tensor(log_weights, device=queries.device)
-            usable = usable & (weights > -torch.inf)
-        losses = info_nce(positive_logits, negative_logits, mask=usable, log_weights=weights)
-        counts = usable.any(dim=1)
+            mask = mask & (log_weights > -np.inf)
+        counts = mask.any(axis=1)
         n_usable = int(counts.sum())
-        hardest = negative_logits.detach().masked_fill(~usable, -torch.inf)
-        wins = counts & (positive_logits.detach()[:, None] > hardest).all(dim=1)
-        self.metrics[f"{prefix}accuracy"] = float(wins.sum()) / max(n_usable, 1)
+        unusable = torch.as_tensor(~mask, device=queries.device)
+        negative_logits = negative_logits.masked_fill(unusable, -torch.inf)
+        losses = info_nce(positive_logits, negative_logits, log_weights=weights)
+        won = (positive_logits.detach()[:, None] > negative_logits.detach()).all(dim=1)
+        n_won = int((won.cpu().numpy() & counts).sum())
+        self.metrics[f"{prefix}accuracy"] = n_won / max(n_usable, 1)
         self.metrics[f"{prefix}usable_anchors"] = float(n_usable)
         return losses.sum() / max(n_usable, 1)
 
