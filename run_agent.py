@@ -1,4 +1,4 @@
-"""The command line: `run_agent.py train | transfer | evaluate | watch | list`.
+"""The command line: `run_agent.py train | transfer | ablate | evaluate | watch | list`.
 
 Also installed as ``contrastive-distillation``. Exit codes: 0 done, 2 bad arguments, 130
 and 143 interrupted by Ctrl-C and SIGTERM, 1 anything else, with one line that says why.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from contrastive_distillation.transfer import (
+    AblateSettings,
     EvaluateSettings,
     Settings,
     TrainSettings,
@@ -122,14 +123,25 @@ def _prepare_training(settings: TrainSettings | TransferSettings, command: Seque
     from contrastive_distillation.transfer import (
         carry_out,
         check_directories,
+        plan_ablate,
         plan_train,
         plan_transfer,
     )
 
-    plan = plan_train(settings) if isinstance(settings, TrainSettings) else plan_transfer(settings)
+    if isinstance(settings, TrainSettings):
+        plan = plan_train(settings)
+    elif isinstance(settings, AblateSettings):
+        plan = plan_ablate(settings)
+    else:
+        plan = plan_transfer(settings)
     check_directories(plan)
     return functools.partial(
-        carry_out, plan, command=command, console=Console(), debug=settings.debug
+        carry_out,
+        plan,
+        command=command,
+        console=Console(),
+        debug=settings.debug,
+        information_points=settings.information_points,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,7 @@ def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
         "loss": callback.loss.name,
         "loss_settings": _settings_of(callback.loss),
         "has_teacher": getattr(callback.loss, "teacher", None) is not None,
+        "has_source_policy": getattr(callback.loss, "source_policy", None) is not None,
         "has_own_sampler": bool(getattr(callback.loss, "has_own_sampler", False)),
         "has_source_memory": callback.source_memory is not None,
         "settings": {name: getattr(callback, name) for name in _SETTINGS}
@@ -194,7 +195,14 @@ def _registered_loss(metadata: dict[str, Any], path: Path) -> AuxiliaryLoss:
     if metadata["has_teacher"]:
         raise ValueError(
             f"{path} holds a loss with a frozen teacher; pass the loss with its teacher: "
-            "AuxiliaryLossCallback.load(path, loss=ContrastiveDistillation(teacher=...))"
+            f"AuxiliaryLossCallback.load(path, loss={LOSSES[metadata['loss']].__name__}("
+            "teacher=...))"
+        )
+    if metadata.get("has_source_policy"):
+        raise ValueError(
+            f"{path} holds a loss with a source policy; pass the loss with it: "
+            f"AuxiliaryLossCallback.load(path, loss={LOSSES[metadata['loss']].__name__}("
+            "source_policy=FrozenPolicy...))"
         )
     if metadata["has_own_sampler"]:
         raise ValueError(
@@ -223,6 +231,8 @@ def _saved_weight(saved: float | dict[str, Any] | None, path: Path) -> float | S
 
 def _settings_of(loss: AuxiliaryLoss) -> dict[str, Any]:
     settings = getattr(loss, "settings", None)
+    if isinstance(settings, Mapping):
+        return dict(settings)
     return asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else {}
 
 

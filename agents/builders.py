@@ -143,6 +143,7 @@ def _policy_kwargs(agent: str, kind: str) -> dict[str, Any]:
         kwargs["net_arch"] = [64]
     else:
         kwargs["net_arch"] = {"pi": [64], "vf": [64]}
+        kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}  # PPO's own epsilon
     return kwargs
 
 

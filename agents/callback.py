@@ -19,7 +19,7 @@ from contrastive_distillation.memory import Keep, Memory
 
 from .auxiliary_file import check_heads, load_auxiliary, save_auxiliary
 from .balance import BALANCES, ReferenceNorm, balanced, dot, norm
-from .checks import check_device, check_learns, check_teachers
+from .checks import check_device, check_learns, check_stepped, check_teachers
 from .diagnostics import Diagnostics
 from .finding import find_encoder
 from .learner import Learner, reward_scale_of
@@ -180,6 +180,7 @@ class AuxiliaryLossCallback(BaseCallback):
             policy=self.model.policy,
             encoder=encoder,
             gamma=float(getattr(self.model, "gamma", 0.99)),
+            optimizer=self._optimizer,
         )
         with torch.random.fork_rng(devices=_cuda_devices(encoder.device)):
             torch.manual_seed(self.seed)
@@ -187,6 +188,7 @@ class AuxiliaryLossCallback(BaseCallback):
         self.loss.to(encoder.device)
         heads = self.loss.head_parameters()
         wanted = self.loss.changed_parameters(self.learner)
+        check_stepped(wanted, self.learner, self.loss)
         self._changed = [parameter for parameter in wanted if parameter.requires_grad]
         self._heads = heads
         self._head_optimizer = (
@@ -205,7 +207,7 @@ class AuxiliaryLossCallback(BaseCallback):
         self.continues_episodes = False
         self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
         if self.n_anchors is None:
-            self._n_drawn = min(_default_n_anchors(self.model), self.memory.capacity)
+            self._n_drawn = min(default_n_anchors(self.model), self.memory.capacity)
         else:
             self._n_drawn = self.n_anchors
 
@@ -436,8 +438,11 @@ class AuxiliaryLossCallback(BaseCallback):
         self._pending_state = None
 
 
-def _default_n_anchors(model: BaseAlgorithm) -> int:
-    """min(256, a quarter of the reinforcement-learning minibatch), at least 8."""
+def default_n_anchors(model: BaseAlgorithm) -> int:
+    """Anchors of an auxiliary update, where nobody says: min(256, a quarter of the RL minibatch).
+
+    At least 8.
+    """
     batch_size = getattr(model, "batch_size", None)
     if batch_size is None:  # A2C: the whole rollout is one minibatch
         batch_size = int(getattr(model, "n_steps", 32)) * model.n_envs

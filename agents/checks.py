@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import gymnasium as gym
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import nn
 
 from contrastive_distillation.losses import AuxiliaryLoss
 
+from .frozen_policy import FrozenPolicy
+from .learner import Learner
 from .observation_encoder import ObservationEncoder
 from .teachers import FrozenTeacher
 
@@ -50,16 +54,40 @@ def check_learns(encoder: ObservationEncoder) -> None:
         )
 
 
+def check_stepped(changed: Iterable[nn.Parameter], learner: Learner, loss: AuxiliaryLoss) -> None:
+    """The optimiser to which the loss is joined steps all that the loss changes.
+
+    Raises:
+        ValueError: it does not step some of it.
+    """
+    stepped = {id(parameter) for parameter in learner.named_parameters().values()}
+    if any(id(parameter) not in stepped for parameter in changed):
+        raise ValueError(
+            f"{loss.name} changes parameters of the policy that the encoder's optimiser does not "
+            "step; name another encoder, or let changed_parameters leave them out "
+            "(learner.named_parameters() are those it steps)"
+        )
+
+
 def check_teachers(model: BaseAlgorithm, loss: AuxiliaryLoss) -> None:
-    """Every frozen teacher of the loss reads what the model observes.
+    """Every frozen teacher or policy of the loss reads what the model observes.
 
     Raises:
         ValueError: one was trained on observations of other keys or shapes.
     """
     for teacher in loss.modules():
-        if not isinstance(teacher, FrozenTeacher):
+        if isinstance(teacher, FrozenTeacher):
+            theirs = teacher.encoder.observation_space
+        elif isinstance(teacher, FrozenPolicy):
+            theirs = teacher.observation_space
+            if teacher.policy.action_space != model.action_space:
+                raise ValueError(
+                    f"the source policy acts in {teacher.policy.action_space}, the model in "
+                    f"{model.action_space}: take a source with the same actions"
+                )
+        else:
             continue
-        theirs, own = teacher.encoder.observation_space, model.observation_space
+        own = model.observation_space
         if _layout(theirs) != _layout(own):
             raise ValueError(
                 f"the teacher reads observations of {theirs}, the model has {own}: take a teacher "

@@ -22,6 +22,7 @@ from contrastive_distillation.memory import (
     concatenate,
     make_negatives,
     n_observations,
+    with_shuffled_returns,
 )
 
 from .arrays_in_state import ArraysInState
@@ -83,6 +84,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         index: str = "auto",
         refresh_frames: int = 16_384,
         refresh_drift: float = 0.0,
+        shuffled_values: bool = False,
     ) -> None:
         """See `LossSettings` for the numbers; they raise ValueError outside their range.
 
@@ -110,6 +112,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
             index=index,
             refresh_frames=refresh_frames,
             refresh_drift=refresh_drift,
+            shuffled_values=shuffled_values,
         )
         self.negatives = make_negatives(negatives, **self.settings.sampler_settings())
         self.source_negatives = (  # nothing is "recent" in a memory that is no longer written
@@ -118,6 +121,12 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         self.has_own_sampler = isinstance(negatives, NegativeSampler)
         if isinstance(negatives, NegativeSampler):  # may be in no registry, so set unchecked
             object.__setattr__(self.settings, "negatives", negatives.name)
+        if shuffled_values and not (self.negatives.uses_returns or positives == "value_matched"):
+            raise ValueError(
+                f"shuffled_values: neither negatives '{self.settings.negatives}' nor positives "
+                f"'{positives}' look at returns, so there is nothing to shuffle; use negatives "
+                "'value_contrast' or 'prediction_error', or positives 'value_matched'"
+            )
         if teacher is None and target_weight == 0:
             raise ValueError("target_weight is 0 and there is no teacher: no term is left")
         self.teacher = teacher
@@ -167,6 +176,10 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         settings, recent = self.settings, self.negatives.recent
         if len(memory.recent_rows() if recent else memory.rows()) < 2:
             return None
+        if settings.shuffled_values:
+            memory = with_shuffled_returns(memory, generator)
+            if source_memory is not None:
+                source_memory = with_shuffled_returns(source_memory, generator)
         metrics: dict[str, float] = {}
         if self.has_target_term:
             metrics |= self.target_keys.renew(memory, generator)
@@ -260,6 +273,11 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         self.metrics[f"{prefix}accuracy"] = float(wins.sum()) / max(n_usable, 1)
         self.metrics[f"{prefix}usable_anchors"] = float(n_usable)
         return losses.sum() / max(n_usable, 1)
+
+    def n_encoded(self, n_anchors: int, *, with_source_memory: bool) -> int:
+        """The anchors, and those of the source term that come from the source's memory."""
+        from_source = n_anchors - n_anchors // 2 if self.settings.source_weight > 0 else 0
+        return n_anchors + from_source * with_source_memory
 
     def after_step(self, learner: Learner) -> None:
         """Both averages move by one step."""

@@ -51,6 +51,8 @@ class NegativeSampler(ABC):
     """Its name in `NEGATIVES`, in logs and in files."""
     recent: ClassVar[bool] = False
     """Do anchors and negatives come only from the current rollout?"""
+    uses_returns: ClassVar[bool] = False
+    """Does it look at what followed? Else there is nothing to shuffle for a control."""
 
     @abstractmethod
     def draw(

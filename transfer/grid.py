@@ -4,11 +4,12 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from .cells import Cell
-from .curves import write_curves
+from .curves import CurvePoint, InformationPoint, write_points
 from .locking import RUN_LOCK, locked
 from .planning import Plan
 from .progress import Tally, make_display
@@ -16,6 +17,7 @@ from .runs import (
     CARRIED,
     CONFIG,
     CURVES,
+    INFORMATION,
     MANIFEST,
     RESULT,
     SUMMARY,
@@ -28,6 +30,8 @@ from .runs import (
 from .summary import FinishedCell, SummaryRow, all_points, read_finished, summarise, write_summary
 from .tables import NOT_LEARNT, say, show, train_table, transfer_tables
 from .workers import Job, Outcome, run_jobs
+
+_POINTS: dict[str, Any] = {CURVES: CurvePoint, INFORMATION: InformationPoint}
 
 DONE, FAILED, SIGNALLED = 0, 1, 128
 """Exit codes; the number of the signal is added to the last: 130 for Ctrl-C, 143 for SIGTERM."""
@@ -48,7 +52,14 @@ def check_directories(plan: Plan) -> None:
             open_directory(plan.directory_of(cell), cell.config())
 
 
-def carry_out(plan: Plan, *, command: Sequence[str], console: Console, debug: bool) -> int:
+def carry_out(
+    plan: Plan,
+    *,
+    command: Sequence[str],
+    console: Console,
+    debug: bool,
+    information_points: int = 2,
+) -> int:
     """Train what is not trained yet, and show what came of it.
 
     Args:
@@ -56,6 +67,7 @@ def carry_out(plan: Plan, *, command: Sequence[str], console: Console, debug: bo
         command: the command line, for manifests.
         console: where to show it.
         debug: show the traceback of a cell that failed.
+        information_points: how often each training measures the information of its features.
 
     Returns:
         The exit code: 0 done, 1 something failed, 130 or 143 interrupted.
@@ -66,10 +78,23 @@ def carry_out(plan: Plan, *, command: Sequence[str], console: Console, debug: bo
     for note in plan.notes:
         say(console, note, style="yellow")
     with locked(plan.directory, RUN_LOCK):
-        return _carry_out(plan, command=command, console=console, debug=debug)
+        return _carry_out(
+            plan,
+            command=command,
+            console=console,
+            debug=debug,
+            information_points=information_points,
+        )
 
 
-def _carry_out(plan: Plan, *, command: Sequence[str], console: Console, debug: bool) -> int:
+def _carry_out(
+    plan: Plan,
+    *,
+    command: Sequence[str],
+    console: Console,
+    debug: bool,
+    information_points: int,
+) -> int:
     """The same, alone in the run's directory."""
     if open_directory(plan.directory, plan.config) == "finished":
         say(console, f"{plan.directory} is finished already; this is its result.")
@@ -79,7 +104,9 @@ def _carry_out(plan: Plan, *, command: Sequence[str], console: Console, debug: b
     say(console, _outlook(plan, todo))
     if not plan.is_one_cell or not (plan.directory / MANIFEST).exists():
         start_directory(plan.directory, plan.config, command=command)
-    outcomes, signal_number = _train(plan, todo, command=command, console=console)
+    outcomes, signal_number = _train(
+        plan, todo, command=command, console=console, information_points=information_points
+    )
     failed = {name: o for name, o in outcomes.items() if o.status in ("failed", "skipped")}
     _gather(plan, whole=not failed and signal_number is None)
     if signal_number is not None:
@@ -98,7 +125,7 @@ def _outlook(plan: Plan, todo: Sequence[Cell]) -> str:
     trainings = "one training" if len(todo) == 1 else f"{len(todo)} trainings"
     at_once = min(plan.workers, len(todo))
     together = f", {at_once} at once" if at_once > 1 else ""
-    frames = sum(cell.frames for cell in todo)
+    frames = sum(cell.most_frames for cell in todo)
     return f"{plan.command}: {trainings}{together}, {frames:_} frames at most, in {plan.directory}"
 
 
@@ -114,13 +141,18 @@ def _todo(plan: Plan, console: Console) -> list[Cell]:
 
 
 def _train(
-    plan: Plan, todo: Sequence[Cell], *, command: Sequence[str], console: Console
+    plan: Plan,
+    todo: Sequence[Cell],
+    *,
+    command: Sequence[str],
+    console: Console,
+    information_points: int,
 ) -> tuple[dict[str, Outcome], int | None]:
     """Train the cells; returns how each ended, and the signal that interrupted it, if any."""
-    tally = Tally({cell.name: cell.frames for cell in plan.cells})
-    for cell in plan.cells:
-        if cell not in todo:
-            tally.skip(cell.name)
+    tally = Tally({cell.name: cell.most_frames for cell in plan.cells})
+    waiting = {cell.name for cell in todo}
+    for name in tally.names - waiting:
+        tally.skip(name)
     outcomes: dict[str, Outcome] = {}
     told: set[str] = set()
     cells = {cell.name: cell for cell in plan.cells}
@@ -133,6 +165,7 @@ def _train(
             command=tuple(command),
             resume=_resume(plan, directories[cell.name]),
             trust=plan.trust,
+            information_points=information_points,
         )
         for cell in ordered
     ]
@@ -147,7 +180,7 @@ def _train(
             result = read_result(directories[name]) if outcome.status == "finished" else None
             tally.finish(name, None if result is None else int(result["frames"]))
             cell, where = cells[name], directories[name]
-            is_source = plan.command == "transfer" and cell.role == "source"
+            is_source = plan.command != "train" and cell.role == "source"
             display.say(_line(name or str(where), outcome, result, is_source=is_source))
             if cell.mode not in told and (lines := _carried(where)):
                 told.add(cell.mode)
@@ -207,7 +240,8 @@ def _rows(plan: Plan) -> list[SummaryRow]:
 def _gather(plan: Plan, *, whole: bool) -> None:
     """Write the run's own tables from those of its cells, and its result where it is whole."""
     directories = [plan.directory_of(cell) for cell in plan.cells]
-    write_curves(plan.directory / CURVES, all_points(plan.cells, directories))
+    for name, kind in _POINTS.items():
+        write_points(plan.directory / name, kind, all_points(plan.cells, directories, name, kind))
     write_summary(plan.directory / SUMMARY, _rows(plan))
     if not whole or plan.is_one_cell:
         return
@@ -243,6 +277,7 @@ def _files(plan: Plan) -> list[tuple[str, str]]:
     own = [
         ("curves.csv", "every point of every learning curve"),
         ("summary.csv", "what each curve came to"),
+        ("information.csv", "what the features tell, against frames"),
         ("result.json", "the result, with the hash of the weights"),
         ("config.yaml", "the settings; usable as --config"),
         ("manifest.json", "versions, command, seed, machine"),
@@ -250,7 +285,7 @@ def _files(plan: Plan) -> list[tuple[str, str]]:
         ("checkpoints", "the agent, as Stable-Baselines3 saves it"),
         ("memory.safetensors", "what it remembers of its environments"),
     ]
-    if plan.command == "transfer":
+    if plan.command != "train":
         return [
             *own,
             ("sources", "a run's directory for each source"),

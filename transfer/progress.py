@@ -29,6 +29,11 @@ class Tally:
         self._recent: deque[tuple[float, int]] = deque()
         self._skipped = 0
 
+    @property
+    def names(self) -> set[str]:
+        """Of all its cells."""
+        return set(self._frames)
+
     def skip(self, name: str) -> None:
         """A cell that was done before this run."""
         self._skipped += self._frames[name]

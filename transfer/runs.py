@@ -28,6 +28,7 @@ MANIFEST = "manifest.json"
 RESULT = "result.json"
 CURVES = "curves.csv"
 SUMMARY = "summary.csv"
+INFORMATION = "information.csv"
 MEMORY = "memory.safetensors"
 AUXILIARY = "aux.safetensors"
 CARRIED = "carried.txt"
@@ -40,7 +41,7 @@ AGENT_SETTINGS = "agent_settings"
 NOT_IDENTITY = frozenset(
     {
         "output", "workers", "threads", "config", "debug", "resume", "trust", "checkpoint_every",
-        "env_timeout",
+        "env_timeout", "information_points",
     }
 )  # fmt: skip
 """Settings that do not decide what is learnt: they may differ on a second call."""
@@ -177,8 +178,9 @@ def start_directory(
 
 def clear_directory(directory: Path) -> None:
     """Remove what an unfinished run left, and nothing else, before it starts again."""
-    names = ["progress.csv", CURVES, SUMMARY, MEMORY, AUXILIARY, CARRIED, FINAL, INTERRUPTED]
-    for path in [*(directory / name for name in names), *directory.glob("events.out.tfevents.*")]:
+    names = ["progress.csv", CURVES, SUMMARY, INFORMATION, MEMORY, AUXILIARY, CARRIED]
+    paths = [directory / name for name in (*names, FINAL, INTERRUPTED)]
+    for path in [*paths, *directory.glob("events.out.tfevents.*")]:
         path.unlink(missing_ok=True)
 
 

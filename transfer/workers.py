@@ -43,6 +43,7 @@ class Job:
     command: tuple[str, ...]
     resume: str = "auto"
     trust: bool = False
+    information_points: int = 2
 
 
 def context() -> BaseContext:
@@ -250,6 +251,7 @@ def _trained(parent: Any, job: Job, terminated: Sequence[int]) -> Outcome:
                 stop=stop,
                 resume=job.resume,
                 trust=job.trust,
+                information_points=job.information_points,
                 say=send,
             )
         return Outcome(status=status)
