@@ -423,7 +423,7 @@ class AuxiliaryLossCallback(BaseCallback):
         check_heads(self._heads, state["heads"])
         try:
             self.loss.load_state_dict(state["loss"])
-        except RuntimeError as error:
+        except (RuntimeError, LookupError, TypeError) as error:
             raise ValueError(f"the auxiliary file's loss does not fit: {error}") from error
         if self._head_optimizer is not None and state["heads"]:
             groups = self._head_optimizer.state_dict()["param_groups"]

@@ -20,8 +20,6 @@ from .durable import explain
 from .runs import WORKER_LOG
 from .signals import interrupts_noted
 
-"""What a cell's process wrote to its standard output and error; removed where that is nothing."""
-
 _SECONDS_TO_SAVE = 300.0  # a rollout of slow environments; a second signal cuts it short
 _SECONDS_BETWEEN_LOOKS = 0.25
 
@@ -234,7 +232,8 @@ def _trained(parent: Any, job: Job, terminated: Sequence[int]) -> Outcome:
 
     def give_up(reason: str, stack: str) -> None:
         """From another thread, while the training hangs."""
-        print(stack, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(stack, file=sys.stderr, flush=True)
         with contextlib.suppress(OSError):
             parent.send(Outcome(status="failed", reason=reason, traceback=stack))
         os._exit(1)
@@ -257,7 +256,8 @@ def _trained(parent: Any, job: Job, terminated: Sequence[int]) -> Outcome:
             )
         return Outcome(status=status)
     except Exception as error:
-        traceback.print_exc()  # into the worker's log
+        with contextlib.suppress(OSError):  # a full disk has no room for this either
+            traceback.print_exc()  # into the worker's log
         where = f" (traceback: {job.directory / WORKER_LOG})"
         reason = one_line(error) + ("" if isinstance(error, ValueError) else where)
         return Outcome(status="failed", reason=reason, traceback=traceback.format_exc())
@@ -265,18 +265,20 @@ def _trained(parent: Any, job: Job, terminated: Sequence[int]) -> Outcome:
 
 @contextlib.contextmanager
 def _logged(directory: Path) -> Iterator[None]:
-    """Send what this process prints, warnings too, to a file."""
+    """Send what this process prints, warnings too, to a file, where one can be written."""
     path = directory / WORKER_LOG
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    for number in (1, 2):
-        os.dup2(file, number)
+    with contextlib.suppress(OSError):  # what cannot be written is told by what comes next
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        for number in (1, 2):
+            os.dup2(file, number)
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if path.stat().st_size == 0:
-            path.unlink()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            if path.stat().st_size == 0:
+                path.unlink()
 
 
 def one_line(error: BaseException) -> str:
