@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .durable import explain
     from .evaluation import Episodes, Evaluator, own_randomness
     from .fields import SettingsError
+    from .forecast import forecast
     from .grid import carry_out, check_directories
     from .judging import TrainedAgent, evaluate, load_agent
     from .listing import listing
@@ -44,6 +45,7 @@ _HOME = {
     "durable": ("explain",),
     "evaluation": ("Episodes", "Evaluator", "own_randomness"),
     "fields": ("SettingsError",),
+    "forecast": ("forecast",),
     "grid": ("carry_out", "check_directories"),
     "judging": ("TrainedAgent", "evaluate", "load_agent"),
     "listing": ("listing",),
@@ -91,6 +93,7 @@ __all__ = [
     "check_gif",
     "evaluate",
     "explain",
+    "forecast",
     "interquartile_mean",
     "jumpstart",
     "listing",
