@@ -40,6 +40,8 @@ def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
     """Write the callback's state; see `AuxiliaryLossCallback.save`."""
     if callback.learner is None:
         raise ValueError("nothing to save yet: pass the callback to learn() first")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: there is no directory {path.parent}")
     tensors = {f"loss/{k}": v.detach().cpu() for k, v in callback.loss.state_dict().items()}
     optimizer = callback._head_optimizer
     state = {} if optimizer is None else optimizer.state_dict()["state"]
@@ -67,8 +69,11 @@ def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
     }
     contiguous = {key: tensor.contiguous().clone() for key, tensor in tensors.items()}
     temporary = path.with_name(f"{path.name}.tmp")
-    save_file(contiguous, temporary, metadata={"auxiliary": json.dumps(metadata)})
-    os.replace(temporary, path)
+    try:
+        save_file(contiguous, temporary, metadata={"auxiliary": json.dumps(metadata)})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_auxiliary(

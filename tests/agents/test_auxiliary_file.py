@@ -253,6 +253,13 @@ def test_the_tensors_of_a_file_are_checked(
     assert n_refused >= (len(names) if room == "heads" else 1)
 
 
+def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
+    joined = join()
+    model().learn(32, callback=joined)
+    with pytest.raises(ValueError, match=r"aux\.safetensors: there is no directory"):
+        joined.save(tmp_path / "nowhere/aux.safetensors")
+
+
 def test_a_file_nested_without_end_is_told(saved: Path, tmp_path: Path) -> None:
     found, _ = tensors(saved)
     path = tmp_path / "other.safetensors"
