@@ -24,7 +24,7 @@ from .plain_info_nce import InfoNCE
 from .probe import InformationBound, LaterPairs, as_vectors, draw_later_pairs, mutual_information
 from .prototype_relation import PrototypeRelation
 from .qdagger import QDagger
-from .registry import LOSSES, make_loss
+from .registry import LOSSES, loss_class, make_loss
 from .rehearsal import Rehearsal
 from .settings import LossSettings
 from .spr import SPR
@@ -65,6 +65,7 @@ __all__ = [
     "as_vectors",
     "draw_later_pairs",
     "info_nce",
+    "loss_class",
     "make_loss",
     "mutual_information",
 ]

@@ -269,5 +269,16 @@ class AuxiliaryLoss(nn.Module):
         """Its own parameters to be learnt: by default all that want a gradient."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
+    def n_encoded(self, n_anchors: int, *, with_source_memory: bool) -> int:
+        """Observations that one auxiliary step gives the encoder to learn from: its anchors.
+
+        The control of equal compute lets the agent learn from as many more instead.
+
+        Args:
+            n_anchors: as `sample` gets it.
+            with_source_memory: whether it gets a source agent's memory, and a teacher, too.
+        """
+        return n_anchors
+
     def after_step(self, learner: Learner) -> None:
         """Called after the optimisers' step: the place to update averages."""

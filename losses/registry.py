@@ -58,9 +58,7 @@ def make_loss(name: str, **settings: Any) -> AuxiliaryLoss:
     Raises:
         ValueError: no such loss, module, class or setting; the text names the nearest.
     """
-    loss = _own_loss(name) if ":" in name else LOSSES.get(name)
-    if loss is None:
-        raise ValueError(f"unknown loss '{name}'. {_nearest(name, LOSSES)} (or module:Class)")
+    loss = loss_class(name)
     known = inspect.signature(loss).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         for setting in settings:
@@ -69,6 +67,14 @@ def make_loss(name: str, **settings: Any) -> AuxiliaryLoss:
                     f"loss '{name}' has no setting '{setting}'. {_nearest(setting, known)}"
                 )
     return loss(**settings)
+
+
+def loss_class(name: str) -> type[AuxiliaryLoss]:
+    """The class of a loss, by the name that `make_loss` takes; ValueError as there."""
+    loss = _own_loss(name) if ":" in name else LOSSES.get(name)
+    if loss is None:
+        raise ValueError(f"unknown loss '{name}'. {_nearest(name, LOSSES)} (or module:Class)")
+    return loss
 
 
 def _own_loss(path: str) -> type[AuxiliaryLoss]:

@@ -16,13 +16,22 @@ if TYPE_CHECKING:
     from .durable import explain
     from .evaluation import Episodes, Evaluator, own_randomness
     from .fields import SettingsError
+    from .forecast import forecast
     from .grid import carry_out, check_directories
+    from .intervals import (
+        Estimate,
+        bootstrap_interval,
+        estimate,
+        improvement,
+        paired_difference,
+    )
     from .judging import TrainedAgent, evaluate, load_agent
     from .listing import listing
-    from .planning import Plan, plan_train, plan_transfer
+    from .planning import Plan, plan_ablate, plan_train, plan_transfer
     from .runs import RunDirectoryError
-    from .scores import area_under_curve, bootstrap_interval, interquartile_mean, jumpstart
+    from .scores import area_under_curve, interquartile_mean, jumpstart, kaplan_meier
     from .settings import (
+        AblateSettings,
         EvaluateSettings,
         ListSettings,
         Settings,
@@ -43,13 +52,22 @@ _HOME = {
     "durable": ("explain",),
     "evaluation": ("Episodes", "Evaluator", "own_randomness"),
     "fields": ("SettingsError",),
+    "forecast": ("forecast",),
     "grid": ("carry_out", "check_directories"),
+    "intervals": (
+        "Estimate",
+        "bootstrap_interval",
+        "estimate",
+        "improvement",
+        "paired_difference",
+    ),
     "judging": ("TrainedAgent", "evaluate", "load_agent"),
     "listing": ("listing",),
-    "planning": ("Plan", "plan_train", "plan_transfer"),
+    "planning": ("Plan", "plan_ablate", "plan_train", "plan_transfer"),
     "runs": ("RunDirectoryError",),
-    "scores": ("area_under_curve", "bootstrap_interval", "interquartile_mean", "jumpstart"),
+    "scores": ("area_under_curve", "interquartile_mean", "jumpstart", "kaplan_meier"),
     "settings": (
+        "AblateSettings",
         "EvaluateSettings",
         "ListSettings",
         "Settings",
@@ -65,10 +83,12 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "ARMS",
+    "AblateSettings",
     "Arm",
     "Cell",
     "CurvePoint",
     "Episodes",
+    "Estimate",
     "EvaluateSettings",
     "Evaluator",
     "ListSettings",
@@ -86,14 +106,20 @@ __all__ = [
     "carry_out",
     "check_directories",
     "check_gif",
+    "estimate",
     "evaluate",
     "explain",
+    "forecast",
+    "improvement",
     "interquartile_mean",
     "jumpstart",
+    "kaplan_meier",
     "listing",
     "load_agent",
     "own_randomness",
+    "paired_difference",
     "parse_command_line",
+    "plan_ablate",
     "plan_train",
     "plan_transfer",
     "policy_of",

@@ -38,7 +38,7 @@ class Checkpoints(BaseCallback):
         self._path = directory / CURVES
         self._report = report
         self._stop = stop
-        self._due = checkpoint_frames(cell.frames)
+        self._due = checkpoint_frames(cell.frames, extra=cell.extra_frames)
         self._n_rounds = 0
         self._last_report = -np.inf
         self._started = time.perf_counter()
@@ -90,6 +90,11 @@ class Checkpoints(BaseCallback):
         """Mean of the last evaluation's scores; None before the first one."""
         scores = self.scores.values()
         return sum(scores) / len(scores) if scores else None
+
+    @property
+    def ends(self) -> bool:
+        """Whether training ends here: it was asked to stop, or everything is learnt."""
+        return self.stopped or self._ends_early
 
     def state(self) -> dict[str, Any]:
         """All that must survive an interruption, as plain values."""
@@ -146,10 +151,10 @@ class Checkpoints(BaseCallback):
             self._last_report = now
             self._report(self.num_timesteps)
             self._asked_to_stop = self._asked_to_stop or self._stop()
-        return not (self.stopped or self._ends_early)
+        return not self.ends
 
     def _on_training_end(self) -> None:
-        if not (self.stopped or self._ends_early) and self.frames < self.num_timesteps:
+        if not self.ends and self.frames < self.num_timesteps:
             self._evaluate()
 
     def _evaluate(self) -> None:
@@ -189,7 +194,7 @@ def curve_point(cell: Cell, episodes: Episodes, *, frames: int, seconds: float) 
     return CurvePoint(
         suite=cell.suite.name,
         agent=cell.agent,
-        arm=cell.arms[0],
+        arm=cell.arms[0] if cell.arms else cell.name,
         seed=cell.seed,
         role=cell.role,
         env_id=episodes.env_id,

@@ -55,6 +55,9 @@ class _Computing:
     checkpoint_every: Annotated[int, whole(1)] = 200_000
     """Frames between two checkpoints of a training; the last two and the best are kept."""
 
+    information_points: Annotated[int, whole(1, 10_000)] = 2
+    """How often the features' information is measured, evenly over the frames; 1: at the end."""
+
     trust: bool = False
     """Unpickle environments of checkpoints not signed by you: that can run their author's code."""
 
@@ -182,6 +185,38 @@ class TransferSettings(_Everywhere, _Computing, _Learning, _TransferScope):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AblateSettings(TransferSettings):
+    """Compare arms over seeds, targets and any setting, as a grid of trainings.
+
+    Interrupt it at any moment: the same command continues. Every seed is paired.
+    """
+
+    arms: Annotated[tuple[str, ...], _HINT(metavar="ARM", help_behavior_hint="")] = (
+        "contrastive_distillation",
+        "fine_tune",
+        "random_teacher",
+        "scratch",
+    )
+    """What to compare (see `list`; default: contrastive_distillation, fine_tune,
+    random_teacher, scratch)."""
+
+    vary: Annotated[tuple[str, ...], _text("SETTING=V1,V2", "nothing")] = ()
+    """Settings that vary, and their values: n_negatives=8,128 negatives=uniform,nearest."""
+
+    frames: Annotated[int | None, whole(1), _default("the suite's")] = None
+    """Frames on each target, and the most on all sources together: shortens every stage."""
+
+    executor: Literal["local", "ray"] = "local"
+    """Where trainings run: in processes of this machine, or on a Ray cluster that is there."""
+
+    dry_run: bool = False
+    """Show the grid, its frames and how long it may take, and do nothing."""
+
+    frames_per_second: Annotated[float, real(1)] = 5_000.0
+    """Speed of one training that --dry-run reckons with."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _EvaluateScope:
     """What `evaluate` is about."""
 
@@ -236,11 +271,19 @@ class ListSettings(_Everywhere):
     """List the suites, environments, agents, losses, negatives, memories and arms."""
 
 
-Settings = TrainSettings | TransferSettings | EvaluateSettings | WatchSettings | ListSettings
+Settings = (
+    TrainSettings
+    | TransferSettings
+    | AblateSettings
+    | EvaluateSettings
+    | WatchSettings
+    | ListSettings
+)
 
 COMMANDS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "transfer": TransferSettings,
+    "ablate": AblateSettings,
     "evaluate": EvaluateSettings,
     "watch": WatchSettings,
     "list": ListSettings,

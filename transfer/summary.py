@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .arms import arm_of, is_part_of
 from .cells import Cell
-from .curves import CurvePoint, read_curves, under_arm, write_table
+from .curves import AnyPoint, CurvePoint, read_curves, read_points, under_arm, write_table
 from .runs import CURVES, RESULT, read_result
 from .scores import area_under_curve, jumpstart
 
@@ -22,7 +23,7 @@ class SummaryRow:
     role: str
     env_id: str
     auc: float
-    """Area under the score curve, divided by its frames."""
+    """Area under the score curve from `counted_from` on, divided by its frames there."""
     jumpstart: float | None
     """Score before the first frame, minus scratch's; None without scratch or on a source."""
     last_score: float
@@ -43,10 +44,17 @@ class SummaryRow:
     seconds: float
     evaluation_seconds: float
     weights_sha256: str
+    retention: float | None = None
+    """Mean score on its source's environments after training on the target; None without one."""
     information_future: float | None = None
     """Nats, at least, that its features share with a later observation; see `information`."""
     information_source: float | None = None
     """Nats, at least, that they share with the source encoder's; None without a source."""
+    counted_from: int = 0
+    """Frames from which on its curve counts; above 0 where it was trained for longer than those it
+    is held against, as scratch with the source's frames added (whose last frames count)."""
+    source_kind: str | None = None
+    """How its source, or it as a source, was trained, with what varies; None without a source."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +75,14 @@ def read_finished(cell: Cell, directory: Path) -> FinishedCell | None:
     )
 
 
-def all_points(cells: Sequence[Cell], directories: Sequence[Path]) -> list[CurvePoint]:
-    """Every point of every curve there is so far; a source's under each arm that used it."""
-    points: list[CurvePoint] = []
+def all_points(
+    cells: Sequence[Cell], directories: Sequence[Path], name: str, kind: type[AnyPoint]
+) -> list[AnyPoint]:
+    """Every point of the cells' files of one name; a source's under each arm that used it."""
+    points: list[AnyPoint] = []
     for cell, directory in zip(cells, directories, strict=True):
-        if (directory / CURVES).is_file():
-            own = read_curves(directory / CURVES)
+        if (directory / name).is_file():
+            own = read_points(directory / name, kind)
             points += [point for arm in cell.arms for point in under_arm(own, arm)]
     return points
 
@@ -87,21 +97,31 @@ def summarise(
         given_source: result of the run that all arms start from, where it is none of the cells.
     """
     by_name = {each.cell.name: each for each in finished}
-    scratch = {
-        (each.cell.seed, each.cell.env_ids): each
-        for each in finished
-        if "scratch" in each.cell.arms
-    }
+    scratch: dict[tuple[int, tuple[str, ...]], list[FinishedCell]] = {}
+    for each in finished:
+        if any(arm_of(arm) == "scratch" for arm in each.cell.arms):
+            scratch.setdefault((each.cell.seed, each.cell.env_ids), []).append(each)
     rows = []
     for each in finished:
         cell = each.cell
-        source = by_name[cell.needs].result if cell.needs is not None else given_source
+        source = given_source
+        if cell.needs is not None:
+            source = by_name[cell.needs].result if cell.needs in by_name else None
         source = None if cell.source is None else source
-        beside = scratch.get((cell.seed, cell.env_ids))
         for arm in cell.arms:
+            candidates = scratch.get((cell.seed, cell.env_ids), [])
+            beside = next((s for s in candidates if is_part_of(s.cell.arms[0], arm)), None)
             for env_id in cell.env_ids:
                 rows.append(_row(each, arm, env_id, source, beside))
     return rows
+
+
+def _source_kind(cell: Cell) -> str | None:
+    """``with_loss+n_negatives=8``, out of the name of its directory."""
+    name = cell.name if cell.role == "source" else (cell.needs if cell.source else None)
+    if not name:
+        return None
+    return name.removeprefix("sources/").rpartition("-seed")[0] or None
 
 
 def _row(
@@ -112,10 +132,12 @@ def _row(
     scratch: FinishedCell | None,
 ) -> SummaryRow:
     cell, result = finished.cell, finished.result
-    curve = [point for point in finished.points if point.env_id == env_id]
+    counted_from = int(result.get("counted_from", 0))
+    curve = [p for p in finished.points if p.env_id == env_id and p.frames >= counted_from]
     scores = [point.score for point in curve]
     final = result["final"][env_id]
     information = result.get("information", {}).get(env_id, {})
+    kept = [entry["score"] for entry in result.get("retention", {}).values()]
     jump = None
     if scratch is not None and cell.role == "target":
         jump = jumpstart(scores, [p.score for p in scratch.points if p.env_id == env_id])
@@ -143,8 +165,11 @@ def _row(
         seconds=result["seconds"],
         evaluation_seconds=result["evaluation_seconds"],
         weights_sha256=result["weights_sha256"],
+        retention=sum(kept) / len(kept) if kept else None,
         information_future=information.get("future"),
         information_source=information.get("source"),
+        counted_from=counted_from,
+        source_kind=_source_kind(cell),
     )
 
 
