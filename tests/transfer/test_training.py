@@ -15,7 +15,7 @@ from contrastive_distillation.transfer import (
     protocol,
     train_cell,
 )
-from contrastive_distillation.transfer.curves import InformationPoint, read_points
+from contrastive_distillation.transfer.curves import InformationPoint, read_curves, read_points
 from contrastive_distillation.transfer.runs import read_config
 from contrastive_distillation.transfer.training import Status
 
@@ -89,6 +89,29 @@ def test_a_plain_training_is_stable_baselines_own(tmp_path: Path) -> None:
     env.seed(episode_seed(0, "train", 0))
     model.learn(1500, callback=default_callbacks(model))
     assert policy_sha256(model) == ours
+
+
+def test_tensorboard_shows_what_the_tables_hold(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(tmp_path, "ppo", EMPTY, "contrastive_distillation")
+    events = EventAccumulator(str(tmp_path)).Reload()
+
+    def scalars(tag: str) -> dict[int, float]:
+        return {event.step: event.value for event in events.Scalars(tag)}
+
+    scores = {p.frames: p.score for p in read_curves(tmp_path / "curves.csv")}
+    assert len(scores) > 1
+    assert scalars(f"evaluation/{EMPTY}/score") == pytest.approx(scores, abs=1e-4)
+    points = read_points(tmp_path / "information.csv", InformationPoint)
+    nats = {p.frames: p.nats for p in points if p.quantity == "future"}
+    assert scalars(f"information/{EMPTY}/future") == pytest.approx(nats, abs=1e-4)
+    result = json.loads((tmp_path / "result.json").read_text())
+    (final,) = scalars(f"final/{EMPTY}/score").values()
+    assert final == pytest.approx(result["final"][EMPTY]["score"], abs=1e-4)
+    logged = (tmp_path / "progress.csv").read_text().splitlines()[0].split(",")
+    assert {"aux/loss", "aux/entropy", "rollout/ep_rew_mean"} <= set(logged)
+    assert set(logged) - set(events.Tags()["scalars"]) <= {"time/total_timesteps"}
 
 
 def test_a_plain_stable_baselines_zip(tmp_path: Path) -> None:
