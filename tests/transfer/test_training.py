@@ -150,10 +150,11 @@ def test_information_is_measured_the_same_way_without_a_loss(tmp_path: Path) -> 
         assert bounds["future"] <= bounds["cap"]
 
 
-def test_equal_compute_learns_more_often(tmp_path: Path) -> None:
+def test_equal_compute_learns_more_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As often as the loss would have encoded observations: on a target half as many again."""
     from stable_baselines3 import PPO
 
+    monkeypatch.setattr(information, "_N_UPDATES", 1)
     settings = TransferSettings(
         source=(EMPTY,), target=(EMPTY,), arms=("equal_compute", "fine_tune"), every=1,
         n_envs=8, frames=2_500, source_frames=2_500, memory_capacity=2000, output=str(tmp_path),
@@ -174,7 +175,10 @@ def test_equal_compute_learns_more_often(tmp_path: Path) -> None:
     }
 
 
-def test_frames_of_the_source_are_trained_before_those_that_count(tmp_path: Path) -> None:
+def test_frames_of_the_source_are_trained_before_those_that_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(information, "_N_UPDATES", 1)
     settings = TransferSettings(
         source=(EMPTY,), target=(EMPTY,), arms=("scratch_source_budget", "scratch"),
         n_envs=8, frames=1_000, source_frames=3_000, memory_capacity=2000, output=str(tmp_path),
