@@ -117,12 +117,15 @@ def _warn(
 def _prepare_training(settings: TrainSettings | TransferSettings, command: Sequence[str]) -> Action:
     from contrastive_distillation.transfer import warm_up
 
-    warm_up()
+    only_shown = isinstance(settings, AblateSettings) and settings.dry_run
+    if not only_shown:
+        warm_up()
     from rich.console import Console
 
     from contrastive_distillation.transfer import (
         carry_out,
         check_directories,
+        forecast,
         plan_ablate,
         plan_train,
         plan_transfer,
@@ -135,6 +138,9 @@ def _prepare_training(settings: TrainSettings | TransferSettings, command: Seque
     else:
         plan = plan_transfer(settings)
     check_directories(plan)
+    if isinstance(settings, AblateSettings) and settings.dry_run:
+        speed = settings.frames_per_second
+        return functools.partial(forecast, plan, Console(), frames_per_second=speed)
     return functools.partial(
         carry_out,
         plan,

@@ -19,7 +19,16 @@ from contrastive_distillation.memory import Keep, Memory
 
 from .auxiliary_file import check_heads, load_auxiliary, save_auxiliary
 from .balance import BALANCES, ReferenceNorm, add_flattened, balanced, flattened
-from .checks import check_device, check_learns, check_stepped, check_teachers
+from .checks import (
+    check_device,
+    check_kinds,
+    check_learns,
+    check_memories,
+    check_stepped,
+    check_teachers,
+    check_terms,
+    whole_number,
+)
 from .diagnostics import Diagnostics
 from .finding import find_encoder
 from .learner import Learner, reward_scale_of
@@ -63,8 +72,8 @@ class AuxiliaryLossCallback(BaseCallback):
 
     Args:
         loss: the auxiliary loss; its terms are balanced one by one.
-        memory: where transitions are kept; raw observations and rewards, of any dtype the
-            environment gives.
+        memory: where transitions are kept, of this callback alone; raw observations and rewards,
+            of any dtype the environment gives.
         weight: how much of the auxiliary gradient, dimensionless: its norm relative to the RL
             gradient's on the encoder ("norm", "project"), or the plain coefficient ("none"); a
             number ≥ 0, a `WeightSchedule`, or a function of the remaining progress (1 → 0), as
@@ -97,11 +106,12 @@ class AuxiliaryLossCallback(BaseCallback):
         metrics, for contrastive distillation aux/accuracy, memory/masked_fraction and others.
 
     Raises:
-        ValueError: an argument out of range; at the start of `learn()`: an algorithm without
-            optimiser steps (TRPO, ARS), no encoder with parameters that an optimiser owns, a
-            frozen one, one on another device than the model, a teacher of other observations, an
-            observation space that cannot be remembered, or VecNormalize below another wrapper.
-            The text says what to do instead.
+        ValueError: an argument out of range or of another kind; at the start of `learn()`: an
+            algorithm without optimiser steps (TRPO, ARS), no encoder with parameters that an
+            optimiser owns, a frozen one, one on another device than the model, a teacher or a
+            memory of other observations, an observation space that cannot be remembered, or
+            VecNormalize below another wrapper; during it: `forward` returns no scalars, or somebody
+            else writes into the memory. The text says what to do instead.
         FloatingPointError: during `learn()`, a term of the loss is not finite.
     """
 
@@ -122,31 +132,27 @@ class AuxiliaryLossCallback(BaseCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        if not callable(weight):
-            check_weight(weight)
+        check_kinds(loss, memory)
         if balance not in BALANCES:
             raise ValueError(f"balance is '{balance}', expected one of {', '.join(BALANCES)}")
-        for name, value in (("every", every), ("n_anchors", n_anchors)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, expected a whole number ≥ 1")
+        if n_anchors is not None:
+            n_anchors = whole_number("n_anchors", n_anchors, least=1)
         if n_anchors is not None and n_anchors > memory.capacity:
             raise ValueError(
                 f"n_anchors is {n_anchors}, but the memory keeps only {memory.capacity} rows, so "
                 "it would never hold one batch; raise its capacity or lower n_anchors"
             )
-        if diagnostics_frames < 1:
-            raise ValueError(f"diagnostics_frames is {diagnostics_frames}, expected ≥ 1")
         self.loss = loss
         self.memory = memory
-        self.weight = weight
+        self.weight = weight if callable(weight) else check_weight(weight)
         self.balance = balance
-        self.every = every
+        self.every = whole_number("every", every, least=1)
         self.n_anchors = n_anchors
         self.encoder = encoder
         self.source_memory = source_memory
         self.head_learning_rate = head_learning_rate
-        self.diagnostics_frames = diagnostics_frames
-        self.seed = seed
+        self.diagnostics_frames = whole_number("diagnostics_frames", diagnostics_frames, least=1)
+        self.seed = whole_number("seed", seed, least=0)
         self.generator = np.random.default_rng(seed)
         self.continues_episodes = False
         """Set before `learn()` where a checkpoint's environments go on in their episodes."""
@@ -169,6 +175,7 @@ class AuxiliaryLossCallback(BaseCallback):
         assert self.learner is not None
         check_device(self.model, self.learner.encoder, self.loss)
         check_teachers(self.model, self.loss)
+        check_memories(self.model, self.memory, self.source_memory)
         self.learner.encoder.normalise = encoder.normalise
         self.learner.reward_scale = partial(reward_scale_of, self.model)
         for module in self.loss.modules():
@@ -281,14 +288,14 @@ class AuxiliaryLossCallback(BaseCallback):
         learner.progress = 1.0 - float(self.model._current_progress_remaining)
         term_weights = self.loss.term_weights(learner.progress)
         with torch.enable_grad():
-            terms = dict(self.loss(learner, batch))
+            terms = dict(check_terms(self.loss, self.loss(learner, batch)))
         active = {name: t for name, t in terms.items() if term_weights.get(name, 1.0) > 0.0}
         for name, term in terms.items():
             if not bool(torch.isfinite(term)):
                 raise FloatingPointError(
-                    f"auxiliary loss term '{name}' is {float(term)} after {self.n_updates} "
-                    f"updates (frame {self.model.num_timesteps}); lower the learning rate or "
-                    "raise the temperature"
+                    f"auxiliary loss term '{name}' is {float(term.detach())} after "
+                    f"{self.n_updates} updates (frame {self.model.num_timesteps}); lower the "
+                    "learning rate or raise the temperature"
                 )
         rl = flattened([p.grad for p in self._changed], like=self._changed)
         rl_norm = float(rl.norm())
@@ -388,7 +395,8 @@ class AuxiliaryLossCallback(BaseCallback):
         is a function (not a number or a `WeightSchedule`) are not in it: pass them to `load`.
 
         Raises:
-            ValueError: the callback has not been part of a `learn()` yet.
+            ValueError: the callback has not been part of a `learn()` yet, or the path's directory
+                is missing.
         """
         save_auxiliary(self, Path(path))
 
@@ -427,7 +435,7 @@ class AuxiliaryLossCallback(BaseCallback):
         check_heads(self._heads, state["heads"])
         try:
             self.loss.load_state_dict(state["loss"])
-        except RuntimeError as error:
+        except (RuntimeError, LookupError, TypeError) as error:
             raise ValueError(f"the auxiliary file's loss does not fit: {error}") from error
         if self._head_optimizer is not None and state["heads"]:
             groups = self._head_optimizer.state_dict()["param_groups"]

@@ -13,6 +13,7 @@ from contrastive_distillation.memory import (
     Observations,
     Pool,
     RowInfo,
+    check_pool,
     concatenate,
     draw_positives,
     draw_value_matched,
@@ -148,7 +149,9 @@ def draw_source(
     rows = source_memory.sample_rows(len(anchor_rows) - len(own_anchors), generator)
     n_others = n_negatives - len(own_pool)
     insight = LearnerInsight(source_memory, keys, learner)
-    source_pool = sampler.draw(source_memory, rows, n_others, generator, insight).rows
+    pool_of_source = sampler.draw(source_memory, rows, n_others, generator, insight)
+    check_pool(pool_of_source, sampler, source_memory, rows)
+    source_pool = pool_of_source.rows
     anchors = RowInfo.concatenate([memory.info(own_anchors), source_memory.info(rows)])
     negatives = RowInfo.concatenate([memory.info(own_pool), source_memory.info(source_pool)])
     own_keys = keys.keys(memory, np.concatenate([own_anchors, own_pool]))

@@ -18,6 +18,7 @@ from contrastive_distillation.memory import (
     Memory,
     NegativeSampler,
     UniformNegatives,
+    check_pool,
     concatenate,
     make_negatives,
     n_observations,
@@ -127,6 +128,11 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
                 f"'{positives}' look at returns, so there is nothing to shuffle; use negatives "
                 "'value_contrast' or 'prediction_error', or positives 'value_matched'"
             )
+        if teacher is not None and not (callable(teacher) and hasattr(teacher, "n_features")):
+            raise ValueError(
+                f"teacher is a {type(teacher).__name__}; expected a frozen encoder with "
+                "n_features, such as agents.FrozenTeacher.from_model(model)"
+            )
         if teacher is None and target_weight == 0:
             raise ValueError("target_weight is 0 and there is no teacher: no term is left")
         self.teacher = teacher
@@ -174,7 +180,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
     ) -> ContrastiveBatch | None:
         """One step's rows; None while the memory has fewer than two that may be drawn."""
         settings, recent = self.settings, self.negatives.recent
-        if len(memory.recent_rows() if recent else memory.rows()) < 2:
+        if len(memory.recent_rows() if recent else memory) < 2:
             return None
         if settings.shuffled_values:
             memory = with_shuffled_returns(memory, generator)
@@ -191,6 +197,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         assert keys is not None
         insight = LearnerInsight(memory, keys, self._learner)
         pool = self.negatives.draw(memory, anchor_rows, settings.n_negatives, generator, insight)
+        check_pool(pool, self.negatives, memory, anchor_rows)
         n_distinct = len(np.unique(memory.hashes(pool.rows)))
         metrics["duplicate_rate"] = 1.0 - n_distinct / max(len(pool.rows), 1)
         target = source = None

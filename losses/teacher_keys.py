@@ -111,10 +111,11 @@ class AveragedKeys(ArraysInState):
         return {**self.table.state_arrays(), "times": times, "drift": np.array([self.drift])}
 
     def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.snapshot, taken_at, looked_at = (int(n) for n in arrays["times"])
         if getattr(self.snapshot_encoder, "normalises", False):
             return  # with statistics that are not in the file: a new snapshot is taken
         self.table.restore(arrays["hashes"], arrays["keys"])
-        self.snapshot, self._taken_at, self._looked_at = (int(n) for n in arrays["times"])
+        self._taken_at, self._looked_at = taken_at, looked_at
         self.drift = float(arrays["drift"][0])
 
 

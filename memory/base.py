@@ -21,6 +21,8 @@ from .row_store import Step
 
 _log = logging.getLogger(__name__)
 
+_TOO_LARGE_REWARD = 1e30  # sums of them would leave float32, in which returns are kept
+
 
 class Memory(StoredRows):
     """What `EpisodicMemory` and `ReplayMemory` share: everything but what is forgotten."""
@@ -122,8 +124,9 @@ class Memory(StoredRows):
             time: the agent's count of frames.
 
         Raises:
-            ValueError: a shape or dtype differs from the first step's, or a number is NaN or
-                infinite (the text names task and step); the memory is then as it was.
+            ValueError: a shape or dtype differs from the first step's, a number is NaN or
+                infinite, or a reward is 1e30 or more (the text names task and step); the memory
+                is then as it was.
         """
         actions, rewards = np.asarray(actions), np.asarray(rewards, dtype=np.float32)
         terminated, truncated = np.asarray(terminated, np.bool_), np.asarray(truncated, np.bool_)
@@ -190,20 +193,29 @@ class Memory(StoredRows):
             label = f"observation '{key}'" if key else "observation"
             self._check_finite(label, array, tasks, time)
         self._check_finite("action", actions, tasks, time)
-        self._check_finite("reward", rewards, tasks, time)
+        self._check_finite("reward", rewards, tasks, time, below=_TOO_LARGE_REWARD)
 
-    def _check_finite(self, label: str, values: np.ndarray, tasks: Int64Array, time: int) -> None:
-        if values.dtype.kind != "f" or np.isfinite(values).all():
+    def _check_finite(
+        self,
+        label: str,
+        values: np.ndarray,
+        tasks: Int64Array,
+        time: int,
+        *,
+        below: float = np.inf,
+    ) -> None:
+        if values.dtype.kind != "f" or (np.abs(values) < below).all():
             return
-        finite = np.isfinite(values.reshape(len(values), -1))
-        env = int(np.flatnonzero(~finite.all(axis=1))[0])
-        bad = values.reshape(len(values), -1)[env][~finite[env]][0]
+        fine = np.abs(values.reshape(len(values), -1)) < below
+        env = int(np.flatnonzero(~fine.all(axis=1))[0])
+        bad = values.reshape(len(values), -1)[env][~fine[env]][0]
+        expected = "finite numbers" if below == np.inf else f"numbers below {below:g}"
         slot = self._open_slots[env]
         episodes = self._episodes
         step = 0 if slot == NONE else int(episodes.first_step[slot] + episodes.length[slot])
         raise ValueError(
             f"{label} is {bad} in {self.tasks[self._task_map[tasks[env]]]} (environment {env}, "
-            f"step {step} of its episode, frame {time}); expected finite numbers"
+            f"step {step} of its episode, frame {time}); expected {expected}"
         )
 
     # ---------------------------------------------------------------- keeping

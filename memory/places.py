@@ -104,7 +104,7 @@ class Places(ABC):
 
     def _extend(self, open_slots: Int64Array, rows: Int64Array) -> None:
         """Gives each environment's episode its next row."""
-        self.episodes.length[open_slots] += 1
+        self.episodes.extend(open_slots)
         self.slots[rows] = open_slots
         self.n_written += len(rows)
 

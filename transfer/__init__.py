@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .durable import explain
     from .evaluation import Episodes, Evaluator, own_randomness
     from .fields import SettingsError
+    from .forecast import forecast
     from .grid import carry_out, check_directories
     from .intervals import (
         Estimate,
@@ -51,6 +52,7 @@ _HOME = {
     "durable": ("explain",),
     "evaluation": ("Episodes", "Evaluator", "own_randomness"),
     "fields": ("SettingsError",),
+    "forecast": ("forecast",),
     "grid": ("carry_out", "check_directories"),
     "intervals": (
         "Estimate",
@@ -107,6 +109,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "explain",
+    "forecast",
     "improvement",
     "interquartile_mean",
     "jumpstart",

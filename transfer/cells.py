@@ -99,6 +99,13 @@ class Cell:
         return 1 + (targets.index(self.env_ids[0]) if self.env_ids[0] in targets else len(targets))
 
     @property
+    def group(self) -> str:
+        """What it is counted with: its arm, or its kind of source, with what varies."""
+        if self.role == "target" and self.arms:
+            return self.arms[0]
+        return self.name.rpartition("-seed")[0] or self.name
+
+    @property
     def cost(self) -> int:
         """Roughly how long it takes, to start long ones early: frames, a loss counting double."""
         return self.most_frames * (1 if self.loss.name == "none" else 2)

@@ -188,7 +188,7 @@ class TransferSettings(_Everywhere, _Computing, _Learning, _TransferScope):
 class AblateSettings(TransferSettings):
     """Compare arms over seeds, targets and any setting, as a grid of trainings.
 
-    Interrupt it at any moment: the same command continues. Every arm of a seed is paired.
+    Interrupt it at any moment: the same command continues. Every seed is paired.
     """
 
     arms: Annotated[tuple[str, ...], _HINT(metavar="ARM", help_behavior_hint="")] = (

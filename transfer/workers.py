@@ -4,48 +4,20 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing import connection
 from multiprocessing.context import BaseContext
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from .cells import Cell
 from .durable import explain
-from .runs import WORKER_LOG
+from .jobs import Job, Outcome, carry_out_job, logged
 from .signals import interrupts_noted
-
-"""What a cell's process wrote to its standard output and error; removed where that is nothing."""
 
 _SECONDS_TO_SAVE = 300.0  # a rollout of slow environments; a second signal cuts it short
 _SECONDS_BETWEEN_LOOKS = 0.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How one cell ended."""
-
-    status: Literal["finished", "interrupted", "failed", "skipped"]
-    reason: str = ""
-    """One line, where it failed or was skipped."""
-    traceback: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A cell to train."""
-
-    cell: Cell
-    directory: Path
-    command: tuple[str, ...]
-    resume: str = "auto"
-    trust: bool = False
-    information_points: int = 2
 
 
 def context() -> BaseContext:
@@ -77,18 +49,23 @@ def run_jobs(
     jobs: Sequence[Job],
     *,
     n_workers: int,
+    n_retries: int = 0,
+    on_start: Callable[[str], None],
     on_frames: Callable[[str, int], None],
     on_end: Callable[[str, Outcome], None],
     on_say: Callable[[str, str], None],
 ) -> int | None:
     """Train all jobs, each as soon as what it needs is done and a worker is free.
 
-    A job that fails takes with it those that need it; the others go on. SIGINT and SIGTERM make
+    A job that fails, though tried again as often as asked, takes with it those that need it; the
+    others go on. SIGINT and SIGTERM make
     all that run finish their rollout and write a checkpoint; a second one ends them at once.
 
     Args:
         jobs: in the order in which they should start.
         n_workers: most processes at once.
+        n_retries: how often a job that failed is tried again, from its last checkpoint.
+        on_start: called with a cell's name when its process starts.
         on_frames: called with a cell's name and its frames so far.
         on_end: called once for each job.
         on_say: called with a cell's name and a line for the user.
@@ -97,7 +74,14 @@ def run_jobs(
         The number of the signal that interrupted it; None where none did.
     """
     with interrupts_noted() as interrupts:
-        crew = _Crew(jobs, on_frames=on_frames, on_end=on_end, on_say=on_say)
+        crew = _Crew(
+            jobs,
+            n_retries=n_retries,
+            on_start=on_start,
+            on_frames=on_frames,
+            on_end=on_end,
+            on_say=on_say,
+        )
         try:
             while crew.is_busy:
                 if interrupts:
@@ -120,12 +104,17 @@ class _Crew:
         self,
         jobs: Sequence[Job],
         *,
+        n_retries: int,
+        on_start: Callable[[str], None],
         on_frames: Callable[[str, int], None],
         on_end: Callable[[str, Outcome], None],
         on_say: Callable[[str, str], None],
     ) -> None:
         self._waiting = list(jobs)
         self._context: Any = context()
+        self._retries = dict.fromkeys((job.cell.name for job in jobs), n_retries)
+        self._interrupted = False
+        self._on_start = on_start
         self._on_frames = on_frames
         self._on_end = on_end
         self._on_say = on_say
@@ -155,10 +144,11 @@ class _Crew:
             self._end(job, Outcome(status="failed", reason=explain(error)))
             return
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs, job), daemon=True)
+        process = self._context.Process(target=work, args=(theirs, job), daemon=True)
         process.start()
         theirs.close()
         self.running[ours] = (job, process)
+        self._on_start(job.cell.name)
 
     def listen(self) -> None:
         """Hear what the processes say, and notice those that have died."""
@@ -181,12 +171,21 @@ class _Crew:
             self._end(job, message)
 
     def _end(self, job: Job, outcome: Outcome) -> None:
+        name = job.cell.name
+        if outcome.status == "interrupted" and not self._interrupted:
+            outcome = Outcome(status="failed", reason="its process was told to stop, by SIGTERM")
+        if outcome.status == "failed" and self._retries[name] and not self._interrupted:
+            self._retries[name] -= 1
+            self._waiting.insert(0, replace(job, resume="auto"))
+            self._on_say(name, f"failed, and is tried again: {outcome.reason}")
+            return
         if outcome.status in ("failed", "skipped"):
             self._failed.add(job.cell.name)
         self._on_end(job.cell.name, outcome)
 
     def interrupt(self) -> None:
         """Ask all processes to save and stop; start no more."""
+        self._interrupted = True
         self._waiting.clear()
         for ours in self.running:
             with contextlib.suppress(OSError):
@@ -209,19 +208,12 @@ def _death(exit_code: int | None) -> str:
     return f"its process ended without a word (exit code {exit_code})"
 
 
-# ---------------------------------------------------------------- in the worker
-
-
-def _work(parent: Any, job: Job) -> None:
-    """Train one cell, and tell the parent how it went."""
+def work(parent: Any, job: Job) -> None:
+    """In a process of its own: train one cell, and tell the parent how it went."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     terminated: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
-    with _logged(job.directory), contextlib.suppress(BrokenPipeError):
-        parent.send(_trained(parent, job, terminated))
 
-
-def _trained(parent: Any, job: Job, terminated: Sequence[int]) -> Outcome:
     def stop() -> bool:
         try:
             return bool(terminated) or bool(parent.poll() and parent.recv() == "stop")
@@ -232,60 +224,10 @@ def _trained(parent: Any, job: Job, terminated: Sequence[int]) -> Outcome:
         with contextlib.suppress(OSError):
             parent.send(message)
 
-    def give_up(reason: str, stack: str) -> None:
-        """From another thread, while the training hangs."""
-        print(stack, file=sys.stderr, flush=True)
+    def give_up(outcome: Outcome) -> None:
         with contextlib.suppress(OSError):
-            parent.send(Outcome(status="failed", reason=reason, traceback=stack))
+            parent.send(outcome)
         os._exit(1)
 
-    try:
-        from .training import train_cell
-        from .watchdog import watching_steps
-
-        with watching_steps(job.cell.env_timeout, give_up):
-            status = train_cell(
-                job.cell,
-                job.directory,
-                command=job.command,
-                report=send,
-                stop=stop,
-                resume=job.resume,
-                trust=job.trust,
-                information_points=job.information_points,
-                say=send,
-            )
-        return Outcome(status=status)
-    except Exception as error:
-        traceback.print_exc()  # into the worker's log
-        where = f" (traceback: {job.directory / WORKER_LOG})"
-        reason = one_line(error) + ("" if isinstance(error, ValueError) else where)
-        return Outcome(status="failed", reason=reason, traceback=traceback.format_exc())
-
-
-@contextlib.contextmanager
-def _logged(directory: Path) -> Iterator[None]:
-    """Send what this process prints, warnings too, to a file."""
-    path = directory / WORKER_LOG
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    for number in (1, 2):
-        os.dup2(file, number)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if path.stat().st_size == 0:
-            path.unlink()
-
-
-def one_line(error: BaseException) -> str:
-    """An error as one line: its text, under its type's name unless the text was written for us."""
-    if isinstance(error, OSError):
-        return explain(error)
-    from contrastive_distillation.envs import EnvironmentFailedError
-
-    text = " ".join(str(error).split())
-    if isinstance(error, (ValueError, FloatingPointError, EnvironmentFailedError)) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    with logged(job.directory), contextlib.suppress(BrokenPipeError):
+        parent.send(carry_out_job(job, send=send, stop=stop, give_up=give_up))

@@ -205,8 +205,9 @@ def test_a_frozen_random_encoder_stays_as_it_began(transferred: Path) -> None:
     began, ended = first_weights(cell), read_weights(transferred / cell.name)
     encoder = [name for name in ended if name.startswith("features_extractor")]
     assert encoder
-    assert all(began[name].equal(ended[name]) for name in encoder)
-    assert not all(began[name].equal(ended[name]) for name in ended)
+    # orthogonal initial weights depend in their last digits on the number of threads
+    assert all(began[name].allclose(ended[name], atol=1e-6) for name in encoder)
+    assert not all(began[name].allclose(ended[name], atol=1e-4) for name in ended)
 
 
 def target_cell(transferred: Path, arm: str) -> Cell:
