@@ -1,4 +1,4 @@
-"""The command line: `run_agent.py train | transfer | evaluate | watch | report | list`.
+"""The command line: `run_agent.py train | transfer | ablate | evaluate | watch | report | list`.
 
 Also installed as ``contrastive-distillation``. Exit codes: 0 done, 2 bad arguments, 130
 and 143 interrupted by Ctrl-C and SIGTERM, 1 anything else, with one line that says why.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from contrastive_distillation.transfer import (
+    AblateSettings,
     EvaluateSettings,
     ReportSettings,
     Settings,
@@ -119,18 +120,30 @@ def _warn(
 def _prepare_training(settings: TrainSettings | TransferSettings, command: Sequence[str]) -> Action:
     from contrastive_distillation.transfer import warm_up
 
-    warm_up()
+    only_shown = isinstance(settings, AblateSettings) and settings.dry_run
+    if not only_shown:
+        warm_up()
     from rich.console import Console
 
     from contrastive_distillation.transfer import (
         carry_out,
         check_directories,
+        forecast,
+        plan_ablate,
         plan_train,
         plan_transfer,
     )
 
-    plan = plan_train(settings) if isinstance(settings, TrainSettings) else plan_transfer(settings)
+    if isinstance(settings, TrainSettings):
+        plan = plan_train(settings)
+    elif isinstance(settings, AblateSettings):
+        plan = plan_ablate(settings)
+    else:
+        plan = plan_transfer(settings)
     check_directories(plan)
+    if isinstance(settings, AblateSettings) and settings.dry_run:
+        speed = settings.frames_per_second
+        return functools.partial(forecast, plan, Console(), frames_per_second=speed)
     return functools.partial(
         carry_out,
         plan,

@@ -19,7 +19,7 @@ from .single import make_env
 from .spaces import SpaceRow, compare_spaces, space_table
 from .states import StateUnavailableError
 from .stepping import STEPPING, EnvironmentFailedError, Stepping, stepping
-from .suites import SUITES, Suite, get_suite, load_suite, suite_settings
+from .suites import SUITES, Suite, get_suite, load_suite, suite_settings, unrelated_source
 from .tasks import Task, task
 from .vector import BadNumberError, TaskVecEnv
 
@@ -53,4 +53,5 @@ __all__ = [
     "stepping",
     "suite_settings",
     "task",
+    "unrelated_source",
 ]

@@ -13,6 +13,7 @@ from contrastive_distillation.memory import (
     Observations,
     Pool,
     RowInfo,
+    check_pool,
     concatenate,
     draw_positives,
     draw_value_matched,
@@ -38,6 +39,8 @@ class TargetBatch:
     """(B, K) bool, True = usable; a line without True is an anchor that counts nothing."""
     log_weights: np.ndarray | None
     """(B, K) float32; None: all weigh 1."""
+    hashes: np.ndarray
+    """(B,) int64: of the anchors' observations, by which equal ones are told."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class SourceBatch:
     """(S + K, D) float32 of length 1: of the anchors, then of the negatives."""
     mask: np.ndarray
     """(S, K) bool, True = usable."""
+    hashes: np.ndarray
+    """(S,) int64: of the anchors' observations."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ def draw_target(
         keys=keys.keys(memory, np.concatenate([positive_rows, pool.rows])),
         mask=negative_mask(anchors, matched, memory.info(pool.rows), window),
         log_weights=pool.log_weights,
+        hashes=anchors.hashes,
     )
 
 
@@ -134,6 +140,7 @@ def draw_source(
             negative_rows=(pool.rows, pool.rows[:0]),
             keys=keys.keys(memory, np.concatenate([anchor_rows, pool.rows])),
             mask=negative_mask(anchors, anchors, negatives, window),
+            hashes=anchors.hashes,
         )
     own_anchors = anchor_rows[: len(anchor_rows) // 2]
     own_pool = generator.choice(
@@ -142,7 +149,9 @@ def draw_source(
     rows = source_memory.sample_rows(len(anchor_rows) - len(own_anchors), generator)
     n_others = n_negatives - len(own_pool)
     insight = LearnerInsight(source_memory, keys, learner)
-    source_pool = sampler.draw(source_memory, rows, n_others, generator, insight).rows
+    pool_of_source = sampler.draw(source_memory, rows, n_others, generator, insight)
+    check_pool(pool_of_source, sampler, source_memory, rows)
+    source_pool = pool_of_source.rows
     anchors = RowInfo.concatenate([memory.info(own_anchors), source_memory.info(rows)])
     negatives = RowInfo.concatenate([memory.info(own_pool), source_memory.info(source_pool)])
     own_keys = keys.keys(memory, np.concatenate([own_anchors, own_pool]))
@@ -156,4 +165,5 @@ def draw_source(
         negative_rows=(own_pool, source_pool),
         keys=np.concatenate([a, c, b, d]),
         mask=negative_mask(anchors, anchors, negatives, window),
+        hashes=anchors.hashes,
     )

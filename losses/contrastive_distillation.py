@@ -12,16 +12,17 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from contrastive_distillation.memory import (
     Memory,
     NegativeSampler,
     UniformNegatives,
+    check_pool,
     concatenate,
     make_negatives,
     n_observations,
+    with_shuffled_returns,
 )
 
 from .arrays_in_state import ArraysInState
@@ -34,6 +35,7 @@ from .contrastive_batch import (
     draw_target,
 )
 from .info_nce import info_nce
+from .queries import distinct_queries
 from .settings import Anneal, LossSettings, annealed
 from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
 
@@ -83,6 +85,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         index: str = "auto",
         refresh_frames: int = 16_384,
         refresh_drift: float = 0.0,
+        shuffled_values: bool = False,
     ) -> None:
         """See `LossSettings` for the numbers; they raise ValueError outside their range.
 
@@ -110,6 +113,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
             index=index,
             refresh_frames=refresh_frames,
             refresh_drift=refresh_drift,
+            shuffled_values=shuffled_values,
         )
         self.negatives = make_negatives(negatives, **self.settings.sampler_settings())
         self.source_negatives = (  # nothing is "recent" in a memory that is no longer written
@@ -118,6 +122,17 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         self.has_own_sampler = isinstance(negatives, NegativeSampler)
         if isinstance(negatives, NegativeSampler):  # may be in no registry, so set unchecked
             object.__setattr__(self.settings, "negatives", negatives.name)
+        if shuffled_values and not (self.negatives.uses_returns or positives == "value_matched"):
+            raise ValueError(
+                f"shuffled_values: neither negatives '{self.settings.negatives}' nor positives "
+                f"'{positives}' look at returns, so there is nothing to shuffle; use negatives "
+                "'value_contrast' or 'prediction_error', or positives 'value_matched'"
+            )
+        if teacher is not None and not (callable(teacher) and hasattr(teacher, "n_features")):
+            raise ValueError(
+                f"teacher is a {type(teacher).__name__}; expected a frozen encoder with "
+                "n_features, such as agents.FrozenTeacher.from_model(model)"
+            )
         if teacher is None and target_weight == 0:
             raise ValueError("target_weight is 0 and there is no teacher: no term is left")
         self.teacher = teacher
@@ -165,8 +180,12 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
     ) -> ContrastiveBatch | None:
         """One step's rows; None while the memory has fewer than two that may be drawn."""
         settings, recent = self.settings, self.negatives.recent
-        if len(memory.recent_rows() if recent else memory.rows()) < 2:
+        if len(memory.recent_rows() if recent else memory) < 2:
             return None
+        if settings.shuffled_values:
+            memory = with_shuffled_returns(memory, generator)
+            if source_memory is not None:
+                source_memory = with_shuffled_returns(source_memory, generator)
         metrics: dict[str, float] = {}
         if self.has_target_term:
             metrics |= self.target_keys.renew(memory, generator)
@@ -178,6 +197,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         assert keys is not None
         insight = LearnerInsight(memory, keys, self._learner)
         pool = self.negatives.draw(memory, anchor_rows, settings.n_negatives, generator, insight)
+        check_pool(pool, self.negatives, memory, anchor_rows)
         n_distinct = len(np.unique(memory.hashes(pool.rows)))
         metrics["duplicate_rate"] = 1.0 - n_distinct / max(len(pool.rows), 1)
         target = source = None
@@ -225,41 +245,63 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         return terms
 
     def _target_term(self, features: Tensor, batch: TargetBatch) -> Tensor:
-        queries = F.normalize(self.target_head(features), dim=1)
-        return self._contrast(queries, batch.keys, batch.mask, batch.log_weights, prefix="")
+        queries, inverse = distinct_queries(self.target_head, features, batch.hashes)
+        return self._contrast(
+            queries, inverse, batch.keys, batch.mask, batch.log_weights, prefix=""
+        )
 
     def _source_term(self, features: Tensor, source: SourceBatch) -> Tensor:
-        queries = F.normalize(self.source_head(features), dim=1)
-        return self._contrast(queries, source.keys, source.mask, None, prefix="source_")
+        queries, inverse = distinct_queries(self.source_head, features, source.hashes)
+        return self._contrast(queries, inverse, source.keys, source.mask, None, prefix="source_")
 
     def _contrast(
         self,
         queries: Tensor,
+        inverse: Tensor | None,
         keys: np.ndarray,
         mask: np.ndarray,
         log_weights: np.ndarray | None,
         *,
         prefix: str,
     ) -> Tensor:
-        """Mean InfoNCE: queries (B, D); keys (B + K, D), positives first; mask (B, K)."""
+        """Mean InfoNCE of B anchors.
+
+        Args:
+            queries: (M, D), of the distinct anchors.
+            inverse: (B,), which of them each anchor is; None: M = B, each its own.
+            keys: (B + K, D), positives first.
+            mask: (B, K) bool.
+            log_weights: (B, K) or None.
+            prefix: of the metrics' names.
+        """
+        n_anchors = len(mask)
         known = torch.as_tensor(keys, device=queries.device)
-        positives, negatives = known[: len(queries)], known[len(queries) :]
+        positives, negatives = known[:n_anchors], known[n_anchors:]
+        negative_logits = queries @ (negatives.T / self.settings.temperature)
+        if inverse is not None:
+            queries = queries.index_select(0, inverse)
+            negative_logits = negative_logits.index_select(0, inverse)
         positive_logits = (queries * positives).sum(dim=1) / self.settings.temperature
-        negative_logits = queries @ negatives.T / self.settings.temperature
-        usable = torch.as_tensor(mask, device=queries.device)
-        self.metrics[f"{prefix}masked_fraction"] = 1.0 - float(mask.sum()) / max(mask.size, 1)
+        self.metrics[f"{prefix}masked_fraction"] = 1.0 - float(mask.mean()) if mask.size else 1.0
         weights = None
         if log_weights is not None:
             weights = torch.as_tensor(log_weights, device=queries.device)
-            usable = usable & (weights > -torch.inf)
-        losses = info_nce(positive_logits, negative_logits, mask=usable, log_weights=weights)
-        counts = usable.any(dim=1)
+            mask = mask & (log_weights > -np.inf)
+        counts = mask.any(axis=1)
         n_usable = int(counts.sum())
-        hardest = negative_logits.detach().masked_fill(~usable, -torch.inf)
-        wins = counts & (positive_logits.detach()[:, None] > hardest).all(dim=1)
-        self.metrics[f"{prefix}accuracy"] = float(wins.sum()) / max(n_usable, 1)
+        unusable = torch.as_tensor(~mask, device=queries.device)
+        negative_logits = negative_logits.masked_fill(unusable, -torch.inf)
+        losses = info_nce(positive_logits, negative_logits, log_weights=weights)
+        won = (positive_logits.detach()[:, None] > negative_logits.detach()).all(dim=1)
+        n_won = int((won.cpu().numpy() & counts).sum())
+        self.metrics[f"{prefix}accuracy"] = n_won / max(n_usable, 1)
         self.metrics[f"{prefix}usable_anchors"] = float(n_usable)
         return losses.sum() / max(n_usable, 1)
+
+    def n_encoded(self, n_anchors: int, *, with_source_memory: bool) -> int:
+        """The anchors, and those of the source term that come from the source's memory."""
+        from_source = n_anchors - n_anchors // 2 if self.settings.source_weight > 0 else 0
+        return n_anchors + from_source * with_source_memory
 
     def after_step(self, learner: Learner) -> None:
         """Both averages move by one step."""

@@ -53,6 +53,8 @@ class LossSettings:
     """Frames (rows written) between two snapshots of the averages that keys come from; >= 1."""
     refresh_drift: float = 0.0
     """A snapshot is kept where its keys have drifted by less (1 - cosine); in [0, 2]."""
+    shuffled_values: bool = False
+    """A control: returns are permuted within each task, anew for each auxiliary step."""
 
     def sampler_settings(self) -> dict[str, Any]:
         """Those of a negative sampler."""
@@ -67,6 +69,10 @@ class LossSettings:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(field.default, str):
+                continue
+            if isinstance(field.default, bool):
+                if not isinstance(value, bool):
+                    raise ValueError(f"{field.name} is {value!r}; expected true or false")
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(f"{field.name} is {value!r}; expected a number")

@@ -13,6 +13,7 @@ from .negatives import (
     NegativeSampler,
     Pool,
     UniformNegatives,
+    check_pool,
 )
 from .observations import Observations, concatenate, hash_observations, n_observations, take
 from .positives import POSITIVES, draw_positives, draw_value_matched
@@ -20,6 +21,7 @@ from .prediction_error import PredictionErrorNegatives
 from .returns import returns_to_go
 from .rows import MemoryBatch, RowInfo
 from .samplers import NEGATIVES, make_negatives
+from .shuffled import with_shuffled_returns
 
 __all__ = [
     "INDEXES",
@@ -48,6 +50,7 @@ __all__ = [
     "UniformNegatives",
     "ValueContrastNegatives",
     "ValueStratified",
+    "check_pool",
     "concatenate",
     "draw_positives",
     "draw_value_matched",
@@ -58,4 +61,5 @@ __all__ = [
     "negative_mask",
     "returns_to_go",
     "take",
+    "with_shuffled_returns",
 ]

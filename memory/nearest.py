@@ -150,6 +150,7 @@ class ValueContrastNegatives(NearestNegatives):
     """
 
     name = "value_contrast"
+    uses_returns = True
 
     _scales: np.ndarray = np.empty(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class NegativeSampler(ABC):
     """Its name in `NEGATIVES`, in logs and in files."""
     recent: ClassVar[bool] = False
     """Do anchors and negatives come only from the current rollout?"""
+    uses_returns: ClassVar[bool] = False
+    """Does it look at what followed? Else there is nothing to shuffle for a control."""
 
     @abstractmethod
     def draw(
@@ -115,9 +118,31 @@ class UniformNegatives(NegativeSampler):
         return Pool(memory.sample_rows(k, generator))
 
 
+def check_pool(pool: Pool, sampler: NegativeSampler, memory: Memory, anchors: np.ndarray) -> None:
+    """ValueError unless `pool`, drawn for these anchors (B,), is what `draw` promises.
+
+    It is not, if it holds rows that are not stored, or one twice, or weights of another shape or
+    that are NaN or +inf.
+    """
+    name = type(sampler).__name__
+    if not isinstance(pool, Pool):
+        raise ValueError(f"{name}.draw gave a {type(pool).__name__}; expected a memory.Pool")
+    rows, weights = pool.rows, pool.log_weights
+    inside = ((rows >= 0) & (rows < memory.capacity)).all()
+    if not (inside and memory.stored(rows).all()) or len(np.unique(rows)) < len(rows):
+        raise ValueError(f"{name}.draw gave rows that are not stored, or one of them twice")
+    if weights is not None and (
+        weights.shape != (len(anchors), len(rows)) or not (weights < np.inf).all()
+    ):
+        raise ValueError(
+            f"{name}.draw gave log_weights of shape {weights.shape}; expected "
+            f"{(len(anchors), len(rows))}, a line for each anchor, without NaN or +inf"
+        )
+
+
 def n_hard(k: int, uniform_share: float) -> int:
-    """How many of k negatives are drawn by hardness, the others being uniform."""
-    return round(k * (1.0 - uniform_share))
+    """How many of k negatives are drawn by hardness; at least `uniform_share` of k are not."""
+    return k - math.ceil(k * uniform_share)
 
 
 def with_uniform(

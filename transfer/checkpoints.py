@@ -39,7 +39,7 @@ class Checkpoints(BaseCallback):
         self._path = directory / CURVES
         self._report = report
         self._stop = stop
-        self._due = checkpoint_frames(cell.frames)
+        self._due = checkpoint_frames(cell.frames, extra=cell.extra_frames)
         self._n_rounds = 0
         self._last_report = -np.inf
         self._started = time.perf_counter()
@@ -205,7 +205,7 @@ def curve_point(cell: Cell, episodes: Episodes, *, frames: int, seconds: float) 
     return CurvePoint(
         suite=cell.suite.name,
         agent=cell.agent,
-        arm=cell.arms[0],
+        arm=cell.arms[0] if cell.arms else cell.name,
         seed=cell.seed,
         role=cell.role,
         env_id=episodes.env_id,

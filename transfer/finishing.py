@@ -65,6 +65,7 @@ def finish(
         {
             "weights_sha256": policy_sha256(model),
             "frames": checkpoints.frames,
+            **({"counted_from": cell.extra_frames} if cell.extra_frames else {}),
             "frames_per_second": round(checkpoints.frames / learning, 1),
             "seconds": round(learning + evaluation + checkpoints.saving_seconds, 3),
             "evaluation_seconds": round(evaluation, 3),

@@ -27,8 +27,16 @@ _PYTHON_STEPS_PER_FRAME = 0.02  # a frame costs about 60 µs to learn from, a Py
 _CHECKPOINT_STEPS_PER_FRAME = 0.03
 
 
-def checkpoint_frames(frames: int) -> list[int]:
-    """Frames at which a training of so many frames is evaluated, its end left out."""
+def checkpoint_frames(frames: int, *, extra: int = 0) -> list[int]:
+    """Frames at which a training of so many frames is evaluated, its end left out.
+
+    Args:
+        frames: what it is compared by.
+        extra: frames before those; they have evaluations of their own, so that the rest is
+            evaluated as often as if it stood alone.
+    """
+    if extra:
+        return checkpoint_frames(extra) + [extra + n for n in checkpoint_frames(frames)]
     n_intervals = max(N_INTERVALS, frames // LONGEST_INTERVAL)
     return sorted({frames * i // n_intervals for i in range(n_intervals)})
 

@@ -90,11 +90,14 @@ class _Learning:
     weight: Annotated[float | None, real(0, 1000), _default("the agent's")] = None
     """Weight of the loss; with --balance norm, a fraction of the RL gradient's norm."""
 
-    balance: Literal["norm", "project", "none"] = "norm"
+    balance: Annotated[Literal["norm", "project", "none"] | None, _default("norm")] = None
     """How the loss's gradient joins the RL gradient."""
 
-    every: Annotated[int, whole(1, 1_000_000)] = 4
+    every: Annotated[int | None, whole(1, 1_000_000), _default("4")] = None
     """Apply the loss at every so many optimiser steps."""
+
+    as_published: bool = False
+    """Weight, balance and frequency of the loss's own paper, in place of these three."""
 
     memory: Annotated[str, _HINT(metavar="NAME")] = "episodic"
     """Kind of memory the loss draws from: episodic or replay."""
@@ -182,6 +185,38 @@ class TransferSettings(_Everywhere, _Computing, _Learning, _TransferScope):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AblateSettings(TransferSettings):
+    """Compare arms over seeds, targets and any setting, as a grid of trainings.
+
+    Interrupt it at any moment: the same command continues. Every seed is paired.
+    """
+
+    arms: Annotated[tuple[str, ...], _HINT(metavar="ARM", help_behavior_hint="")] = (
+        "contrastive_distillation",
+        "fine_tune",
+        "random_teacher",
+        "scratch",
+    )
+    """What to compare (see `list`; default: contrastive_distillation, fine_tune,
+    random_teacher, scratch)."""
+
+    vary: Annotated[tuple[str, ...], _text("SETTING=V1,V2", "nothing")] = ()
+    """Settings that vary, and their values: n_negatives=8,128 negatives=uniform,nearest."""
+
+    frames: Annotated[int | None, whole(1), _default("the suite's")] = None
+    """Frames on each target, and the most on all sources together: shortens every stage."""
+
+    executor: Literal["local", "ray"] = "local"
+    """Where trainings run: in processes of this machine, or on a Ray cluster that is there."""
+
+    dry_run: bool = False
+    """Show the grid, its frames and how long it may take, and do nothing."""
+
+    frames_per_second: Annotated[float, real(1)] = 5_000.0
+    """Speed of one training that --dry-run reckons with."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _EvaluateScope:
     """What `evaluate` is about."""
 
@@ -255,6 +290,7 @@ class ListSettings(_Everywhere):
 Settings = (
     TrainSettings
     | TransferSettings
+    | AblateSettings
     | EvaluateSettings
     | WatchSettings
     | ReportSettings
@@ -264,6 +300,7 @@ Settings = (
 COMMANDS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "transfer": TransferSettings,
+    "ablate": AblateSettings,
     "evaluate": EvaluateSettings,
     "watch": WatchSettings,
     "report": ReportSettings,

@@ -369,6 +369,23 @@ def test_terms_can_be_left_out(learner, teacher, filled):
         ContrastiveDistillation(target_weight=0.0)
 
 
+def test_a_teacher_that_is_none():
+    with pytest.raises(ValueError, match="teacher is a int; expected a frozen encoder with n_fea"):
+        ContrastiveDistillation(teacher=3)
+
+
+@pytest.mark.parametrize("of_source", [False, True])
+def test_an_own_sampler_that_draws_nonsense_is_named(learner, teacher, filled, of_source):
+    class Lost(UniformNegatives):
+        def draw(self, memory, anchors, k, generator, insight):
+            lost = (memory is not ours) == of_source
+            return Pool(np.array([memory.capacity if lost else memory.rows()[0]]))
+
+    ours, loss = filled(), built(learner, teacher=teacher, negatives=Lost())
+    with pytest.raises(ValueError, match=r"Lost\.draw gave rows that are not stored"):
+        loss.sample(ours, 12, np.random.default_rng(0), filled(seed=5))
+
+
 def test_own_sampler_by_object():
     class Mine(NegativeSampler):
         name = "mine"

@@ -17,11 +17,14 @@ from contrastive_distillation.memory import (
     Pool,
     PredictionErrorNegatives,
     ReplayMemory,
+    UniformNegatives,
     ValueContrastNegatives,
+    check_pool,
     draw_value_matched,
     make_negatives,
     negative_mask,
 )
+from contrastive_distillation.memory.negatives import n_hard
 
 WIDTH = 5
 many = settings(
@@ -162,6 +165,11 @@ def test_every_rank_of_the_band_is_drawn_as_often(filled):
     expected = 400 * 8 / (last - first)
     chi_square = sum((count - expected) ** 2 / expected for count in counts.values())
     assert chi_square < 2.5 * len(counts)  # mean len(counts), far from it with p < 1e-6
+
+
+@given(k=st.integers(1, 600), share=st.floats(0.5, 1.0))
+def test_at_least_the_share_is_uniform(k, share):
+    assert share * k <= k - n_hard(k, share) < share * k + 1
 
 
 def test_half_of_the_negatives_stays_uniform(filled):
@@ -310,6 +318,18 @@ def test_without_errors_all_is_uniform(filled):
     assert len(pool.rows) == 30
 
 
+@pytest.mark.parametrize("error", [np.nan, np.inf, -1.0])
+def test_errors_that_cannot_be_are_refused(filled, error):
+    memory = filled()
+    row = memory.rows()[7:8]
+    insight = Known(memory, errors=lambda each: error if each == row[0] else 1.0)
+    message = rf"off by {error} in task-\d \(step {memory.steps(row)[0]} of its episode, frame"
+    with pytest.raises(FloatingPointError, match=message):
+        PredictionErrorNegatives().draw(
+            memory, memory.rows()[:4], 30, np.random.default_rng(0), insight
+        )
+
+
 @pytest.mark.parametrize("name", ["nearest", "value_contrast", "prediction_error"])
 def test_what_samplers_remember_is_kept(filled, name):
     memory, insight = filled(), None
@@ -382,3 +402,24 @@ def test_own_samplers_need_a_draw_alone(filled):
         make_negatives(Oldest)
     with pytest.raises(ValueError, match="no sampler of negatives has a setting 'bnd'"):
         make_negatives("nearest", bnd=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows, "UniformNegatives.draw gave a ndarray; expected a memory.Pool"),
+        (lambda rows: Pool(rows + 10**6), "rows that are not stored, or one of them twice"),
+        (lambda rows: Pool(-1 - rows), "rows that are not stored, or one of them twice"),
+        (lambda rows: Pool(np.repeat(rows, 2)), "rows that are not stored, or one of them twice"),
+        (lambda rows: Pool(rows, np.zeros(8)), r"shape \(8,\); expected \(4, 8\)"),
+        (lambda rows: Pool(rows, np.full((4, 8), np.nan)), "without NaN"),
+        (lambda rows: Pool(rows, np.full((4, 8), np.inf)), "without NaN"),
+    ],
+)
+def test_a_pool_that_is_none_is_refused(filled, change, message):
+    memory = filled()
+    rows, anchors = memory.rows()[:8], memory.rows()[:4]
+    check_pool(Pool(rows, np.full((4, 8), -np.inf)), UniformNegatives(), memory, anchors)
+    check_pool(Pool(rows[:0]), UniformNegatives(), memory, anchors)
+    with pytest.raises(ValueError, match=message):
+        check_pool(change(rows), UniformNegatives(), memory, anchors)
