@@ -146,12 +146,12 @@ def source_map(experiment: Experiment) -> Picture | None:
 
 
 def _source_kinds(experiment: Experiment) -> dict[tuple[str, int], str]:
-    """(arm, seed) → its source's name; arms with the same source weights share it."""
+    """(arm, seed) → its source's name; arms with the same source share it."""
     names: dict[str, str] = {}
     found = {}
     for row in experiment.sources:
-        first = names.setdefault(row.weights_sha256, readable(row.arm))
-        found[(row.arm, row.seed)] = f"seed {row.seed}, {first}"
+        first = names.setdefault(row.weights_sha256, row.source_kind or row.arm)
+        found[(row.arm, row.seed)] = f"seed {row.seed}, {readable(first)}"
     for row in experiment.targets:  # the sources of --from are none of ours
         if row.source_frames is not None:
             found.setdefault((row.arm, row.seed), "the given source")

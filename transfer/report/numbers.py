@@ -236,7 +236,7 @@ def summarise_target(experiment: Experiment, env_id: str) -> list[TargetSummary]
                 to_half=survival(curves, HALF),
                 to_learnt=survival(curves, experiment.learnt_score),
                 to_half_charged=survival(
-                    curves, HALF, {r.seed: float(r.source_frames or 0) for r in own}
+                    curves, HALF, {r.seed: float(r.source_frames or r.counted_from) for r in own}
                 ),
             )
         )
