@@ -10,13 +10,15 @@ from .builders import (
     observation_kind,
     resolve_device,
 )
-from .callback import AuxiliaryLossCallback
+from .callback import AuxiliaryLossCallback, default_n_anchors
 from .encoders import PictureEncoder, VectorEncoder
 from .entropy import EntropyAnneal
 from .finding import find_encoder
 from .finite import FiniteGradients
+from .frozen_policy import FrozenPolicy
 from .grid_encoder import GridEncoder
 from .learner import Learner
+from .matched_passes import MatchedPasses
 from .observation_encoder import ObservationEncoder
 from .schedules import SCHEDULES, WeightSchedule
 from .teachers import FrozenTeacher, MovingAverageTeacher
@@ -27,6 +29,7 @@ from .weights import (
     TransferMode,
     carry_weights,
     policy_sha256,
+    random_weights,
     read_weights,
 )
 
@@ -40,9 +43,11 @@ __all__ = [
     "EncoderRate",
     "EntropyAnneal",
     "FiniteGradients",
+    "FrozenPolicy",
     "FrozenTeacher",
     "GridEncoder",
     "Learner",
+    "MatchedPasses",
     "MovingAverageTeacher",
     "ObservationEncoder",
     "PictureEncoder",
@@ -52,11 +57,13 @@ __all__ = [
     "build_agent",
     "carry_weights",
     "default_callbacks",
+    "default_n_anchors",
     "default_n_envs",
     "default_weight",
     "find_encoder",
     "observation_kind",
     "policy_sha256",
+    "random_weights",
     "read_weights",
     "resolve_device",
 ]

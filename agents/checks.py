@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Tensor, nn
 
 from contrastive_distillation.losses import AuxiliaryLoss
+from contrastive_distillation.memory import Memory, Observations
 
-from .observation_encoder import ObservationEncoder
+from .frozen_policy import FrozenPolicy
+from .learner import Learner
+from .observation_encoder import ObservationEncoder, blank_observations
 from .teachers import FrozenTeacher
+
+
+def check_kinds(loss: object, memory: object) -> None:
+    """A loss and a memory, as objects, and a loss that was begun as one.
+
+    Raises:
+        ValueError: they are something else; the text says what to write.
+    """
+    if not isinstance(loss, AuxiliaryLoss):
+        raise ValueError(
+            f"loss is {loss!r}, expected an object such as ContrastiveDistillation(), or of a "
+            "subclass of AuxiliaryLoss"
+        )
+    kind = type(loss).__name__
+    if "metrics" not in vars(loss):
+        raise ValueError(f"{kind}.__init__ does not begin with super().__init__()")
+    if not isinstance(getattr(loss, "name", None), str):
+        raise ValueError(f"{kind} has no name: write name = '...' in its class, for logs and files")
+    if not isinstance(memory, Memory):
+        raise ValueError(
+            f"memory is {memory!r}, expected an object such as EpisodicMemory(capacity=50_000)"
+        )
+
+
+def whole_number(name: str, value: Any, *, least: int) -> int:
+    """The value as an int.
+
+    Raises:
+        ValueError: it is no whole number, or below `least`.
+    """
+    if not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} is {value!r}, expected a whole number ≥ {least}")
+    return int(value)
 
 
 def check_device(model: BaseAlgorithm, encoder: ObservationEncoder, loss: AuxiliaryLoss) -> None:
@@ -50,22 +89,96 @@ def check_learns(encoder: ObservationEncoder) -> None:
         )
 
 
+def check_stepped(changed: Iterable[nn.Parameter], learner: Learner, loss: AuxiliaryLoss) -> None:
+    """The optimiser to which the loss is joined steps all that the loss changes.
+
+    Raises:
+        ValueError: it does not step some of it.
+    """
+    stepped = {id(parameter) for parameter in learner.named_parameters().values()}
+    if any(id(parameter) not in stepped for parameter in changed):
+        raise ValueError(
+            f"{loss.name} changes parameters of the policy that the encoder's optimiser does not "
+            "step; name another encoder, or let changed_parameters leave them out "
+            "(learner.named_parameters() are those it steps)"
+        )
+
+
 def check_teachers(model: BaseAlgorithm, loss: AuxiliaryLoss) -> None:
-    """Every frozen teacher of the loss reads what the model observes.
+    """Every frozen teacher or policy of the loss reads what the model observes.
 
     Raises:
         ValueError: one was trained on observations of other keys or shapes.
     """
     for teacher in loss.modules():
-        if not isinstance(teacher, FrozenTeacher):
+        if isinstance(teacher, FrozenTeacher):
+            theirs = teacher.encoder.observation_space
+        elif isinstance(teacher, FrozenPolicy):
+            theirs = teacher.observation_space
+            if teacher.policy.action_space != model.action_space:
+                raise ValueError(
+                    f"the source policy acts in {teacher.policy.action_space}, the model in "
+                    f"{model.action_space}: take a source with the same actions"
+                )
+        else:
             continue
-        theirs, own = teacher.encoder.observation_space, model.observation_space
+        own = model.observation_space
         if _layout(theirs) != _layout(own):
             raise ValueError(
                 f"the teacher reads observations of {theirs}, the model has {own}: take a teacher "
                 "that was trained on observations of the same shape, or wrap the environment so "
                 "that both see the same"
             )
+
+
+def check_memories(model: BaseAlgorithm, *memories: Memory | None) -> None:
+    """What memories hold already are observations as the model's.
+
+    Raises:
+        ValueError: one holds observations of other keys or shapes.
+    """
+    own = _shapes(blank_observations(model.observation_space, 1))
+    for memory in memories:
+        if memory is None or len(memory) == 0:
+            continue
+        theirs = _shapes(memory.observations(memory.rows()[:1]))
+        if theirs != own:
+            raise ValueError(
+                f"a memory holds observations of shape {theirs}, the model observes {own}: give "
+                "the model a new memory, and as source_memory one of the same observations"
+            )
+
+
+def check_terms(loss: AuxiliaryLoss, terms: object) -> Mapping[str, Tensor]:
+    """What a loss's `forward` returned: scalars by name.
+
+    Raises:
+        ValueError: it is something else; the text says what it should be.
+    """
+    if isinstance(terms, Mapping) and all(
+        isinstance(term, Tensor) and term.numel() == 1 for term in terms.values()
+    ):
+        return terms
+    raise ValueError(
+        f"{type(loss).__name__}.forward must return one scalar tensor for each term, by its name, "
+        f"such as {{'{loss.name}': losses.mean()}}; it returned {_told(terms)}"
+    )
+
+
+def _told(terms: object) -> str:
+    """What something is, in a few words."""
+    if isinstance(terms, Tensor):
+        return f"a tensor of shape {tuple(terms.shape)}"
+    if isinstance(terms, Mapping):
+        return "{" + ", ".join(f"{name!r}: {_told(term)}" for name, term in terms.items()) + "}"
+    return f"a {type(terms).__name__}"
+
+
+def _shapes(observations: Observations) -> dict[str, tuple[int, ...]] | tuple[int, ...]:
+    """Shape of one observation, or of each part of a Dict."""
+    if isinstance(observations, dict):
+        return {key: array.shape[1:] for key, array in sorted(observations.items())}
+    return observations.shape[1:]
 
 
 def _layout(space: gym.Space[Any]) -> dict[str, tuple[type, tuple[int, ...] | None]]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from torch import nn
+from torch import Tensor, nn
 
+from contrastive_distillation.losses import ActsBy
 from contrastive_distillation.memory import Memory
 
-from .observation_encoder import ObservationEncoder
+from .action_logits import action_logits, acts_by, seen_by
+from .frozen_policy import copied_policy
+from .observation_encoder import ObservationEncoder, Observations, blank_observations
 from .prediction_errors import prediction_errors
 from .teachers import MovingAverageTeacher
 
@@ -32,6 +35,8 @@ class Learner:
     """f: raw observations to features (B, n_features), with gradient."""
     gamma: float
     """The agent's discount."""
+    optimizer: torch.optim.Optimizer | None = None
+    """The one that steps the encoder; None: it steps the whole policy."""
     reward_scale: Callable[[], float] = field(default=_unscaled)
     """What rewards are multiplied by before the agent sees them (VecNormalize)."""
     progress: float = 0.0
@@ -46,6 +51,43 @@ class Learner:
     def device(self) -> torch.device:
         """Device of the encoder."""
         return self.encoder.device
+
+    @property
+    def acts_by(self) -> ActsBy:
+        """ "probabilities" (PPO, A2C), "values" (DQN), or "other": what `logits` are."""
+        return acts_by(self.policy)
+
+    def logits(self, observations: Observations) -> Tensor:
+        """Logits of the discrete actions, or Q-values, (B, A), of raw observations, with gradient.
+
+        Raises:
+            ValueError: the agent acts by neither (SAC, a recurrent policy, a Box of actions).
+        """
+        return action_logits(
+            self.policy, seen_by(self.policy, observations, self.encoder.normalise)
+        )
+
+    def logit_parameters(self) -> list[nn.Parameter]:
+        """The parameters that `logits` depend on, of those in `named_parameters`.
+
+        Raises:
+            ValueError: as `logits`.
+        """
+        tried = copied_policy(self.policy).requires_grad_(True).eval()
+        blank = blank_observations(self.encoder.observation_space, 2)
+        names, parameters = zip(*tried.named_parameters(), strict=True)
+        logits = action_logits(tried, seen_by(tried, blank, None))
+        found = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
+        reached = {name for name, g in zip(names, found, strict=True) if g is not None}
+        return [p for name, p in self.named_parameters().items() if name in reached]
+
+    def named_parameters(self) -> Mapping[str, nn.Parameter]:
+        """The policy's parameters that the encoder's optimiser steps, by name."""
+        named = dict(self.policy.named_parameters())
+        if self.optimizer is None:
+            return named
+        stepped = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        return {name: p for name, p in named.items() if id(p) in stepped}
 
     def moving_average(self, momentum: float) -> MovingAverageTeacher:
         """A moving average of the encoder; whoever asks for it calls its `update()`."""

@@ -82,7 +82,7 @@ class ObservationEncoder(nn.Module):
 
     def frozen_copy(self) -> ObservationEncoder:
         """A copy without gradients and without the modules' hooks."""
-        with _without_hooks(self):
+        with without_hooks(self):
             stages = [copy.deepcopy(stage) for stage in self.stages]
         frozen = ObservationEncoder(
             stages=stages,
@@ -98,7 +98,7 @@ class ObservationEncoder(nn.Module):
         """Width of the features of two blank observations; nothing of the stages changes."""
         devices = [self.device] if self.device.type == "cuda" else []
         names = " → ".join(type(stage).__name__ for stage in self.stages)
-        with _without_hooks(self), torch.random.fork_rng(devices=devices):
+        with without_hooks(self), torch.random.fork_rng(devices=devices):
             stages = [copy.deepcopy(stage).eval() for stage in self.stages]
             try:
                 features = self._through(stages, blank_observations(self.observation_space, 2))
@@ -147,7 +147,7 @@ def _unsupported(space: gym.Space[Any]) -> str:
 
 
 @contextmanager
-def _without_hooks(module: nn.Module) -> Iterator[None]:
+def without_hooks(module: nn.Module) -> Iterator[None]:
     """Take module hooks off while copying: a bound method would drag its whole owner along."""
     names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     saved = [(m, name, getattr(m, name)) for m in module.modules() for name in names]

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from contrastive_distillation.memory import Memory
 
-from .observation_encoder import ObservationEncoder, Observations
+from .action_logits import q_network, seen_by
+from .observation_encoder import ObservationEncoder
 
 
 @torch.no_grad()
@@ -35,8 +36,9 @@ def prediction_errors(
     """
     values = _value_function(policy)
     batch = memory.batch(rows)
-    here = values(_tensors(policy, encoder, batch.observations))
-    there = values(_tensors(policy, encoder, batch.next_observations)).max(dim=1).values
+    here = values(seen_by(policy, batch.observations, encoder.normalise))
+    after = seen_by(policy, batch.next_observations, encoder.normalise)
+    there = values(after).max(dim=1).values
     if here.shape[1] > 1:
         actions = torch.as_tensor(batch.actions.reshape(-1, 1), device=here.device).long()
         here = here.gather(1, actions)
@@ -54,21 +56,10 @@ def _value_function(policy: nn.Module) -> Any:
     """From observation tensors to values (N, 1), or to one for each action (N, A)."""
     if hasattr(policy, "predict_values") and not hasattr(policy, "lstm_actor"):
         return policy.predict_values
-    for name in ("q_net", "quantile_net"):
-        network = getattr(policy, name, None)
-        if network is not None:
-            return lambda tensors: _mean_of_quantiles(network(tensors))
+    network = q_network(policy)
+    if network is not None:
+        return network
     raise ValueError(
         f"prediction_error negatives need V(o) or Q(o, a) of discrete actions; "
         f"{type(policy).__name__} gives neither. Choose nearest or value_contrast"
     )
-
-
-def _mean_of_quantiles(values: Tensor) -> Tensor:
-    return values.mean(dim=1) if values.ndim == 3 else values
-
-
-def _tensors(policy: nn.Module, encoder: ObservationEncoder, observations: Observations) -> Any:
-    seen = observations if encoder.normalise is None else encoder.normalise(observations)
-    tensors, _ = policy.obs_to_tensor(seen)  # type: ignore[operator]
-    return tensors

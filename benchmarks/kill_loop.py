@@ -3,25 +3,27 @@
     python benchmarks/kill_loop.py --runs 50
 
 For each run: train undisturbed; train again, killed three times at random moments, often in the
-middle of writing a checkpoint, and resumed; compare `weights_sha256`. Then every file of the
-newest checkpoint has one bit flipped, and is cut short: each must be refused. Runs that are in the
-table already are not done again. Exit code 0 if every run is equal and no corrupt checkpoint was
-accepted.
+middle of writing a checkpoint, and resumed; compare `weights_sha256`. No kill may leave a
+checkpoint that is broken. Then every file of the newest checkpoint has one bit flipped, and is cut
+short: each must be refused. Runs that are in the table already are not done again. Exit code 0 if
+every run is equal, no checkpoint was found broken and no corrupt one was accepted.
 """
 
 import argparse
 import csv
 import random
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from contrastive_distillation.transfer import Cell, TrainSettings, plan_train
+from contrastive_distillation.transfer.jobs import Job, Outcome
 from contrastive_distillation.transfer.runs import fingerprint, read_result
 from contrastive_distillation.transfer.snapshots import CheckpointError, Snapshots
-from contrastive_distillation.transfer.workers import Job, _work, context
+from contrastive_distillation.transfer.workers import context, work
 
 KINDS = (
     ("ppo", "MiniGrid-Empty-Random-5x5-v0"),
@@ -36,7 +38,9 @@ COLUMNS = (
     "env_id",
     "equal",
     "kills",
+    "while_writing",
     "resumed_at",
+    "broken",
     "corrupt",
     "accepted",
     "seconds",
@@ -61,12 +65,17 @@ def main() -> int:
             print(" ".join(f"{key}={value}" for key, value in done[run].items()), flush=True)
     rows = [done[run] for run in range(options.runs)]
     n_equal = sum(row["equal"] == "True" for row in rows)
-    n_kills = sum(int(row["kills"]) for row in rows)
-    n_accepted = sum(int(row["accepted"]) for row in rows)
-    n_corrupt = sum(int(row["corrupt"]) for row in rows)
-    print(f"weights equal to the undisturbed run: {n_equal} of {len(rows)}, after {n_kills} kills")
+    n_kills, n_writing, n_broken, n_corrupt, n_accepted = (
+        sum(int(row[key]) for row in rows)
+        for key in ("kills", "while_writing", "broken", "corrupt", "accepted")
+    )
+    print(
+        f"weights equal to the undisturbed run: {n_equal} of {len(rows)}, after {n_kills} kills, "
+        f"{n_writing} of them while a checkpoint was written"
+    )
+    print(f"checkpoints found broken after a kill: {n_broken}")
     print(f"corrupt checkpoints accepted: {n_accepted} of {n_corrupt}")
-    return 0 if n_equal == len(rows) and n_accepted == 0 else 1
+    return 0 if n_equal == len(rows) and n_broken == n_accepted == 0 else 1
 
 
 def one_run(run: int, frames: int, directory: Path) -> dict[str, Any]:
@@ -80,50 +89,63 @@ def one_run(run: int, frames: int, directory: Path) -> dict[str, Any]:
         memory_capacity=1_000, checkpoint_every=generator.choice([1, 300, 600]),
     )  # fmt: skip
     (cell,) = plan_train(settings).cells
-    whole_seconds = _train(cell, directory / "whole", None)
-    resumed_at: list[str] = []
-    n_kills = 0
-    while n_kills < N_KILLS and not (directory / "killed/result.json").exists():
-        _train(cell, directory / "killed", generator.uniform(0.0, whole_seconds / 2), resumed_at)
-        n_kills += 1
+    whole_seconds = _train(cell, directory / "whole", None) or 0.0
+    said: list[str] = []
+    n_kills = n_writing = 0
+    while n_kills < N_KILLS:
+        seconds = generator.uniform(0.0, whole_seconds / 2)
+        if _train(cell, directory / "killed", seconds, said) is None:
+            n_kills += 1
+            n_writing += any((directory / "killed/checkpoints").glob(".writing-*"))
+        else:  # it came to its end before it was killed three times
+            shutil.rmtree(directory / "killed")
+            said.clear()
+            n_kills = n_writing = 0
     n_corrupt, n_accepted = _corrupt(cell, directory / "killed", generator)
     if not (directory / "killed/result.json").exists():
-        _train(cell, directory / "killed", None, resumed_at)
+        _train(cell, directory / "killed", None, said)
     hashes = {read_result(directory / name)["weights_sha256"] for name in ("whole", "killed")}
     equal = len(hashes) == 1
     if equal:
         shutil.rmtree(directory)
-    seconds = round(time.perf_counter() - started, 1)
     values = (
         run,
         agent,
         env_id,
         equal,
         n_kills,
-        "+".join(resumed_at),
+        n_writing,
+        "+".join(line.split(";")[0].split()[-1] for line in said if "continues at" in line),
+        sum("is broken" in line for line in said),
         n_corrupt,
         n_accepted,
-        seconds,
+        round(time.perf_counter() - started, 1),
     )
     return dict(zip(COLUMNS, values, strict=True))
 
 
 def _train(
     cell: Cell, directory: Path, kill_after: float | None, said: list[str] | None = None
-) -> float:
-    """Train in a process of its own, from its first word on for so long; returns the seconds.
+) -> float | None:
+    """Train in a process of its own, from its first word on for so long.
 
     Args:
         cell: what to train.
         directory: where.
         kill_after: seconds; None for the end.
-        said: gets the frame at which the training went on, if it did.
+        said: gets what the training said.
+
+    Returns:
+        The seconds it took; None if it was killed before it ended.
+
+    Raises:
+        RuntimeError: the training failed by itself.
     """
     directory.mkdir(parents=True, exist_ok=True)
     processes: Any = context()
     ours, theirs = processes.Pipe()
     process = processes.Process(
-        target=_work, args=(theirs, Job(cell=cell, directory=directory, command=()))
+        target=work, args=(theirs, Job(cell=cell, directory=directory, command=()))
     )
     process.start()
     theirs.close()
@@ -134,8 +156,10 @@ def _train(
                 message = ours.recv()
             except EOFError:
                 break
-            if isinstance(message, str) and said is not None and message.startswith("continues at"):
-                said.append(message.split(";")[0].split()[-1])
+            if isinstance(message, Outcome) and message.status != "finished":
+                raise RuntimeError(f"{directory}: {message.reason}")
+            if isinstance(message, str) and said is not None:
+                said.append(message)
             if started is None:
                 started = time.perf_counter()
                 deadline = None if kill_after is None else started + kill_after
@@ -144,6 +168,8 @@ def _train(
     if kill_after is not None:
         process.kill()
     process.join()
+    if process.exitcode == -signal.SIGKILL:
+        return None
     return time.perf_counter() - (started or time.perf_counter())
 
 

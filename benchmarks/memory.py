@@ -46,7 +46,7 @@ N_ENVS = 100
 N_ANCHORS, K = 256, 128
 SAMPLERS = ("in_batch", "uniform", "nearest", "value_contrast", "prediction_error")
 DRAWS_PER_SNAPSHOT = 16
-N_SEARCHED, N_QUERIES = 2048, 8
+N_SEARCHED, N_QUERIES = 4096, 8
 BAND = (0.001, 0.05)
 
 Works = dict[str, Callable[[], object]]
@@ -138,7 +138,7 @@ def draws(memory: Memory, name: str) -> Callable[[], object]:
     def work() -> None:
         insight.renew()
         for _ in range(DRAWS_PER_SNAPSHOT):
-            anchors = memory.sample_rows(N_ANCHORS, generator)
+            anchors = sampler.draw_anchors(memory, N_ANCHORS, generator, insight)
             sampler.draw(memory, anchors, K, generator, insight)
 
     return work

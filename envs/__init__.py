@@ -13,12 +13,13 @@ from .mission import (
     mission_varies,
 )
 from .names import UnknownNameError, nearest_names
+from .pictures import draw_pictures
 from .seeds import episode_seed
 from .single import make_env
 from .spaces import SpaceRow, compare_spaces, space_table
 from .states import StateUnavailableError
 from .stepping import STEPPING, EnvironmentFailedError, Stepping, stepping
-from .suites import SUITES, Suite, get_suite, load_suite, suite_settings
+from .suites import SUITES, Suite, get_suite, load_suite, suite_settings, unrelated_source
 from .tasks import Task, task
 from .vector import BadNumberError, TaskVecEnv
 
@@ -39,6 +40,7 @@ __all__ = [
     "TaskVecEnv",
     "UnknownNameError",
     "compare_spaces",
+    "draw_pictures",
     "encode_mission",
     "episode_seed",
     "get_suite",
@@ -51,4 +53,5 @@ __all__ = [
     "stepping",
     "suite_settings",
     "task",
+    "unrelated_source",
 ]

@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 
 from .names import UnknownNameError
+from .obstacles import SEVEN_ACTIONS_ID
 from .procgen import PROCGEN, procgen_available
 from .single import OBSERVATIONS, find_spec
 from .tasks import Task, task, task_in_range
-from .variants import COLOUR_DOSES, NAMESPACE
+from .variants import BASE_OF_VARIANT, COLOUR_DOSES, NAMESPACE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class Suite:
     """Returns that count as score 0 and 1, where they differ from what `task` knows."""
     learnt_score: float = 0.9
     """The score that every source must reach to count as learnt."""
+    unrelated: str | None = None
+    """A source that has nothing to do with the targets, for the control; see `unrelated_source`."""
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -65,6 +68,8 @@ def suite_settings(suite: Suite) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for each in fields(Suite):
         value = getattr(suite, each.name)
+        if each.name == "unrelated" and value is None:
+            continue
         if isinstance(value, tuple):
             value = list(value)
         elif isinstance(value, Mapping):
@@ -100,9 +105,24 @@ def load_suite(path: str | Path) -> Suite:
     if not isinstance(settings, dict):
         raise ValueError(f"the suite file {str(path)!r} must hold keys and values, such as name: …")
     suite = _suite_of({"name": path.stem, **settings})
-    for env_id in (*suite.sources, *suite.targets):
+    named = () if suite.unrelated is None else (suite.unrelated,)
+    for env_id in (*suite.sources, *suite.targets, *named):
         find_spec(env_id)
     return suite
+
+
+def unrelated_source(suite: Suite) -> str | None:
+    """The environment whose agent is carried over in the control of an unrelated source.
+
+    The suite's own; else Dynamic-Obstacles, with seven actions, for a suite of MiniGrid's and
+    BabyAI's grids; None where there is none.
+    """
+    if suite.unrelated is not None:
+        return suite.unrelated
+    members = (*suite.sources, *suite.targets)
+    bases = [BASE_OF_VARIANT.get(env_id, env_id) for env_id in members]
+    of_grids = all(base.startswith(("MiniGrid-", "BabyAI-")) for base in bases)
+    return SEVEN_ACTIONS_ID if of_grids else None
 
 
 def _suite_of(settings: Mapping[str, Any]) -> Suite:
@@ -144,6 +164,9 @@ def _check_fields(suite: Suite) -> None:
     score = suite.learnt_score
     number = isinstance(score, int | float) and not isinstance(score, bool)
     _require(number and 0 < score <= 1, "learnt_score", "a number in (0, 1]", score)
+    other = suite.unrelated
+    is_id = other is None or (isinstance(other, str) and bool(other))
+    _require(is_id, "unrelated", "an environment's id", other)
     _check_ranges(suite)
 
 

@@ -7,6 +7,7 @@ Importing this module registers them, so that `gymnasium.make` and `--env` take 
 * `contrastive/CartPole-Force-Random-v0` and so on: only one of Force, Length, Mass;
 * `contrastive/Acrobot-…`: the same with Length, Mass, Inertia;
 * `contrastive/CartPole-SwappedActions-v0`: left is right;
+* `contrastive/Dynamic-Obstacles-Random-5x5-SevenActions-v0`: see `obstacles`;
 * `contrastive/CoinRun-200Levels-v0`, `-AllLevels-v0`: see `procgen`.
 """
 
@@ -29,6 +30,7 @@ from .dynamics import (
     VariedAcrobot,
     VariedCartPole,
 )
+from .obstacles import SEVEN_ACTIONS_BASE, SEVEN_ACTIONS_ID, make_seven_actions
 from .procgen import register_procgen
 
 NAMESPACE = "contrastive"
@@ -96,6 +98,7 @@ _CONTROL_MAKERS = _control_makers()
 BASE_OF_VARIANT: dict[str, str] = {
     **{env_id: variant.base_id for env_id, variant in COLOUR_VARIANTS.items()},
     **{env_id: base_id for env_id, (base_id, _) in _CONTROL_MAKERS.items()},
+    SEVEN_ACTIONS_ID: SEVEN_ACTIONS_BASE,
 }
 """The environment that each of ours varies. Returns mean the same in both."""
 
@@ -106,6 +109,7 @@ def _register() -> None:
     for env_id, (base_id, maker) in _CONTROL_MAKERS.items():
         limit = None if "Swapped" in env_id else gym.spec(base_id).max_episode_steps
         gym.register(env_id, entry_point=maker, max_episode_steps=limit)
+    gym.register(SEVEN_ACTIONS_ID, entry_point=make_seven_actions)
     register_procgen()
 
 

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory, Observations
+
+ActsBy = Literal["probabilities", "values", "other"]
+"""What an agent's logits are: log-probabilities of discrete actions, or their values Q(o, a)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joining:
+    """How a loss joins the agent's update, where its paper says so: settings of the callback."""
+
+    weight: float
+    """Coefficient of the loss in the plain weighted sum."""
+    balance: str = "none"
+    every: int = 1
 
 
 class Encoder(Protocol):
@@ -63,6 +77,36 @@ class Teacher(Protocol):
         ...
 
 
+class SourcePolicy(Protocol):
+    """The whole frozen policy of a source agent. It gives no gradient, and draws nothing."""
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Its parameters, by their names in the policy."""
+        ...
+
+    @property
+    def acts_by(self) -> ActsBy:
+        """What its logits are."""
+        ...
+
+    def logits(self, observations: Observations) -> Tensor:
+        """Logits of its discrete actions, or Q-values, (B, A), of B raw observations.
+
+        Raises:
+            ValueError: it acts by neither.
+        """
+        ...
+
+    def fisher_information(self, observations: Observations) -> Mapping[str, Tensor]:
+        """`mean_o E_a[ (∂ log π(a|o) / ∂w)² ]` by name, for weights that the logits depend on.
+
+        Raises:
+            ValueError: it has no logits.
+        """
+        ...
+
+
 class Learner(Protocol):
     """What a loss sees of the agent."""
 
@@ -94,6 +138,27 @@ class Learner(Protocol):
     @property
     def progress(self) -> float:
         """Share of the current `learn()` that is done, in [0, 1]."""
+        ...
+
+    @property
+    def acts_by(self) -> ActsBy:
+        """What its logits are."""
+        ...
+
+    def logits(self, observations: Observations) -> Tensor:
+        """Logits of its discrete actions, or Q-values, (B, A), float32, with gradient.
+
+        Raises:
+            ValueError: the agent acts by neither.
+        """
+        ...
+
+    def logit_parameters(self) -> list[nn.Parameter]:
+        """The policy's parameters that `logits` depend on."""
+        ...
+
+    def named_parameters(self) -> Mapping[str, nn.Parameter]:
+        """The policy's parameters that the encoder's optimiser steps, by name."""
         ...
 
     def moving_average(self, momentum: float) -> AveragedEncoder:
@@ -139,10 +204,20 @@ class AuxiliaryLoss(nn.Module):
     `sample` (numpy; only `generator` may be drawn from), `forward` (draws nothing, changes
     nothing but `metrics`) and, after the optimisers' step, `after_step`. All that must survive a
     checkpoint is in `state_dict()`.
+
+    While transferring, the command line passes the source's frozen encoder as `teacher` and its
+    whole policy as `source_policy` to a constructor that has such a keyword. A loss that changes
+    more than the encoder declares it in `changed_parameters`.
     """
 
     name: ClassVar[str]
     """Its name in the registry, in logs and in tables."""
+    published: ClassVar[Joining | None] = None
+    """Weight, balance and frequency of its paper; None: there is none, or it names no numbers."""
+    needs_source: ClassVar[bool] = False
+    """Whether it is nothing without a source agent: its encoder, its policy or its memory."""
+    agents: ClassVar[tuple[str, ...] | None] = None
+    """The agents of the command line that it is for; None: all."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,6 +268,17 @@ class AuxiliaryLoss(nn.Module):
     def head_parameters(self) -> list[nn.Parameter]:
         """Its own parameters to be learnt: by default all that want a gradient."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def n_encoded(self, n_anchors: int, *, with_source_memory: bool) -> int:
+        """Observations that one auxiliary step gives the encoder to learn from: its anchors.
+
+        The control of equal compute lets the agent learn from as many more instead.
+
+        Args:
+            n_anchors: as `sample` gets it.
+            with_source_memory: whether it gets a source agent's memory, and a teacher, too.
+        """
+        return n_anchors
 
     def after_step(self, learner: Learner) -> None:
         """Called after the optimisers' step: the place to update averages."""

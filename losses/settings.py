@@ -45,7 +45,7 @@ class LossSettings:
     """The share of ranks that they reach to; in (band_low, 1]."""
     uniform_share: float = 0.5
     """Share of the negatives that stays uniform beside hard ones; in [0.5, 1]."""
-    n_searched: int = 2048
+    n_searched: int = 4096
     """Rows of the memory that hard negatives are looked for in; >= 2."""
     index: str = "auto"
     """How those are searched, see memory.NearestKeys."""
@@ -53,6 +53,8 @@ class LossSettings:
     """Frames (rows written) between two snapshots of the averages that keys come from; >= 1."""
     refresh_drift: float = 0.0
     """A snapshot is kept where its keys have drifted by less (1 - cosine); in [0, 2]."""
+    shuffled_values: bool = False
+    """A control: returns are permuted within each task, anew for each auxiliary step."""
 
     def sampler_settings(self) -> dict[str, Any]:
         """Those of a negative sampler."""
@@ -67,6 +69,10 @@ class LossSettings:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(field.default, str):
+                continue
+            if isinstance(field.default, bool):
+                if not isinstance(value, bool):
+                    raise ValueError(f"{field.name} is {value!r}; expected true or false")
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(f"{field.name} is {value!r}; expected a number")

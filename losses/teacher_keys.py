@@ -52,6 +52,7 @@ class AveragedKeys(ArraysInState):
         self.drift = 0.0
         """1 - the mean cosine of old and new keys when the snapshot was last looked at."""
         self._taken_at = self._looked_at = -1
+        self._head_pairs: tuple[nn.Module, list[Tensor], list[Tensor]] | None = None
 
     def renew(self, memory: Memory, generator: np.random.Generator) -> dict[str, float]:
         """Take the snapshot anew where it is due; returns what there is to log.
@@ -88,10 +89,11 @@ class AveragedKeys(ArraysInState):
     def step(self, head: nn.Module) -> None:
         """Both averages move by one step."""
         self.averaged_encoder.update()
+        if self._head_pairs is None or self._head_pairs[0] is not head:
+            self._head_pairs = head, list(self.averaged_head.parameters()), list(head.parameters())
+        _, averaged, followed = self._head_pairs
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.averaged_head.parameters()), list(head.parameters()), 1.0 - self.momentum
-            )
+            torch._foreach_lerp_(averaged, followed, 1.0 - self.momentum)
 
     def _encode(self, observations: Observations) -> np.ndarray:
         keys: np.ndarray = (

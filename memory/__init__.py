@@ -21,6 +21,7 @@ from .prediction_error import PredictionErrorNegatives
 from .returns import returns_to_go
 from .rows import MemoryBatch, RowInfo
 from .samplers import NEGATIVES, make_negatives
+from .shuffled import with_shuffled_returns
 
 __all__ = [
     "INDEXES",
@@ -60,4 +61,5 @@ __all__ = [
     "negative_mask",
     "returns_to_go",
     "take",
+    "with_shuffled_returns",
 ]

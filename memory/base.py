@@ -16,7 +16,7 @@ from .observations import Int64Array, Observations, named_arrays
 from .pages import Pages
 from .places import Places, Ring
 from .reading import StoredRows
-from .returns import returns_to_go
+from .returns import returns_of_episodes
 from .row_store import Step
 
 _log = logging.getLogger(__name__)
@@ -140,27 +140,26 @@ class Memory(StoredRows):
         self._rows = self._recent_rows = None
         done = terminated | truncated
         if done.any():
-            self._close(self._open_slots[terminated], terminated=True)
-            self._close(self._open_slots[done & ~terminated], terminated=False)
+            for ended, by_itself in ((terminated, True), (done & ~terminated, False)):
+                if ended.any():
+                    self._close(self._open_slots[ended], terminated=by_itself)
             self._open_slots[done] = NONE
 
     def _close(self, slots: Int64Array, *, terminated: bool) -> None:
         """Ends the episodes in `slots` and fills in what is now known of their returns."""
         self._episodes.is_open[slots] = False
+        slots = slots[[self._places.admit(slot) for slot in slots]]
+        if not len(slots):
+            return
         columns = self._store.columns
-        for slot in slots:
-            if not self._places.admit(slot):
-                continue
-            rows = self._places.rows_of(slot)
-            returns, known = returns_to_go(
-                columns["rewards"][rows], self.gamma, terminated=terminated
-            )
-            columns["returns"][rows], columns["return_known"][rows] = returns, known
-            self._places.finish(
-                slot,
-                task=columns["task_ids"][rows[0]],
-                value=returns[0] if known[0] else np.nan,
-            )
+        rows = self._places.rows_of_all(slots)
+        lengths = self._episodes.length[slots]
+        columns["returns"][rows], columns["return_known"][rows] = returns_of_episodes(
+            columns["rewards"][rows], lengths, self.gamma, terminated=terminated
+        )
+        firsts = rows[np.cumsum(lengths) - lengths]
+        values = np.where(columns["return_known"][firsts], columns["returns"][firsts], np.nan)
+        self._places.finish(slots, tasks=columns["task_ids"][firsts], values=values)
 
     def _check_step(
         self,

@@ -16,15 +16,26 @@ if TYPE_CHECKING:
     from .durable import explain
     from .evaluation import Episodes, Evaluator, own_randomness
     from .fields import SettingsError
+    from .forecast import forecast
     from .grid import carry_out, check_directories
+    from .intervals import (
+        Estimate,
+        bootstrap_interval,
+        estimate,
+        improvement,
+        paired_difference,
+    )
     from .judging import TrainedAgent, evaluate, load_agent
     from .listing import listing
-    from .planning import Plan, plan_train, plan_transfer
+    from .planning import Plan, plan_ablate, plan_train, plan_transfer
+    from .report import Experiment, check_output, make_report, read_experiment
     from .runs import RunDirectoryError
-    from .scores import area_under_curve, bootstrap_interval, interquartile_mean, jumpstart
+    from .scores import area_under_curve, interquartile_mean, jumpstart, kaplan_meier
     from .settings import (
+        AblateSettings,
         EvaluateSettings,
         ListSettings,
+        ReportSettings,
         Settings,
         TrainSettings,
         TransferSettings,
@@ -43,15 +54,26 @@ _HOME = {
     "durable": ("explain",),
     "evaluation": ("Episodes", "Evaluator", "own_randomness"),
     "fields": ("SettingsError",),
+    "forecast": ("forecast",),
     "grid": ("carry_out", "check_directories"),
+    "intervals": (
+        "Estimate",
+        "bootstrap_interval",
+        "estimate",
+        "improvement",
+        "paired_difference",
+    ),
     "judging": ("TrainedAgent", "evaluate", "load_agent"),
     "listing": ("listing",),
-    "planning": ("Plan", "plan_train", "plan_transfer"),
+    "planning": ("Plan", "plan_ablate", "plan_train", "plan_transfer"),
+    "report": ("Experiment", "check_output", "make_report", "read_experiment"),
     "runs": ("RunDirectoryError",),
-    "scores": ("area_under_curve", "bootstrap_interval", "interquartile_mean", "jumpstart"),
+    "scores": ("area_under_curve", "interquartile_mean", "jumpstart", "kaplan_meier"),
     "settings": (
+        "AblateSettings",
         "EvaluateSettings",
         "ListSettings",
+        "ReportSettings",
         "Settings",
         "TrainSettings",
         "TransferSettings",
@@ -65,15 +87,19 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "ARMS",
+    "AblateSettings",
     "Arm",
     "Cell",
     "CurvePoint",
     "Episodes",
+    "Estimate",
     "EvaluateSettings",
     "Evaluator",
+    "Experiment",
     "ListSettings",
     "LossChoice",
     "Plan",
+    "ReportSettings",
     "RunDirectoryError",
     "Settings",
     "SettingsError",
@@ -86,18 +112,27 @@ __all__ = [
     "carry_out",
     "check_directories",
     "check_gif",
+    "check_output",
+    "estimate",
     "evaluate",
     "explain",
+    "forecast",
+    "improvement",
     "interquartile_mean",
     "jumpstart",
+    "kaplan_meier",
     "listing",
     "load_agent",
+    "make_report",
     "own_randomness",
+    "paired_difference",
     "parse_command_line",
+    "plan_ablate",
     "plan_train",
     "plan_transfer",
     "policy_of",
     "read_curves",
+    "read_experiment",
     "train_cell",
     "warm_up",
     "watch",

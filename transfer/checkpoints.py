@@ -18,6 +18,7 @@ from .curves import CurvePoint, write_curves
 from .evaluation import Episodes, Evaluator, own_randomness
 from .progress import Report, Stop
 from .protocol import checkpoint_frames, episodes_at_checkpoint
+from .run_log import note_scalars
 from .runs import CURVES
 
 _SECONDS_BETWEEN_REPORTS = 0.25
@@ -38,7 +39,7 @@ class Checkpoints(BaseCallback):
         self._path = directory / CURVES
         self._report = report
         self._stop = stop
-        self._due = checkpoint_frames(cell.frames)
+        self._due = checkpoint_frames(cell.frames, extra=cell.extra_frames)
         self._n_rounds = 0
         self._last_report = -np.inf
         self._started = time.perf_counter()
@@ -90,6 +91,11 @@ class Checkpoints(BaseCallback):
         """Mean of the last evaluation's scores; None before the first one."""
         scores = self.scores.values()
         return sum(scores) / len(scores) if scores else None
+
+    @property
+    def ends(self) -> bool:
+        """Whether training ends here: it was asked to stop, or everything is learnt."""
+        return self.stopped or self._ends_early
 
     def state(self) -> dict[str, Any]:
         """All that must survive an interruption, as plain values."""
@@ -146,10 +152,10 @@ class Checkpoints(BaseCallback):
             self._last_report = now
             self._report(self.num_timesteps)
             self._asked_to_stop = self._asked_to_stop or self._stop()
-        return not (self.stopped or self._ends_early)
+        return not self.ends
 
     def _on_training_end(self) -> None:
-        if not (self.stopped or self._ends_early) and self.frames < self.num_timesteps:
+        if not self.ends and self.frames < self.num_timesteps:
             self._evaluate()
 
     def _evaluate(self) -> None:
@@ -161,6 +167,8 @@ class Checkpoints(BaseCallback):
             self.learnt = self._found_learnt(self._play())
             self._ends_early = all(self.learnt.values())
         write_curves(self._path, self.points)
+        for point in points:
+            note_scalars(self.logger, evaluation_scalars(point), frames=point.frames)
         self.seconds += time.perf_counter() - started
 
     def _play(self) -> list[CurvePoint]:
@@ -178,6 +186,14 @@ class Checkpoints(BaseCallback):
         return {point.env_id: point.score >= threshold for point in points}
 
 
+def evaluation_scalars(point: CurvePoint) -> dict[str, float]:
+    """What TensorBoard shows of an evaluation: tag → number."""
+    return {
+        f"evaluation/{point.env_id}/{name}": getattr(point, name)
+        for name in ("score", "return_mean", "success_rate")
+    }
+
+
 def play(model: BaseAlgorithm, evaluator: Evaluator, *, seed: int, index: int) -> list[Episodes]:
     """One round of a model's episodes, leaving no trace in the global random state."""
     with own_randomness(seed * 1_000_003 + index, model.device) as own_seed:
@@ -189,7 +205,7 @@ def curve_point(cell: Cell, episodes: Episodes, *, frames: int, seconds: float) 
     return CurvePoint(
         suite=cell.suite.name,
         agent=cell.agent,
-        arm=cell.arms[0],
+        arm=cell.arms[0] if cell.arms else cell.name,
         seed=cell.seed,
         role=cell.role,
         env_id=episodes.env_id,

@@ -20,15 +20,16 @@ from contrastive_distillation.envs import (
     mission_varies,
     space_table,
 )
-from contrastive_distillation.losses import LOSSES, make_loss
+from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, Joining, make_loss
 from contrastive_distillation.memory import KEEPS, MEMORIES, NEGATIVES, POSITIVES
 
-from .arms import ARMS, Arm
+from .arms import ARMS, OWN, Arm
 from .cells import LossChoice
 from .fields import SettingsError
 from .settings import TrainSettings, TransferSettings
 
 DEFAULT_SUITE = "doorkey"
+DEFAULT_BALANCE, DEFAULT_EVERY = "norm", 4
 DEFAULT_FRAMES = 200_000
 """Frames on environments of one's own, for which no suite says how many."""
 
@@ -103,23 +104,101 @@ def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossC
         )
         if value is not None
     } | _loss_settings(settings.loss_settings)
+    loss = _tried_loss(settings.loss, keywords)
+    joining = _joining(settings, agent, loss)
     choice = LossChoice(
         name=settings.loss,
         settings=keywords,
-        weight=default_weight(agent) if settings.weight is None else settings.weight,
-        balance=settings.balance,
-        every=settings.every,
+        weight=joining.weight,
+        balance=joining.balance,
+        every=joining.every,
         memory=settings.memory,
         keep=settings.keep,
         memory_capacity=settings.memory_capacity,
     )
-    if settings.loss == "none":
+    if loss is None:
         return without_loss(choice)
-    if ":" not in settings.loss and settings.loss not in LOSSES:
-        hint = "A loss of your own is package.module:Class; no loss at all is none."
-        raise UnknownNameError("loss", settings.loss, [*LOSSES, "none"], hint=hint)
-    make_loss(settings.loss, **keywords)
+    check_agent(loss, agent)
+    if isinstance(settings, TrainSettings):
+        check_has_source(loss, None)
+    else:
+        for arm in choose_arms(settings.arms):
+            check_has_source(loss, arm)
     return choice
+
+
+def _tried_loss(name: str, keywords: dict[str, Any]) -> AuxiliaryLoss | None:
+    """The loss by this name, without a source; None for `none`."""
+    if name == "none":
+        return None
+    if ":" not in name and name not in LOSSES:
+        hint = "A loss of your own is package.module:Class; no loss at all is none."
+        raise UnknownNameError("loss", name, [*LOSSES, "none"], hint=hint)
+    return make_loss(name, **keywords)
+
+
+def _joining(
+    settings: TrainSettings | TransferSettings, agent: str, loss: AuxiliaryLoss | None
+) -> Joining:
+    """Weight, balance and frequency: as given, the defaults, or those of the loss's paper."""
+    given: dict[str, Any] = {
+        name: value
+        for name in ("weight", "balance", "every")
+        if (value := getattr(settings, name)) is not None
+    }
+    if not settings.as_published:
+        ours = Joining(weight=default_weight(agent), balance=DEFAULT_BALANCE, every=DEFAULT_EVERY)
+        return replace(ours, **given)
+    if given:
+        flags = ", ".join(f"--{name} {value}" for name, value in given.items())
+        raise SettingsError(f"--as-published: stands for these three; leave out {flags}")
+    if loss is None or loss.published is None:
+        known = ", ".join(name for name, kind in LOSSES.items() if kind.published is not None)
+        raise SettingsError(
+            f"--as-published: no paper gives a weight for --loss {settings.loss}; leave it out, or "
+            f"choose one of {known}"
+        )
+    return loss.published
+
+
+def check_agent(loss: AuxiliaryLoss, agent: str) -> None:
+    """Refuse a loss that is for other agents."""
+    if loss.agents is not None and agent not in loss.agents:
+        others = [n for n, kind in LOSSES.items() if kind.agents and agent in kind.agents]
+        near = f", or --loss {' or '.join(others)} with {agent}" if others else ""
+        raise SettingsError(
+            f"--loss {loss.name}: is for --agent {' or '.join(loss.agents)}, not {agent}; use it "
+            f"with that{near}"
+        )
+
+
+def check_has_source(loss: AuxiliaryLoss, arm: Arm | None) -> None:
+    """Refuse a loss that is nothing without a source, where there is none.
+
+    Args:
+        loss: what is to be trained with.
+        arm: whose trainings these are; None: one training without a source.
+    """
+    if not loss.needs_source:
+        return
+    if arm is None:
+        raise SettingsError(
+            f"--loss {loss.name}: needs a source agent, which train has not; use transfer, with "
+            f"--arms {' '.join(_with_source())}"
+        )
+    on_source = arm.source_loss in (OWN, loss.name)
+    if on_source or (arm.target_loss in (OWN, loss.name) and arm.teacher is None):
+        where = "the source itself" if on_source else "a target without a source"
+        raise SettingsError(
+            f"--loss {loss.name}: needs a source agent, but the arm {arm.name} trains {where} with "
+            f"the loss; choose --arms {' '.join(_with_source())}"
+        )
+
+
+def _with_source() -> list[str]:
+    """Arms that use the run's loss where there is a source alone, and what to hold them against."""
+    own = [arm.name for arm in ARMS.values() if arm.target_loss == OWN and not arm.source_loss]
+    return [*own, "fine_tune", "scratch"]
 
 
 def _loss_settings(given: Sequence[str]) -> dict[str, Any]:
@@ -142,6 +221,11 @@ def _loss_settings(given: Sequence[str]) -> dict[str, Any]:
 def takes_teacher(loss: str) -> bool:
     """Whether a loss can distil from a frozen source encoder."""
     return "teacher" in inspect.signature(type(make_loss(loss))).parameters
+
+
+def takes_source_policy(loss: str) -> bool:
+    """Whether a loss can use the whole frozen policy of a source agent."""
+    return "source_policy" in inspect.signature(type(make_loss(loss))).parameters
 
 
 def choose_n_envs(given: int | None, agent: str, n_tasks: int, suite: Suite, mission: bool) -> int:

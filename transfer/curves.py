@@ -1,18 +1,18 @@
-"""Points of learning curves, and the CSV files they are kept in."""
+"""Points of curves against frames, and the CSV files they are kept in."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from .durable import write_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurvePoint:
-    """One evaluation of one environment: a line of ``curves.csv``."""
+class _Point:
+    """One agent in one environment after so many frames."""
 
     suite: str
     agent: str
@@ -23,6 +23,18 @@ class CurvePoint:
     env_id: str
     frames: int
     """Frames this agent had been trained for in this role."""
+
+    @classmethod
+    def from_row(cls, row: dict[str, str]) -> Self:
+        """A point from a line of the file, as `csv.DictReader` gives it."""
+        kinds: dict[str, Any] = {field.name: field.type for field in fields(cls)}
+        return cls(**{name: kind(row[name]) for name, kind in kinds.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint(_Point):
+    """One evaluation: a line of ``curves.csv``."""
+
     score: float
     """Mean normalised return, in [0, 1]."""
     return_mean: float
@@ -32,14 +44,19 @@ class CurvePoint:
     wall_seconds: float
     """Since the training's start, evaluations included."""
 
-    @classmethod
-    def from_row(cls, row: dict[str, str]) -> Self:
-        """A point from a line of the file, as `csv.DictReader` gives it."""
-        kinds: dict[str, Any] = {field.name: field.type for field in fields(cls)}
-        return cls(**{name: kind(row[name]) for name, kind in kinds.items()})
+
+@dataclass(frozen=True, kw_only=True)
+class InformationPoint(_Point):
+    """One lower bound on mutual information: a line of ``information.csv``."""
+
+    quantity: str
+    """What the features share it with: ``future`` or ``source``."""
+    nats: float
+    cap: float
+    """The most that the bound can show."""
 
 
-COLUMNS = tuple(field.name for field in fields(CurvePoint))
+AnyPoint = TypeVar("AnyPoint", bound=_Point)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, object]]) -> None:
@@ -58,17 +75,37 @@ def _number(value: object) -> object:
     return "" if value is None else value
 
 
+def write_points(path: Path, kind: type[AnyPoint], points: Iterable[AnyPoint]) -> None:
+    """Write points of one kind as a tidy table."""
+    write_table(path, [field.name for field in fields(kind)], (asdict(point) for point in points))
+
+
+def read_points(path: Path, kind: type[AnyPoint]) -> list[AnyPoint]:
+    """The points of a file that `write_points` wrote.
+
+    Raises:
+        ValueError: it is not one; the text names file and line.
+    """
+    points = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                points.append(kind.from_row(row))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}, line {number}: cannot be read: {error}") from None
+    return points
+
+
 def write_curves(path: Path, points: Iterable[CurvePoint]) -> None:
-    """Write the points of all curves as a tidy table."""
-    write_table(path, COLUMNS, (asdict(point) for point in points))
+    """Write the points of all learning curves as a tidy table."""
+    write_points(path, CurvePoint, points)
 
 
 def read_curves(path: Path) -> list[CurvePoint]:
     """The points of a file that `write_curves` wrote."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [CurvePoint.from_row(row) for row in csv.DictReader(file)]
+    return read_points(path, CurvePoint)
 
 
-def under_arm(points: Iterable[CurvePoint], arm: str) -> list[CurvePoint]:
+def under_arm(points: Iterable[AnyPoint], arm: str) -> list[AnyPoint]:
     """The same points as a part of another arm: a source's curve belongs to all who used it."""
     return [replace(point, arm=arm) for point in points]

@@ -1,24 +1,22 @@
 """What a training leaves behind when it ends: its files, and the result, which comes last."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from contrastive_distillation.agents import AuxiliaryLossCallback, FrozenTeacher, policy_sha256
+from contrastive_distillation.agents import AuxiliaryLossCallback, policy_sha256
 
 from .cells import Cell
 from .checkpoints import Checkpoints, measures, play
 from .durable import write_with
 from .evaluation import Evaluator
-from .information import measure_information
-from .protocol import FINAL_INDEX, episodes_at_end
+from .information import InformationProbe
+from .protocol import FINAL_INDEX, RETENTION_INDEX, episodes_at_end, episodes_for_retention
+from .run_log import note_scalars
 from .runs import AUXILIARY, FINAL, INTERRUPTED, MEMORY, RESULT, write_json
-
-Weights = Mapping[str, torch.Tensor]
 
 
 def save_agent(
@@ -43,23 +41,31 @@ def finish(
     cell: Cell,
     directory: Path,
     model: BaseAlgorithm,
-    joined: AuxiliaryLossCallback,
     checkpoints: Checkpoints,
-    weights: Weights | None,
+    probe: InformationProbe,
+    source_ids: Sequence[str],
 ) -> None:
-    """Judge the agent in the reference environment, and write the result."""
+    """Judge the agent in the reference environment, and write the result.
+
+    Args:
+        source_ids: the environments its source learnt: what is left of them is judged too.
+    """
     started = time.perf_counter()
     final = evaluate_at_end(cell, model)
+    retention = evaluate_on_sources(cell, model, source_ids)
     evaluation = checkpoints.seconds + time.perf_counter() - started
-    learning = checkpoints.whole_seconds - checkpoints.seconds - checkpoints.saving_seconds
-    started = time.perf_counter()
-    source = None if weights is None else FrozenTeacher.from_weights(weights, like=model)
-    information = measure_information(joined, source, seed=cell.seed)
+    apart = checkpoints.seconds + checkpoints.saving_seconds + probe.seconds
+    learning = checkpoints.whole_seconds - apart
+    information = probe.measure_at_end()
+    scores = {f"final/{env_id}/score": entry["score"] for env_id, entry in final.items()}
+    scores |= {f"retention/{env_id}/score": e["score"] for env_id, e in retention.items()}
+    note_scalars(model.logger, scores, frames=checkpoints.frames)
     write_json(
         directory / RESULT,
         {
             "weights_sha256": policy_sha256(model),
             "frames": checkpoints.frames,
+            **({"counted_from": cell.extra_frames} if cell.extra_frames else {}),
             "frames_per_second": round(checkpoints.frames / learning, 1),
             "seconds": round(learning + evaluation + checkpoints.saving_seconds, 3),
             "evaluation_seconds": round(evaluation, 3),
@@ -67,18 +73,39 @@ def finish(
             "learnt": checkpoints.learnt,
             "scores": checkpoints.scores,
             "final": final,
+            "retention": retention,
             "information": information,
-            "information_seconds": round(time.perf_counter() - started, 3),
+            "information_seconds": round(probe.seconds, 3),
         },
     )
 
 
 def evaluate_at_end(cell: Cell, model: BaseAlgorithm) -> dict[str, dict[str, Any]]:
     """Environment id → score and returns in the reference environment."""
-    longest = [cell.suite.task(env_id).max_episode_steps for env_id in cell.env_ids]
+    n_episodes = episodes_at_end(cell.frames, _longest(cell, cell.env_ids))
+    return _judge(cell, model, cell.env_ids, n_episodes, index=FINAL_INDEX)
+
+
+def evaluate_on_sources(
+    cell: Cell, model: BaseAlgorithm, source_ids: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The same for what the agent's source learnt, before which the target came; few episodes."""
+    if not source_ids:
+        return {}
+    n_episodes = episodes_for_retention(cell.frames, _longest(cell, source_ids))
+    return _judge(cell, model, source_ids, n_episodes, index=RETENTION_INDEX)
+
+
+def _longest(cell: Cell, env_ids: Sequence[str]) -> list[int | None]:
+    return [cell.suite.task(env_id).max_episode_steps for env_id in env_ids]
+
+
+def _judge(
+    cell: Cell, model: BaseAlgorithm, env_ids: Sequence[str], n_episodes: int, *, index: int
+) -> dict[str, dict[str, Any]]:
     evaluator = Evaluator(
-        env_ids=cell.env_ids,
-        n_episodes=episodes_at_end(cell.frames, longest),
+        env_ids=env_ids,
+        n_episodes=n_episodes,
         backend="gymnasium",
         observation=cell.suite.observation,
         mission=cell.mission,
@@ -90,7 +117,7 @@ def evaluate_at_end(cell: Cell, model: BaseAlgorithm) -> dict[str, dict[str, Any
                 "episodes": len(episodes.returns),
                 "backend": episodes.backend,
             }
-            for episodes in play(model, evaluator, seed=cell.seed, index=FINAL_INDEX)
+            for episodes in play(model, evaluator, seed=cell.seed, index=index)
         }
     finally:
         evaluator.close()

@@ -18,6 +18,8 @@ EVALUATE_INDEX = 2_000_000
 """Round of episodes of the command `evaluate`."""
 WATCH_INDEX = 3_000_000
 """Round of episodes of the command `watch`."""
+RETENTION_INDEX = 4_000_000
+"""Round of episodes on the source environments, after training on a target."""
 
 UNKNOWN_LENGTH = 1000
 """Steps of the longest episode, where an environment does not say."""
@@ -25,8 +27,16 @@ _PYTHON_STEPS_PER_FRAME = 0.02  # a frame costs about 60 µs to learn from, a Py
 _CHECKPOINT_STEPS_PER_FRAME = 0.03
 
 
-def checkpoint_frames(frames: int) -> list[int]:
-    """Frames at which a training of so many frames is evaluated, its end left out."""
+def checkpoint_frames(frames: int, *, extra: int = 0) -> list[int]:
+    """Frames at which a training of so many frames is evaluated, its end left out.
+
+    Args:
+        frames: what it is compared by.
+        extra: frames before those; they have evaluations of their own, so that the rest is
+            evaluated as often as if it stood alone.
+    """
+    if extra:
+        return checkpoint_frames(extra) + [extra + n for n in checkpoint_frames(frames)]
     n_intervals = max(N_INTERVALS, frames // LONGEST_INTERVAL)
     return sorted({frames * i // n_intervals for i in range(n_intervals)})
 
@@ -44,6 +54,11 @@ def episodes_at_checkpoint(frames: int, max_steps: Iterable[int | None]) -> int:
 def episodes_at_end(frames: int, max_steps: Iterable[int | None]) -> int:
     """Episodes of each environment at the end, in the reference environment: 8 to 50."""
     return _episodes(frames * _PYTHON_STEPS_PER_FRAME, max_steps, least=8, most=50)
+
+
+def episodes_for_retention(frames: int, max_steps: Iterable[int | None]) -> int:
+    """Episodes of each source environment after training on a target: 8 to 20."""
+    return _episodes(frames * _PYTHON_STEPS_PER_FRAME / 2, max_steps, least=8, most=20)
 
 
 def _episodes(steps: float, max_steps: Iterable[int | None], *, least: int, most: int) -> int:

@@ -16,6 +16,7 @@ from contrastive_distillation.envs import StateUnavailableError, TaskVecEnv, epi
 from . import training_state
 from .cells import Cell
 from .checkpoints import Checkpoints
+from .information import InformationProbe
 from .run_log import PROGRESS
 from .snapshots import CheckpointError, Say, Snapshot, Snapshots, Write
 
@@ -39,6 +40,7 @@ class Saver(BaseCallback):
         env: TaskVecEnv,
         joined: AuxiliaryLossCallback,
         checkpoints: Checkpoints,
+        probe: InformationProbe,
         directory: Path,
         say: Say,
         restore_random: Callable[[], None] | None = None,
@@ -49,6 +51,7 @@ class Saver(BaseCallback):
         self._env = env
         self._joined = joined
         self._checkpoints = checkpoints
+        self._probe = probe
         self._directory = directory
         self._say = say
         self._restore_random = restore_random
@@ -72,7 +75,7 @@ class Saver(BaseCallback):
     def _write(self, score: float | None) -> None:
         started = time.perf_counter()
         model = self.model
-        others = {"judged": self._checkpoints.state()}
+        others = {"judged": self._checkpoints.state(), "information": self._probe.state()}
         writers: dict[str, Write] = {
             training_state.POLICY: functools.partial(training_state.save_policy, model),
             training_state.OPTIMISER: functools.partial(training_state.save_optimiser, model),

@@ -55,6 +55,9 @@ class _Computing:
     checkpoint_every: Annotated[int, whole(1)] = 200_000
     """Frames between two checkpoints of a training; the last two and the best are kept."""
 
+    information_points: Annotated[int, whole(1, 10_000)] = 2
+    """How often the features' information is measured, evenly over the frames; 1: at the end."""
+
     trust: bool = False
     """Unpickle environments of checkpoints not signed by you: that can run their author's code."""
 
@@ -87,11 +90,14 @@ class _Learning:
     weight: Annotated[float | None, real(0, 1000), _default("the agent's")] = None
     """Weight of the loss; with --balance norm, a fraction of the RL gradient's norm."""
 
-    balance: Literal["norm", "project", "none"] = "norm"
+    balance: Annotated[Literal["norm", "project", "none"] | None, _default("norm")] = None
     """How the loss's gradient joins the RL gradient."""
 
-    every: Annotated[int, whole(1, 1_000_000)] = 4
+    every: Annotated[int | None, whole(1, 1_000_000), _default("4")] = None
     """Apply the loss at every so many optimiser steps."""
+
+    as_published: bool = False
+    """Weight, balance and frequency of the loss's own paper, in place of these three."""
 
     memory: Annotated[str, _HINT(metavar="NAME")] = "episodic"
     """Kind of memory the loss draws from: episodic or replay."""
@@ -179,6 +185,38 @@ class TransferSettings(_Everywhere, _Computing, _Learning, _TransferScope):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AblateSettings(TransferSettings):
+    """Compare arms over seeds, targets and any setting, as a grid of trainings.
+
+    Interrupt it at any moment: the same command continues. Every seed is paired.
+    """
+
+    arms: Annotated[tuple[str, ...], _HINT(metavar="ARM", help_behavior_hint="")] = (
+        "contrastive_distillation",
+        "fine_tune",
+        "random_teacher",
+        "scratch",
+    )
+    """What to compare (see `list`; default: contrastive_distillation, fine_tune,
+    random_teacher, scratch)."""
+
+    vary: Annotated[tuple[str, ...], _text("SETTING=V1,V2", "nothing")] = ()
+    """Settings that vary, and their values: n_negatives=8,128 negatives=uniform,nearest."""
+
+    frames: Annotated[int | None, whole(1), _default("the suite's")] = None
+    """Frames on each target, and the most on all sources together: shortens every stage."""
+
+    executor: Literal["local", "ray"] = "local"
+    """Where trainings run: in processes of this machine, or on a Ray cluster that is there."""
+
+    dry_run: bool = False
+    """Show the grid, its frames and how long it may take, and do nothing."""
+
+    frames_per_second: Annotated[float, real(1)] = 5_000.0
+    """Speed of one training that --dry-run reckons with."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _EvaluateScope:
     """What `evaluate` is about."""
 
@@ -219,6 +257,17 @@ class _WatchScope:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _ReportScope:
+    """What `report` is about."""
+
+    directory: Annotated[tyro.conf.Positional[str], _HINT(metavar="DIR")]
+    """Directory of a transfer, an ablate or a train; what is not there yet is left out."""
+
+    output: Annotated[str | None, _text("DIR", "DIRECTORY/report")] = None
+    """Where to write the page, its figures and its tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(_Everywhere, _EvaluateScope):
     """Play complete episodes with a trained agent and report its returns."""
 
@@ -229,16 +278,31 @@ class WatchSettings(_Everywhere, _WatchScope):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportSettings(_Everywhere, _ReportScope):
+    """Make one self-contained page of a run: the answer, intervals, curves, tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ListSettings(_Everywhere):
     """List the suites, environments, agents, losses, negatives, memories and arms."""
 
 
-Settings = TrainSettings | TransferSettings | EvaluateSettings | WatchSettings | ListSettings
+Settings = (
+    TrainSettings
+    | TransferSettings
+    | AblateSettings
+    | EvaluateSettings
+    | WatchSettings
+    | ReportSettings
+    | ListSettings
+)
 
 COMMANDS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "transfer": TransferSettings,
+    "ablate": AblateSettings,
     "evaluate": EvaluateSettings,
     "watch": WatchSettings,
+    "report": ReportSettings,
     "list": ListSettings,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
-from contrastive_distillation.agents import AuxiliaryLossCallback
+from contrastive_distillation.agents import AuxiliaryLossCallback, FrozenPolicy, FrozenTeacher
+from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, make_loss
 
 
 class Look(BaseCallback):
@@ -93,3 +95,19 @@ def assert_changed(gradients: Trains) -> Callable[..., None]:
         assert (added[changed] >= joined.weight * own[changed] * 0.999).all()
 
     return check
+
+
+@pytest.fixture
+def make_rival() -> Callable[[str, BaseAlgorithm | None], AuxiliaryLoss]:
+    """`make_rival(name, source)`: a registered loss, with what it takes of a source agent."""
+
+    def make(name: str, source: BaseAlgorithm | None) -> AuxiliaryLoss:
+        taken = inspect.signature(LOSSES[name]).parameters
+        given: dict[str, Any] = {}
+        if source is not None and "teacher" in taken:
+            given["teacher"] = FrozenTeacher.from_model(source)
+        if source is not None and "source_policy" in taken:
+            given["source_policy"] = FrozenPolicy.from_model(source)
+        return make_loss(name, **given)
+
+    return make

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -52,14 +53,52 @@ class Average(nn.Module):
         self.load_state_dict(other.state_dict())
 
 
+class SmallPolicy(nn.Module):
+    """The encoder, a head of three actions, and a value function."""
+
+    def __init__(self, encoder: SmallEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.actions = nn.Linear(N_FEATURES, 3)
+        self.value = nn.Linear(N_FEATURES, 1)
+        self.action_space = gym.spaces.Discrete(3)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        return dict(self.named_parameters())
+
+    acts_by = "probabilities"
+
+    def logits(self, observations: Observations) -> Tensor:
+        return self.actions(self.encoder(observations))
+
+    def fisher_information(self, observations: Observations) -> dict[str, Tensor]:
+        """Ones and twos, by how many letters a name has; the value function has none."""
+        if hasattr(self, "seen"):
+            self.seen.append(observations)
+        named = self.named_parameters()
+        return {n: torch.ones_like(p) * (1 + len(n) % 2) for n, p in named if "value" not in n}
+
+
 class SmallLearner:
     def __init__(self) -> None:
         self.encoder = SmallEncoder()
-        self.policy = self.encoder
+        self.policy = SmallPolicy(self.encoder)
         self.n_features = N_FEATURES
         self.device = torch.device("cpu")
         self.gamma = 0.9
         self.progress = 0.0
+
+    acts_by = "probabilities"
+
+    def logits(self, observations: Observations) -> Tensor:
+        return self.policy.logits(observations)
+
+    def logit_parameters(self) -> list[nn.Parameter]:
+        return [p for name, p in self.policy.named_parameters() if not name.startswith("value")]
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        return dict(self.policy.named_parameters())
 
     def moving_average(self, momentum: float) -> Average:
         return Average(self.encoder, momentum)
@@ -78,6 +117,12 @@ def learner() -> SmallLearner:
 def teacher() -> SmallEncoder:
     torch.manual_seed(1)
     return SmallEncoder().requires_grad_(False)
+
+
+@pytest.fixture
+def source_policy() -> SmallPolicy:
+    torch.manual_seed(2)
+    return SmallPolicy(SmallEncoder()).requires_grad_(False)
 
 
 @pytest.fixture

@@ -59,11 +59,14 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
     assert broken.run() == "finished"
     assert [line.split(";")[0].startswith("continues at frame") for line in broken.said] == [1] * 2
     assert broken.result["weights_sha256"] == whole.result["weights_sha256"]
+    halfway, end = (row["frames"] for row in without_time(whole.directory / "information.csv"))
+    assert 750 <= int(halfway) <= 1024
+    assert int(end) == whole.result["frames"]
     for key in ("frames", "scores", "learnt", "final", "information"):
         assert broken.result[key] == whole.result[key], key
     for name in ("memory.safetensors", "aux.safetensors"):
         assert_same_file(broken.directory / name, whole.directory / name)
-    for name in ("curves.csv", "progress.csv"):
+    for name in ("curves.csv", "progress.csv", "information.csv"):
         ours, theirs = without_time(broken.directory / name), without_time(whole.directory / name)
         assert len(ours) == len(theirs)
         for row, expected in zip(ours, theirs, strict=True):

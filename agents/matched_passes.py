@@ -1,0 +1,82 @@
+"""More reinforcement-learning epochs instead of a loss: the control of equal compute."""
+
+from __future__ import annotations
+
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.callbacks import BaseCallback
+
+
+class MatchedPasses(BaseCallback):
+    """Lets PPO or DQN learn more often, so that its encoder sees as much as with a loss beside it.
+
+    A sample-pass is one observation through the agent's own encoder, with gradient. With a loss,
+    k optimiser steps on minibatches of B are `k·B + ⌊k/every⌋·n_encoded` passes. Without it, each
+    PPO epoch is as many as its rollout is long, each DQN gradient step B. Before each `train()`
+    `n_epochs` (DQN: `gradient_steps`) is set to the most with which the passes since the start
+    do not exceed those with the loss: so they are never behind by a whole epoch (DQN: gradient
+    step), whatever the ratio. Nothing is drawn at random, and nothing is to be saved: where it
+    stands follows from the model's count of updates. After `learn()` the model has its own number
+    again.
+
+    The keys of the loss are not counted: they are encoded without gradient, by copies of the
+    encoder, and once for each observation and snapshot.
+
+    Args:
+        every: optimiser steps for each update of the loss, ≥ 1.
+        n_encoded: observations that an update of the loss encodes, ≥ 0.
+
+    Raises:
+        ValueError: a number out of range; at the start of `learn()`, a model other than PPO or
+            DQN, or a DQN that learns once for each step of its episodes (gradient_steps=-1).
+    """
+
+    def __init__(self, *, every: int, n_encoded: int) -> None:
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"every is {every}, expected a whole number ≥ 1")
+        if n_encoded < 0:
+            raise ValueError(f"n_encoded is {n_encoded}, expected a whole number ≥ 0")
+        self.every = every
+        self.n_encoded = n_encoded
+
+    def _init_callback(self) -> None:
+        model = self.model
+        if isinstance(model, PPO):
+            self._n_units = model.n_epochs
+            self._unit_passes = model.n_steps * model.n_envs
+            self._unit_steps = -(-self._unit_passes // model.batch_size)
+        elif isinstance(model, DQN) and model.gradient_steps > 0:
+            self._n_units = model.gradient_steps
+            self._unit_passes, self._unit_steps = model.batch_size, 1
+        else:
+            raise ValueError(
+                f"MatchedPasses needs PPO, or DQN with gradient_steps ≥ 1, got "
+                f"{type(model).__name__}"
+            )
+
+    def units_after(self, n_trainings: int) -> int:
+        """PPO epochs (DQN gradient steps) there are to be after so many calls of `train()`."""
+        n_units = n_trainings * self._n_units
+        n_updates = n_units * self._unit_steps // self.every
+        return n_units + n_updates * self.n_encoded // self._unit_passes
+
+    def _on_training_start(self) -> None:
+        self._n_trainings = 0
+
+    def _on_rollout_end(self) -> None:
+        while self.units_after(self._n_trainings) < self.model._n_updates:
+            self._n_trainings += 1  # DQN does not learn after every rollout
+        n_now = self.units_after(self._n_trainings + 1) - self.model._n_updates
+        self._set(max(n_now, 1))
+
+    def _set(self, n_units: int) -> None:
+        if isinstance(self.model, PPO):
+            self.model.n_epochs = n_units
+        elif isinstance(self.model, DQN):
+            self.model.gradient_steps = n_units
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self._set(self._n_units)

@@ -1,0 +1,98 @@
+"""What losses share that take their negatives from the batch at hand."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from contrastive_distillation.memory import Memory, Observations
+
+from .auxiliary import Learner
+from .info_nce import info_nce
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """B anchors, each with its positive; the other anchors' positives are its negatives."""
+
+    anchors: Observations
+    """(B, ...)"""
+    positives: Observations
+    """(B, ...)"""
+    usable: np.ndarray
+    """(B, B) bool: may positive j stand against anchor i? False on the diagonal."""
+
+
+def draw_later(
+    memory: Memory, n: int, generator: np.random.Generator, *, offset: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Up to n different rows whose episode has a row `offset` steps later, and those rows.
+
+    Returns:
+        rows, later rows: (B,) int64, B <= n.
+    """
+    rows = memory.sample_rows(2 * n, generator)  # some end before
+    later, inside = memory.later_rows(rows, np.full(len(rows), offset))
+    chosen = generator.permutation(np.flatnonzero(inside))[:n]
+    return rows[chosen], later[chosen]
+
+
+def different(hashes: np.ndarray) -> np.ndarray:
+    """(B, B) bool: do observations i and j differ? MiniGrid's views repeat, and an anchor cannot
+    be told from its positive's own twin."""
+    differ: np.ndarray = hashes[:, None] != hashes
+    return differ
+
+
+def in_batch_contrast(logits: Tensor, usable: np.ndarray) -> tuple[Tensor, dict[str, float]]:
+    """`-(1/n) Σ_i log( exp(l_ii) / (exp(l_ii) + Σ_j exp(l_ij)) )`, j over the usable.
+
+    Subtracting each row's maximum first, as CURL and ATC do, changes nothing but rounding.
+
+    Args:
+        logits: (B, B), anchors by positives.
+        usable: (B, B) bool; the diagonal does not count as a negative.
+
+    Returns:
+        The mean over the n anchors with a usable negative, exactly 0 for none; metrics.
+    """
+    mask = torch.as_tensor(usable, device=logits.device)
+    mask = mask & ~torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    losses = info_nce(logits.diagonal(), logits, mask=mask)
+    counts = mask.any(dim=1)
+    n_usable = int(counts.sum())
+    hardest = logits.detach().masked_fill(~mask, -torch.inf).amax(dim=1)
+    wins = counts & (logits.detach().diagonal() > hardest)
+    metrics = {
+        "accuracy": float(wins.sum()) / max(n_usable, 1),
+        "usable_anchors": float(n_usable),
+    }
+    return losses.sum() / max(n_usable, 1), metrics
+
+
+class AveragedNetwork(nn.Module):
+    """The moving average of encoder and head together; no gradient reaches it."""
+
+    def __init__(self, learner: Learner, head: nn.Module, *, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.encoder = learner.moving_average(momentum)
+        self.head = copy.deepcopy(head).requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, observations: Observations) -> Tensor:
+        """(B, D): the averaged head's output on the averaged encoder's features."""
+        output: Tensor = self.head(self.encoder(observations))
+        return output
+
+    @torch.no_grad()
+    def update(self, head: nn.Module) -> None:
+        """average <- momentum * average + (1 - momentum) * network, for both."""
+        self.encoder.update()
+        torch._foreach_lerp_(
+            list(self.head.parameters()), list(head.parameters()), 1.0 - self.momentum
+        )
