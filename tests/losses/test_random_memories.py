@@ -213,6 +213,7 @@ def test_a_batch_of_any_sampler(learner, arguments, negatives, positives, k, n_a
     allowed = {id(row) for row in drawn_from}
     assert len({id(row) for row in pool}) == len(pool)
     assert {id(row) for row in [*anchors, *pool]} <= allowed
+    assert not sampler.recent or {id(row) for row in held_to} <= allowed
     fits = {
         "temporal": lambda a, p: p.episode == a.episode and p.step > a.step,
         "same": lambda a, p: p is a,
