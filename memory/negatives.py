@@ -154,8 +154,8 @@ class UniformNegatives(NegativeSampler):
 def check_pool(pool: Pool, sampler: NegativeSampler, memory: Memory, anchors: np.ndarray) -> None:
     """ValueError unless `pool`, drawn for these anchors (B,), is what `draw` promises.
 
-    It is not, if it holds rows that are not stored, or one twice, or weights of another shape or
-    that are NaN or +inf.
+    It is not, if it holds rows that are not stored, or one twice, weights of another shape or that
+    are NaN or +inf, or a `meant` of another shape or dtype.
     """
     name = type(sampler).__name__
     if not isinstance(pool, Pool):
@@ -164,12 +164,17 @@ def check_pool(pool: Pool, sampler: NegativeSampler, memory: Memory, anchors: np
     inside = ((rows >= 0) & (rows < memory.capacity)).all()
     if not (inside and memory.stored(rows).all()) or len(np.unique(rows)) < len(rows):
         raise ValueError(f"{name}.draw gave rows that are not stored, or one of them twice")
-    if weights is not None and (
-        weights.shape != (len(anchors), len(rows)) or not (weights < np.inf).all()
-    ):
+    shape = (len(anchors), len(rows))
+    if weights is not None and (weights.shape != shape or not (weights < np.inf).all()):
         raise ValueError(
-            f"{name}.draw gave log_weights of shape {weights.shape}; expected "
-            f"{(len(anchors), len(rows))}, a line for each anchor, without NaN or +inf"
+            f"{name}.draw gave log_weights of shape {weights.shape}; expected {shape}, a line for "
+            "each anchor, without NaN or +inf"
+        )
+    meant = pool.meant
+    if meant is not None and (meant.shape != shape or meant.dtype != np.bool_):
+        raise ValueError(
+            f"{name}.draw gave meant of shape {meant.shape} and dtype {meant.dtype}; expected "
+            f"{shape}, a line for each anchor, and bool"
         )
 
 

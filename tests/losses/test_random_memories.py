@@ -139,9 +139,13 @@ class Watched(NegativeSampler):
         self._sampler = sampler
         self.recent = sampler.recent
 
+    def draw_anchors(self, memory, n, generator, insight):
+        return self._sampler.draw_anchors(memory, n, generator, insight)
+
     def draw(self, memory, anchors, k, generator, insight):
         self.anchors = anchors
-        return self._sampler.draw(memory, anchors, k, generator, insight)
+        self.pool = self._sampler.draw(memory, anchors, k, generator, insight)
+        return self.pool
 
 
 def of(memory: Memory, ledger: Ledger, rows: np.ndarray) -> list[Written]:
@@ -208,13 +212,13 @@ def test_a_batch_of_any_sampler(learner, arguments, negatives, positives, k, n_a
     anchors = of(memory, ledger, sampler.anchors)
     held_to = of(memory, ledger, batch.target.positive_rows)
     pool = of(memory, ledger, batch.target.negative_rows)
-    in_groups = negatives in ("nearest", "value_contrast")  # each with negatives of its own
-    n_each = min(k, len(drawn_from))
-    assert (
-        len(anchors) <= n_anchors if in_groups else len(anchors) == min(n_anchors, len(drawn_from))
-    )
-    assert len(pool) >= n_each if in_groups else len(pool) == n_each
-    assert batch.target.n_pairs == len(anchors) * n_each
+    near = negatives in ("nearest", "value_contrast")  # fewer anchors where they repeat
+    assert len(anchors) <= n_anchors if near else len(anchors) == min(n_anchors, len(drawn_from))
+    meant = sampler.pool.meant
+    if meant is None:
+        meant = np.ones((len(anchors), len(pool)), bool)
+    assert (meant.sum(axis=1) == min(k, len(drawn_from))).all()
+    assert batch.target.n_pairs == meant.sum()
     allowed = {id(row) for row in drawn_from}
     assert len({id(row) for row in pool}) == len(pool)
     assert {id(row) for row in [*anchors, *pool]} <= allowed
@@ -231,11 +235,9 @@ def test_a_batch_of_any_sampler(learner, arguments, negatives, positives, k, n_a
         if valid:
             assert fits(anchor, positive)
             assert positives == "same" or positive.observation != anchor.observation
-        assert batch.target.mask[b].sum() <= n_each
         for j, negative in enumerate(pool):
             usable = apart(anchor, negative, window) and apart(positive, negative, window)
-            assert batch.target.mask[b, j] <= (valid and usable)
-            assert in_groups or batch.target.mask[b, j] == (valid and usable)
+            assert batch.target.mask[b, j] == (valid and usable and meant[b, j])
             if negatives == "value_contrast":
                 assert math.exp(batch.target.log_weights[b, j]) == pytest.approx(
                     weight(anchor, negative, spread[anchor.task]), abs=2e-5

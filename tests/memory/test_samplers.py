@@ -486,6 +486,8 @@ def test_own_samplers_need_a_draw_alone(filled):
         (lambda rows: Pool(rows, np.zeros(8)), r"shape \(8,\); expected \(4, 8\)"),
         (lambda rows: Pool(rows, np.full((4, 8), np.nan)), "without NaN"),
         (lambda rows: Pool(rows, np.full((4, 8), np.inf)), "without NaN"),
+        (lambda rows: Pool(rows, meant=np.ones(8, bool)), r"meant of shape \(8,\)"),
+        (lambda rows: Pool(rows, meant=np.ones((4, 8))), "dtype float64; expected .* and bool"),
     ],
 )
 def test_a_pool_that_is_none_is_refused(filled, change, message):
