@@ -120,8 +120,6 @@ def test_the_latex_table_is_balanced_and_escaped(reported: Path) -> None:
 
 def test_the_same_directory_gives_the_same_bytes(reported: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    (again / "figures").mkdir(parents=True)
-    (again / "figures" / "of-an-earlier-report.png").write_bytes(b"")
     make_report(read_experiment(reported.parent), again, say=lambda _: None)
 
     def content(directory: Path) -> dict[str, bytes]:
@@ -202,6 +200,9 @@ def test_a_report_does_not_replace_the_run(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="is the run itself"):
         check_output(tmp_path / "run", tmp_path / "run/../run")
     (tmp_path / "file").write_text("x")
+    write_run(tmp_path / "other", arms=ARMS, score=level, with_config=False)
+    with pytest.raises(SettingsError, match="is a run's directory"):
+        check_output(tmp_path / "run", tmp_path / "other")
     with pytest.raises(SettingsError, match="is a file"):
         check_output(tmp_path / "run", tmp_path / "file")
 
