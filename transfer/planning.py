@@ -133,6 +133,9 @@ def _plan_arms(settings: TransferSettings, *, command: str, vary: Sequence[str])
     common = settled_cell(settings, suite, mission)
     check_arms(arms, settings, suite, common.agent, mission)
     axes = read_axes(vary, settings, arms)
+    for name in ("agent", "gamma"):
+        if given is not None and name in axes:
+            raise SettingsError(f"--vary {name}=…: the agent of --from is trained already")
     cells = _cells(settings, arms, axes, suite, mission)
     executor = settings.executor if isinstance(settings, AblateSettings) else "local"
     config = _config(settings, common, command)

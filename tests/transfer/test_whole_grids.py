@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def test_a_grid_grows(grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "gamma: None there, 0.5 now" in capsys.readouterr().err
 
 
-def test_a_grid_killed_in_the_middle_ends_as_if_it_had_not_been(grid: Path, tmp_path: Path) -> None:
+def test_a_grid_killed_and_interrupted_ends_as_if_undisturbed(grid: Path, tmp_path: Path) -> None:
     words = [*WORDS[:7], "--arms", "fine_tune", *WORDS[11:], "--checkpoint-every", "1"]
     words += ["--output", str(tmp_path / "grid")]
     process = subprocess.Popen(
@@ -90,6 +91,19 @@ def test_a_grid_killed_in_the_middle_ends_as_if_it_had_not_been(grid: Path, tmp_
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "grid/targets").exists()
+
+    def interrupt() -> None:
+        while not any(tmp_path.glob("grid/targets/*/*/*/curves.csv")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert main(words) == 130
+    thread.join()
+    assert {row["role"] for row in read_csv(tmp_path / "grid/curves.csv")} == {"source", "target"}
+    summed_up = [row["role"] for row in read_csv(tmp_path / "grid/summary.csv")]
+    assert summed_up in (["source"], ["source", "target"])  # it may end before the signal counts
     assert main(words) == 0
     expected = hashes_of(grid)
     found = hashes_of(tmp_path / "grid")
