@@ -1,6 +1,7 @@
 """Who may import whom (docs: the rooms). Read from the source, not by importing."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,13 @@ def test_imports_stay_within_bounds(path: Path) -> None:
 def test_every_room_says_what_is_public(room: str) -> None:
     text = (ROOT / room / "__init__.py").read_text(encoding="utf-8")
     assert "__all__" in text
+
+
+def test_every_folder_of_a_room_is_shipped() -> None:
+    """Setuptools is told of each by name; one that is forgotten is missing in the wheel alone."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {path.parent.relative_to(ROOT).parts for path in sources() if path.parent != ROOT}
+    assert set(told) == {PACKAGE, *(".".join([PACKAGE, *parts]) for parts in found)}
 
 
 def test_tests_do_not_import_bare_rooms_either() -> None:

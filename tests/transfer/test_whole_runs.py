@@ -26,6 +26,8 @@ from contrastive_distillation.transfer import (
     parse_command_line,
     plan_transfer,
 )
+from contrastive_distillation.transfer.report import read_experiment
+from contrastive_distillation.transfer.report.making import look_into_memory
 from contrastive_distillation.transfer.training import build
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -373,6 +375,27 @@ def test_a_report_of_a_whole_run(
     assert {len(key.split("\t")) for key in keys} == {128}
     assert main(["report", str(transferred), "--output", str(transferred)]) == 2
     assert "is the run itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["aux.safetensors", "checkpoints/final.zip", "its source"])
+def test_a_training_that_cannot_be_looked_into_is_named(
+    what: str, transferred: Path, tmp_path: Path
+) -> None:
+    run, cell = tmp_path / "run", f"targets/contrastive_distillation/{TARGET}/seed0"
+    source = "sources/with_loss-seed0"
+    for name in ("config.yaml", "curves.csv", "summary.csv"):
+        run.mkdir(exist_ok=True)
+        shutil.copy(transferred / name, run)
+    for name in (cell, source):
+        shutil.copytree(transferred / name, run / name)
+    if what == "its source":
+        (run / source / "memory.safetensors").unlink()
+    else:
+        (run / cell / what).write_bytes((run / cell / what).read_bytes()[:2000])
+    found = look_into_memory(read_experiment(run), tmp_path)
+    assert found.examples is None
+    assert "No examples of what the loss contrasts" in found.notes[0]
+    assert any(line.startswith(f"{cell}: ") for line in found.notes), found.notes
 
 
 def test_a_report_of_a_train_and_of_one_training(

@@ -99,7 +99,7 @@ def _of_variants(experiment: Experiment, candidates: list[ArmSummary], reference
         f"under the learning curve from {with_interval(least.auc)} ({_axes(least)}) to "
         f"{with_interval(most.auc)} ({_axes(most)})"
     )
-    compared = [a for a in known if a.difference is not None]
+    compared = [a for a in known if a.difference is not None and a.difference.has_interval]
     if compared:
         above = sum(a.difference.excludes(0.0) and a.difference.value > 0 for a in compared)  # type: ignore[union-attr]
         below = sum(a.difference.excludes(0.0) and a.difference.value < 0 for a in compared)  # type: ignore[union-attr]
@@ -108,9 +108,11 @@ def _of_variants(experiment: Experiment, candidates: list[ArmSummary], reference
             f"{above} lies above 0, of {below} below, of {len(compared) - above - below} on both "
             "sides"
         )
+    elif any(arm.difference is not None for arm in known):
+        text += ". From one seed there are no intervals: it does not say which is better"
     many = (
-        "The best of many variants looks better than it is: its interval is of a choice made "
-        "afterwards."
+        "The best of many variants looks better than it is: it was chosen after the fact, and its "
+        "interval does not know of that."
     )
     n_seeds = max(len(arm.seeds) for arm in known)
     few = f"With {n_seeds} seeds intervals are too narrow: hints, no results."

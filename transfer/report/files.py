@@ -10,7 +10,7 @@ from .labels import readable, short_env
 from .numbers import ArmSummary, reference_of
 from .reading import Experiment
 from .target_numbers import TargetSummary
-from .text import MISSING, score
+from .text import score
 
 COLUMNS = ("arm", "target", "quantity", "value", "low", "high", "n_seeds")
 _ARM_QUANTITIES = {
@@ -99,7 +99,7 @@ def write_latex(
     lines = []
     for arm in arms:
         places = [by_place.get((arm.label, env_id)) for env_id in ids]
-        cells = [MISSING if each is None else _tex_interval(each.auc) for each in places]
+        cells = [_tex_interval(None if each is None else each.auc) for each in places]
         cells += [_tex_interval(arm.auc), _tex_interval(arm.improvement)]
         lines.append(" & ".join([_tex(readable(arm.label)), *cells]) + r" \\")
     n = max((len(arm.seeds) for arm in arms), default=0)

@@ -112,13 +112,13 @@ def source_grid(experiment: Experiment) -> Grid:
             lines.append(
                 (
                     short_env(env_id),
-                    ", ".join(readable(arm) for arm in members),
+                    readable(rows[0].source_kind or " ".join(members)),
                     with_interval(estimate_of([row.final_score for row in own_rows])),
                     ", ".join(frames(row.frames) for row in own_rows),
                     "all" if not missed else f"{NOT_LEARNT} not seed {', '.join(map(str, missed))}",
                 )
             )
-    headings = ("source", "for", "final score", "frames, by seed", "learnt")
+    headings = ("source", "trained", "final score", "frames, by seed", "learnt")
     any_missed = any(not row.learnt for row in experiment.sources)
     note = f"{NOT_LEARNT} not learnt within its frames; counted all the same." if any_missed else ""
     return Grid(headings=headings, lines=tuple(lines), note=note)

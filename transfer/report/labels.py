@@ -11,7 +11,7 @@ CANDIDATE = "contrastive_distillation"
 SCRATCH = "scratch"
 
 _LEGEND = 56
-_AXIS = 24
+_AXIS = 26
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which the colour-blind can tell apart; yellow is unseen on white."""
 _DASHES: tuple[Any, ...] = (
@@ -67,15 +67,21 @@ def readable(label: str) -> str:
 
 
 def in_legend(label: str) -> str:
-    """A label on one line of a figure's width."""
-    text = readable(label)
-    return text if len(text) <= _LEGEND else f"{text[: _LEGEND - 1]}…"
+    """A label on one line of a figure: ``contrastive distillation: 128, value_contrast``."""
+    variant = parse_label(label)
+    arm, values = variant.arm.replace("_", " "), ", ".join(variant.axes.values())
+    return _shortened(f"{arm}: {values}" if values else arm, _LEGEND)
 
 
 def on_axis(text: str) -> str:
-    """Text beside an axis, in as many short lines as it takes, three at most."""
-    lines = textwrap.wrap(text, _AXIS) or [""]
-    return "\n".join(lines[:3] if len(lines) <= 3 else [*lines[:2], f"{lines[2][: _AXIS - 1]}…"])
+    """Text beside an axis, broken after its first part and where it is long; four lines at most."""
+    first, _, rest = text.partition(", ")
+    lines = [*textwrap.wrap(first, _AXIS), *textwrap.wrap(rest, _AXIS)] or [""]
+    return "\n".join(_shortened(line, _AXIS) for line in lines[:4])
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def short_env(env_id: str) -> str:

@@ -1,23 +1,24 @@
 """A report, made: one page, its figures, its numbers, and the keys for the projector."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from ..arms import arm_of
 from ..durable import write_bytes
 from ..fields import SettingsError
-from ..runs import AUXILIARY, write_text
+from ..runs import CONFIG, CURVES, write_text
 from . import sections as told
 from .answer import Answer, answer
 from .drawing import Picture
 from .examples import example_figure
 from .files import write_aggregates, write_latex
-from .labels import CANDIDATE, parse_label, short_env, styles
+from .labels import CANDIDATE, short_env, styles
 from .numbers import ArmSummary, summarise_arms
 from .page import Section, page
 from .projector import embed, write_embedding
 from .reading import Experiment
-from .remembering import remember
+from .remembering import is_contrastive, remember
 from .target_numbers import TargetSummary, summarise_target
 
 PAGE = "report.html"
@@ -25,29 +26,36 @@ FIGURES = "figures"
 SUMMARY = "summary.csv"
 LATEX = "table.tex"
 PROJECTOR = "projector"
+_MOST_NOTES = 4
+"""Lines on trainings that could not be looked into; the rest is the same."""
 
 Say = Callable[[str], None]
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Memory:
     """What can be told of one contrastive training's memory."""
 
     examples: Picture | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
 
 def check_output(directory: Path, output: Path) -> None:
     """Refuse to write a report over the run it is of.
 
     Raises:
-        SettingsError: `output` is the run's own directory, or a file.
+        SettingsError: `output` is the run's own directory, that of another run, or a file.
     """
     if output.exists() and not output.is_dir():
         raise SettingsError(f"--output {output}: is a file; give a directory")
     if output.resolve() == directory.resolve():
         raise SettingsError(
             f"--output {output}: is the run itself, whose {SUMMARY} the report's would replace; "
+            "give another directory"
+        )
+    if any((output / name).is_file() for name in (CONFIG, CURVES)):
+        raise SettingsError(
+            f"--output {output}: is a run's directory, whose {SUMMARY} the report's would replace; "
             "give another directory"
         )
 
@@ -67,7 +75,7 @@ def make_report(experiment: Experiment, output: Path, *, say: Say = print) -> Pa
     (output / FIGURES).mkdir(exist_ok=True)
     arms = summarise_arms(experiment)
     targets = [each for t in experiment.target_ids for each in summarise_target(experiment, t)]
-    memory = _look_into_memory(experiment, output, say)
+    memory = look_into_memory(experiment, output)
     found = answer(experiment, arms) if arms else _of_train(experiment)
     parts = _sections(experiment, arms, targets, memory)
     text = page(
@@ -131,42 +139,35 @@ def _of_train(experiment: Experiment) -> Answer:
     )
 
 
-def _look_into_memory(experiment: Experiment, output: Path, say: Say) -> _Memory:
+def look_into_memory(experiment: Experiment, output: Path) -> _Memory:
     """Examples and keys of the first finished contrastive training that can be read."""
-    told_of = _Memory()
-    directories = [
-        directory
-        for (label, _, _), directory in sorted(
-            experiment.cells.items(), key=lambda each: parse_label(each[0][0]).arm != CANDIDATE
-        )
-        if (directory / AUXILIARY).is_file()
+    notes = [
+        "No examples of what the loss contrasts and no keys: no finished contrastive training "
+        "with its files is here."
     ]
-    if not directories:
-        told_of.notes.append(
-            "No examples of what the loss contrasts and no keys: no finished contrastive training "
-            "with its files is here."
-        )
-        return told_of
-    for directory in directories:
+    for directory in _contrastive_first(experiment):
         try:
             remembered = remember(directory)
-        except ValueError as error:
-            told_of.notes.append(f"No examples from {directory.name}: {error}.")
+        except (ValueError, KeyError, OSError, RuntimeError) as error:
+            notes.append(f"{directory.relative_to(experiment.directory)}: {error}.")
             continue
-        told_of.examples = example_figure(remembered)
-        if told_of.examples is None:
-            told_of.notes.append("No examples are drawn: the observations are no pictures.")
         write_embedding(output / PROJECTOR, embed(remembered))
-        told_of.notes = told_of.notes[-1:] if told_of.examples is None else []
-        return told_of
-    return told_of
+        examples = example_figure(remembered)
+        if examples is not None:
+            return _Memory(examples=examples)
+        return _Memory(notes=("No examples are drawn: the observations are no pictures.",))
+    return _Memory(notes=tuple(notes[:_MOST_NOTES]))
+
+
+def _contrastive_first(experiment: Experiment) -> Iterator[Path]:
+    """Finished trainings with contrastive distillation, those of the arm of that name first."""
+    cells = experiment.cells.items()
+    for _, directory in sorted(cells, key=lambda cell: arm_of(cell[0][0]) != CANDIDATE):
+        if is_contrastive(directory):
+            yield directory
 
 
 def _write_figures(directory: Path, parts: list[Section]) -> None:
-    """The figures of this report, and no others of an earlier one."""
-    pictures = {picture.name: picture for part in parts for picture in part.pictures}
-    for path in directory.glob("*.png"):
-        if path.stem not in pictures:
-            path.unlink()
-    for name, picture in pictures.items():
-        write_bytes(directory / f"{name}.png", picture.png)
+    for part in parts:
+        for picture in part.pictures:
+            write_bytes(directory / f"{picture.name}.png", picture.png)

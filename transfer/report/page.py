@@ -14,7 +14,7 @@ from .style import STYLE
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A heading with what stands under it, in this order: words, grids, figures, small print."""
+    """A heading with what stands under it, in this order: words, figures, grids, small print."""
 
     title: str
     words: str = ""
@@ -82,11 +82,11 @@ def _section(section: Section) -> str:
     if section.points:
         lines = "".join(f"<li>{_text(point)}</li>" for point in section.points)
         parts.append(f"<ul>{lines}</ul>")
-    parts += [_grid(grid) for grid in section.grids]
     if section.pictures:
         figures = "\n".join(_figure(picture) for picture in section.pictures)
         kind = "figures wide" if section.wide else "figures"
         parts.append(f'<div class="{kind}">\n{figures}\n</div>')
+    parts += [_grid(grid) for grid in section.grids]
     parts += [f"<h3>{_text(name)}</h3>\n<pre>{_text(text)}</pre>" for name, text in section.folded]
     return "<section>\n" + "\n".join(parts) + "\n</section>"
 

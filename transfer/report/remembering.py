@@ -32,6 +32,13 @@ class Remembered:
     source_memory: Memory | None
 
 
+def is_contrastive(directory: Path) -> bool:
+    """Whether a training had contrastive distillation, and left the file of its loss."""
+    if not (directory / AUXILIARY).is_file():
+        return False
+    return bool(read_config(directory).get("loss") == CONTRASTIVE)
+
+
 def remember(directory: Path) -> Remembered:
     """Load a training with contrastive distillation; nothing of it is unpickled.
 
@@ -39,10 +46,8 @@ def remember(directory: Path) -> Remembered:
         ValueError: it had another loss, or a file is missing or broken.
     """
     config = read_config(directory)
-    if config.get("loss") != CONTRASTIVE:
-        raise RunDirectoryError(f"{directory}: was not trained with {CONTRASTIVE}")
-    if not (directory / AUXILIARY).is_file():
-        raise RunDirectoryError(f"{directory}: has no {AUXILIARY}")
+    if not is_contrastive(directory):
+        raise RunDirectoryError(f"{directory}: has no {AUXILIARY} of {CONTRASTIVE}")
     source = config["resolved"]["source"]
     is_ours = source is not None and (directory / source / CONFIG).is_file()
     cell = Cell.from_config(config, name="", arms=("",), needs=source if is_ours else None)

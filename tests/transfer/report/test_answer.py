@@ -131,7 +131,7 @@ def test_variants_are_ranged_and_none_is_picked(tmp_path: Path) -> None:
     assert "the 3 variants of contrastive distillation had areas" in sentence
     assert "(n_negatives 8) to 0.60" in sentence and "(n_negatives 128)" in sentence
     assert "the interval of 1 lies above 0, of 2 below, of 0 on both sides." in sentence
-    assert "a choice made afterwards" in caveats[0]
+    assert "chosen after the fact" in caveats[0]
 
 
 def test_variants_are_held_against_their_own_counterparts(tmp_path: Path) -> None:

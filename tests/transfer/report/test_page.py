@@ -15,8 +15,11 @@ from contrastive_distillation.transfer import (
     make_report,
     read_experiment,
 )
+from contrastive_distillation.transfer.report.files import write_latex
 from contrastive_distillation.transfer.report.labels import parse_label
+from contrastive_distillation.transfer.report.numbers import summarise_arms
 from contrastive_distillation.transfer.report.style import STYLE
+from contrastive_distillation.transfer.report.target_numbers import summarise_target
 
 from .directories import TARGETS, write_run
 
@@ -118,10 +121,19 @@ def test_the_latex_table_is_balanced_and_escaped(reported: Path) -> None:
     assert r"\makecell{0.42\\\footnotesize 0.41--0.43}" in text or "0.42" in text
 
 
+def test_a_target_that_an_arm_lacks_is_a_dash_in_latex(tmp_path: Path) -> None:
+    skipped = [("scratch", TARGETS[0], seed) for seed in (0, 1)]
+    write_run(tmp_path, arms=ARMS[1:], score=level, seeds=(0, 1), skipped=skipped)
+    experiment = read_experiment(tmp_path)
+    targets = [each for t in experiment.target_ids for each in summarise_target(experiment, t)]
+    write_latex(tmp_path / "table.tex", experiment, summarise_arms(experiment), targets)
+    (line,) = [x for x in (tmp_path / "table.tex").read_text().splitlines() if x[:7] == "scratch"]
+    assert line.count("--") >= 3 and line.isascii()
+    assert line.startswith("scratch & -- & ")
+
+
 def test_the_same_directory_gives_the_same_bytes(reported: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    (again / "figures").mkdir(parents=True)
-    (again / "figures" / "of-an-earlier-report.png").write_bytes(b"")
     make_report(read_experiment(reported.parent), again, say=lambda _: None)
 
     def content(directory: Path) -> dict[str, bytes]:
@@ -202,6 +214,9 @@ def test_a_report_does_not_replace_the_run(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="is the run itself"):
         check_output(tmp_path / "run", tmp_path / "run/../run")
     (tmp_path / "file").write_text("x")
+    write_run(tmp_path / "other", arms=ARMS, score=level, with_config=False)
+    with pytest.raises(SettingsError, match="is a run's directory"):
+        check_output(tmp_path / "run", tmp_path / "other")
     with pytest.raises(SettingsError, match="is a file"):
         check_output(tmp_path / "run", tmp_path / "file")
 
