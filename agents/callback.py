@@ -18,7 +18,7 @@ from contrastive_distillation.losses import AuxiliaryLoss
 from contrastive_distillation.memory import Keep, Memory
 
 from .auxiliary_file import check_heads, load_auxiliary, save_auxiliary
-from .balance import BALANCES, ReferenceNorm, balanced, dot, norm
+from .balance import BALANCES, ReferenceNorm, add_flattened, balanced, flattened
 from .checks import (
     check_device,
     check_kinds,
@@ -39,6 +39,7 @@ from .teachers import MovingAverageTeacher
 
 _log = logging.getLogger(__name__)
 
+_COUNT_FRAMES = 1024  # between two counts of the memory's rows, for the log
 _OF_MEMORY = {"masked_fraction", "duplicate_rate", "key_age", "key_drift"}
 
 
@@ -126,7 +127,7 @@ class AuxiliaryLossCallback(BaseCallback):
         encoder: str = "auto",
         source_memory: Memory | None = None,
         head_learning_rate: float = 1e-3,
-        diagnostics_frames: int = 4096,
+        diagnostics_frames: int = 16_384,
         seed: int = 0,
         verbose: int = 0,
     ) -> None:
@@ -213,6 +214,7 @@ class AuxiliaryLossCallback(BaseCallback):
         )
         self.continues_episodes = False
         self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
+        self._next_count = self.model.num_timesteps
         if self.n_anchors is None:
             self._n_drawn = min(default_n_anchors(self.model), self.memory.capacity)
         else:
@@ -235,8 +237,10 @@ class AuxiliaryLossCallback(BaseCallback):
         self._updated = False
         self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
         self._handles.append(self._optimizer.register_step_post_hook(self._after_step))
-        self.logger.record("memory/size", len(self.memory))
-        self.logger.record("memory/known_returns", self.memory.known_fraction())
+        if self.model.num_timesteps >= self._next_count:  # rows are counted one by one
+            self._next_count = self.model.num_timesteps + _COUNT_FRAMES
+            self.logger.record("memory/size", len(self.memory))
+            self.logger.record("memory/known_returns", self.memory.known_fraction())
         if self.model.num_timesteps >= self._next_diagnostics and len(self.memory) > 0:
             self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
             for name, value in self._diagnostics.measure(self.memory, self.loss).items():
@@ -293,29 +297,25 @@ class AuxiliaryLossCallback(BaseCallback):
                     f"{self.n_updates} updates (frame {self.model.num_timesteps}); lower the "
                     "learning rate or raise the temperature"
                 )
-        rl = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self._changed]
-        rl_norm = float(norm(rl))
+        rl = flattened([p.grad for p in self._changed], like=self._changed)
+        rl_norm = float(rl.norm())
         reference = self.reference.update(rl_norm)
-        added = [torch.zeros_like(g) for g in rl]
+        added = torch.zeros_like(rl)
         for i, (name, term) in enumerate(active.items()):
             term_weight = weight * term_weights.get(name, 1.0)
             gradient = self._gradient(term, retain=i < len(active) - 1, head_weight=term_weight)
-            self._log_cosine(name, gradient, rl, rl_norm)
-            share = balanced(
+            self._log_cosine(gradient, rl, rl_norm)
+            added += balanced(
                 gradient, rl, balance=self.balance, weight=term_weight, reference=reference
             )
-            added = [total + part for total, part in zip(added, share, strict=True)]
-        for parameter, gradient_to_add in zip(self._changed, added, strict=True):
-            if parameter.grad is None:
-                parameter.grad = gradient_to_add
-            else:
-                parameter.grad.add_(gradient_to_add)
+        add_flattened(self._changed, added)
         if self._head_optimizer is not None:
             self._head_optimizer.step()
-            self._head_optimizer.zero_grad()
+            for head in self._heads:
+                head.grad = None
         self._updated = True
         self.n_updates += 1
-        self._log_update(terms, float(norm(added)), rl_norm)
+        self._log_update(terms, float(added.norm()), rl_norm)
 
     def _draw(self) -> Any | None:
         """What the loss needs for one step; None, said once, while memory has no whole batch."""
@@ -341,26 +341,23 @@ class AuxiliaryLossCallback(BaseCallback):
             self._updated = False
             self.loss.after_step(self._learner)
 
-    def _gradient(self, term: Tensor, *, retain: bool, head_weight: float) -> list[Tensor]:
-        """The term's gradient on the changed parameters; that on the heads is added to theirs."""
-        wanted = [*self._changed, *self._heads]
+    def _gradient(self, term: Tensor, *, retain: bool, head_weight: float) -> Tensor:
+        """The term's gradient on the changed parameters, in one line; the heads' joins theirs."""
         if not term.requires_grad:
-            return [torch.zeros_like(p) for p in self._changed]
+            return flattened([None] * len(self._changed), like=self._changed)
+        wanted = [*self._changed, *self._heads]
         found = torch.autograd.grad(term, wanted, retain_graph=retain, allow_unused=True)
-        full = [torch.zeros_like(p) if g is None else g for p, g in zip(wanted, found, strict=True)]
         scale = head_weight if self.balance == "none" else 1.0
-        for head, gradient in zip(self._heads, full[len(self._changed) :], strict=True):
-            head.grad = scale * gradient if head.grad is None else head.grad + scale * gradient
-        return full[: len(self._changed)]
+        for head, gradient in zip(self._heads, found[len(self._changed) :], strict=True):
+            own = torch.zeros_like(head) if gradient is None else scale * gradient
+            head.grad = own if head.grad is None else head.grad + own
+        return flattened(found[: len(self._changed)], like=self._changed)
 
-    def _log_cosine(
-        self, name: str, gradient: list[Tensor], rl: list[Tensor], rl_norm: float
-    ) -> None:
-        length = float(norm(gradient))
+    def _log_cosine(self, gradient: Tensor, rl: Tensor, rl_norm: float) -> None:
+        length = float(gradient.norm())
         if length > 0.0 and rl_norm > 0.0:
-            self.logger.record_mean(
-                "aux/gradient_cosine", float(dot(gradient, rl)) / length / rl_norm
-            )
+            cosine = float(torch.dot(gradient, rl)) / length / rl_norm
+            self.logger.record_mean("aux/gradient_cosine", cosine)
 
     def _log_update(self, terms: dict[str, Tensor], added_norm: float, rl_norm: float) -> None:
         self.logger.record_mean("aux/loss", sum(float(term.detach()) for term in terms.values()))

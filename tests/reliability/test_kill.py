@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from contrastive_distillation.transfer import durable, workers
+from contrastive_distillation.transfer.jobs import Job
 from contrastive_distillation.transfer.locking import RUN_LOCK, LockedError, locked
 from contrastive_distillation.transfer.runs import fingerprint, read_config
 from contrastive_distillation.transfer.snapshots import Snapshots
@@ -32,10 +33,10 @@ class Child:
         self.outcome: Any = None
         self.frames = 0
         self._pipe, theirs = workers.context().Pipe()  # type: ignore[attr-defined]
-        job = workers.Job(cell=trainer.cell, directory=trainer.directory, command=())
+        job = Job(cell=trainer.cell, directory=trainer.directory, command=())
         trainer.directory.mkdir(parents=True, exist_ok=True)
         context: Any = workers.context()
-        self.process = context.Process(target=workers._work, args=(theirs, job))
+        self.process = context.Process(target=workers.work, args=(theirs, job))
         self.process.start()
         theirs.close()
 

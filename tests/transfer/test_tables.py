@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from contrastive_distillation.transfer.progress import LineDisplay, Tally
+from contrastive_distillation.transfer.progress import LineDisplay
 from contrastive_distillation.transfer.summary import SummaryRow
 from contrastive_distillation.transfer.tables import show, train_table, transfer_tables
+from contrastive_distillation.transfer.tally import Tally
 
 ROW = SummaryRow(
     suite="keydoor",
