@@ -10,6 +10,7 @@ from .cells import suite_of
 from .choices import choose_suite, compare_all, needs_mission
 from .command_line import RESOLVED
 from .fields import SettingsError
+from .ownership import check_modules
 from .runs import RESULT, read_config, read_result
 from .settings import TransferSettings
 
@@ -26,12 +27,14 @@ def find_given_source(settings: TransferSettings) -> GivenSource | None:
     """The run that ``--from`` names, or None where it is not given.
 
     Raises:
-        SettingsError: it is no finished run of one agent.
+        SettingsError: it is no finished run of one agent, or names modules and is not the user's.
     """
     if settings.from_ is None:
         return None
     directory = Path(settings.from_)
-    return GivenSource(config=read_agent_config(directory), result=read_result(directory))
+    config = read_agent_config(directory)
+    check_modules(directory, config, typed=settings.target, trust=settings.trust)
+    return GivenSource(config=config, result=read_result(directory))
 
 
 def read_agent_config(directory: Path) -> dict[str, Any]:

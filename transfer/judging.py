@@ -20,6 +20,7 @@ from .choices import compare_all
 from .command_line import RESOLVED
 from .evaluation import Evaluator
 from .given import read_agent_config
+from .ownership import check_modules
 from .protocol import EVALUATE_INDEX
 from .runs import FINAL, INTERRUPTED, RunDirectoryError, write_json
 from .settings import EvaluateSettings
@@ -48,9 +49,11 @@ def load_agent(directory: Path, env_ids: tuple[str, ...] = ()) -> TrainedAgent:
         env_ids: where it is to act; empty for the run's own environments.
 
     Raises:
-        ValueError: no such run, broken weights, or environments that the agent does not fit.
+        ValueError: no such run, broken weights, environments that the agent does not fit, or
+            modules that only a stranger's run names.
     """
     config = read_agent_config(directory)
+    check_modules(directory, config, typed=env_ids)
     path = directory / FINAL
     if not path.is_file():
         path = directory / INTERRUPTED

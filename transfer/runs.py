@@ -4,6 +4,7 @@ A run is *finished* when its ``result.json`` is there, which is written last and
 directory belongs to the configuration in its ``config.yaml``; another configuration is refused.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,9 +19,10 @@ from typing import Any, Literal
 
 import yaml
 
-from .durable import write_bytes
+from .durable import sha256_of, write_bytes
 from .fields import SettingsError
 from .locking import RUN_LOCK, TRAINING_LOCK
+from .signing import KeyUnusableError, sign
 
 WORKER_LOG = "worker.log"
 """What a cell's process wrote to its standard output and error; removed where that is nothing."""
@@ -181,8 +183,17 @@ def start_directory(
     if agent_settings is not None:
         (directory / "checkpoints").mkdir(exist_ok=True)
         config = {**config, AGENT_SETTINGS: agent_settings}
-    write_text(directory / CONFIG, yaml.safe_dump(plain(config), sort_keys=False, width=100))
-    write_json(directory / MANIFEST, manifest(seed=int(config["seed"]), command=command))
+    text = yaml.safe_dump(plain(config), sort_keys=False, width=100)
+    write_text(directory / CONFIG, text)
+    made = manifest(seed=int(config["seed"]), command=command)
+    with contextlib.suppress(KeyUnusableError):  # unsigned: another user's, as far as is known
+        made["signature"] = sign(config_digest(text))
+    write_json(directory / MANIFEST, made)
+
+
+def config_digest(text: str) -> Config:
+    """What is signed of a configuration's text."""
+    return {"config": sha256_of(text.encode())}
 
 
 def clear_directory(directory: Path) -> None:

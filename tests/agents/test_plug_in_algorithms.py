@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -93,12 +95,18 @@ def test_the_encoders_gradient_changes(name: str, assert_changed: Callable[..., 
     assert_changed(make(name, **SMALL), joined, 64, **unmasked(name))
 
 
+def left_behind(model: BaseAlgorithm) -> tuple[str, bytes, bytes]:
+    """The weights, and the global generators as the training left them."""
+    numpy_state: Any = np.random.get_state()
+    return policy_sha256(model), torch.get_rng_state().numpy().tobytes(), numpy_state[1].tobytes()
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_weight_zero_is_bit_identical_to_stock(name: str) -> None:
-    stock = make(name, **SMALL).learn(64, **unmasked(name))
+    stock = left_behind(make(name, **SMALL).learn(64, **unmasked(name)))
     joined = join(weight=0.0, diagnostics_frames=16)
     with_loss = make(name, **SMALL).learn(64, callback=joined, **unmasked(name))
-    assert policy_sha256(with_loss) == policy_sha256(stock)
+    assert left_behind(with_loss) == stock
     assert len(joined.memory) >= 64 and joined.n_updates == 0
 
 
@@ -273,36 +281,49 @@ def test_layers_that_do_not_follow_the_extractor_are_refused() -> None:
 # -- the saved model ----------------------------------------------------------------------------
 
 LOADS_ALONE = """
-import sys
-sys.modules["contrastive_distillation"] = None  # importing it now fails
-sys.path.insert(0, "")
+import json, pathlib, sys
+folder, *places = sys.argv[1:]
+sys.path += places  # without site-packages' own start-up: no editable install is found
+import importlib.util
+if importlib.util.find_spec("contrastive_distillation") is not None:  # a wheel beside the others
+    sys.modules["contrastive_distillation"] = None
 try:
     import contrastive_distillation
 except ImportError:
     pass
 else:
     raise SystemExit("the package can still be imported")
-import {module}
-model = {module}.{name}.load(sys.argv[1], device="cpu")
-print(model.predict(model.observation_space.sample())[0])
-assert not [m for m in sys.modules if m.startswith("contrastive_distillation.")]
+import numpy, sb3_contrib, stable_baselines3
+acted = {}
+for path in sorted(pathlib.Path(folder).glob("*.zip")):
+    kind = getattr(stable_baselines3, path.stem, None) or getattr(sb3_contrib, path.stem)
+    model = kind.load(path, device="cpu")
+    seen = numpy.full((1, *model.observation_space.shape), 0.1, numpy.float32)
+    acted[path.stem] = model.predict(seen, deterministic=True)[0].tolist()
+assert not [name for name in sys.modules if name.startswith("contrastive_distillation.")]
+print(json.dumps(acted))
 """
 
 
-@pytest.mark.parametrize("name", ["PPO", "DQN", "SAC", "QRDQN"])
-def test_the_zip_loads_in_a_process_without_this_package(name: str, tmp_path: Path) -> None:
-    model = make(name)
-    path = {"PPO": "mlp_extractor.policy_net", "SAC": "actor.latent_pi"}
-    paths = {"DQN": "q_net.q_net.3", "QRDQN": "quantile_net.quantile_net.3"} | path
-    joined = join(encoder=paths[name])
-    model.learn(48, callback=joined)
-    assert joined.n_updates > 0
-    model.save(tmp_path / "model.zip")
-    module = "sb3_contrib" if name == "QRDQN" else "stable_baselines3"
-    program = LOADS_ALONE.format(module=module, name=name)
-    arguments = [sys.executable, "-c", program, str(tmp_path / "model.zip")]
+def test_the_zips_load_in_a_process_without_this_package(tmp_path: Path) -> None:
+    """Trained with the loss, and nothing of ours in the policy."""
+    acted: dict[str, list[Any]] = {}
+    for name in WITH_TRUNK:
+        model = make(name)
+        with pytest.raises(ValueError, match="or name a trunk") as refused:
+            find_encoder(model)
+        joined = join(encoder=str(refused.value).split('encoder="')[1].split('"')[0])
+        model.learn(48, callback=joined, **unmasked(name))
+        assert joined.n_updates > 0
+        model.save(tmp_path / f"{name}.zip")
+        seen = np.full((1, *model.observation_space.shape), 0.1, np.float32)  # type: ignore[misc]
+        acted[name] = model.predict(seen, deterministic=True)[0].tolist()
+    packages = (torch, stable_baselines3, sb3_contrib, np, gym)
+    places = {str(Path(str(package.__file__)).parents[1]) for package in packages}
+    arguments = [sys.executable, "-I", "-S", "-c", LOADS_ALONE, str(tmp_path), *places]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == acted
 
 
 @pytest.mark.parametrize("name", [*ALGORITHMS, "TRPO"])

@@ -18,6 +18,8 @@ from contrastive_distillation import run_agent, transfer
 from contrastive_distillation.transfer.fields import flag_of, key_of
 from contrastive_distillation.transfer.settings import COMMANDS
 
+from .conftest import Trainer
+
 TRAINING = ("train", "transfer", "ablate")
 FUZZ = settings(
     max_examples=120,
@@ -146,3 +148,74 @@ def test_any_file(content: bytes) -> None:
 )
 def test_any_other_command(command: str, words: list[str]) -> None:
     check([command, *words])
+
+
+# -- with a run to look at ----------------------------------------------------------------------
+
+LOOKING = ("evaluate", "watch", "report")
+
+
+@pytest.fixture
+def run(_interrupted: Trainer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The directory of a run; nothing is played or drawn."""
+    for name in ("evaluate", "watch", "make_report"):
+        monkeypatch.setattr(transfer, name, lambda *a, **k: 0)
+    return str(_interrupted.directory)
+
+
+@FUZZ
+@given(
+    command=st.sampled_from(LOOKING),
+    flags=st.lists(st.tuples(st.integers(0, 1000), st.lists(WORDS, max_size=2)), max_size=3),
+)
+def test_any_flags_with_a_run(command: str, flags: list[tuple[int, list[str]]], run: str) -> None:
+    words = [command, run]
+    for number, values in flags:
+        words += [FLAGS[command][number % len(FLAGS[command])], *values]
+    if "--debug" not in words:
+        check(words)
+
+
+@FUZZ
+@given(
+    command=st.sampled_from(LOOKING),
+    content=st.dictionaries(st.integers(0, 1000), VALUES, max_size=3),
+)
+def test_any_yaml_with_a_run(command: str, content: dict[int, Any], run: str) -> None:
+    keys = sorted({*KEYS[command]} - {"run", "directory"})
+    values = {keys[number % len(keys)]: value for number, value in content.items()}
+    if values.get("debug") is not True:
+        Path("settings.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        check([command, run, "--config", "settings.yaml"])
+
+
+def places_in(config: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every key and list entry of nested plain values."""
+    if path:
+        yield path
+    inside = config.items() if isinstance(config, dict) else []
+    inside = enumerate(config) if isinstance(config, list) else inside
+    for key, value in inside:
+        yield from places_in(value, (*path, key))
+
+
+@FUZZ
+@given(command=st.sampled_from(LOOKING), number=st.integers(0, 10_000), value=VALUES)
+def test_any_configuration_of_a_run(command: str, number: int, value: Any, run: str) -> None:
+    """One thing in it is another, or is not there: a stranger may have written it."""
+    path = Path(run) / "config.yaml"
+    whole = path.read_text()
+    config = yaml.safe_load(whole)
+    *above, last = (places := list(places_in(config)))[number % len(places)]
+    holder = config
+    for key in above:
+        holder = holder[key]
+    if value is None and isinstance(holder, dict):
+        del holder[last]
+    else:
+        holder[last] = value
+    try:
+        path.write_text(yaml.safe_dump(config))
+        check([command, run])
+    finally:
+        path.write_text(whole)

@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.numpy import save
 
 from contrastive_distillation.agents import AuxiliaryLossCallback, read_weights
 from contrastive_distillation.memory import EpisodicMemory
+from contrastive_distillation.run_agent import main
 from contrastive_distillation.transfer import durable, signing, snapshots
+from contrastive_distillation.transfer.runs import read_config, start_directory
 from contrastive_distillation.transfer.saving import ENVIRONMENTS
 
-from .conftest import Trainer
+from .conftest import GRID, Trainer
 
 
 class Payload:
@@ -119,6 +122,46 @@ def test_of_a_strangers_zip_only_weights_are_read(payload: bytes, tmp_path: Path
             with pytest.raises(ValueError, match="broken or not a Stable-Baselines3 zip"):
                 read_weights(path)
     assert not (tmp_path / "marker").exists()
+
+
+def test_a_strangers_run_imports_no_module(
+    interrupted: Trainer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its configuration may name one that lies in the directory one works in."""
+    (tmp_path / "payload_env.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w').close()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run, env_id = interrupted.directory, f"payload_env:{GRID}"
+    own = read_config(run)
+    config = {**own, "env": [env_id]}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    film = str(tmp_path / "agent.gif")
+    for words in (
+        ["evaluate", str(run)],
+        ["watch", str(run), "--output", film],
+        ["transfer", "--from", str(run), "--target", GRID],
+    ):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert "was not made by you" in said and f"say so: --env {env_id}" in said
+    assert not (tmp_path / "marker").exists()
+    start_directory(run, config, command=())  # made, and signed, by this user
+    assert main(["evaluate", str(run), "--episodes", "1"]) == 0
+    assert (tmp_path / "marker").exists()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another"))
+    assert main(["evaluate", str(run), "--episodes", "1"]) == 2
+    assert main(["evaluate", str(run), "--episodes", "1", "--env", env_id]) == 0
+
+
+def test_trust_is_typed_and_not_read_from_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("trust: true\n")
+    assert main(["train", "--config", str(path)]) == 2
+    assert "trust is not taken from a file: type --trust" in capsys.readouterr().err
 
 
 def lying_files(payload: bytes) -> dict[str, bytes]:
