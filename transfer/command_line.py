@@ -84,6 +84,8 @@ def _read_config(path: str, command: str) -> dict[str, object]:
         return {}
     if not isinstance(values, dict):
         raise SettingsError(f"--config {path}: must be a mapping of settings, key: value")
+    if "config" in values:
+        raise SettingsError(f"--config {path}: config: such a file names no other one")
     written_for = values.pop("command", command)
     if written_for != command:
         raise SettingsError(f"--config {path}: is for the command {written_for!r}, not {command!r}")

@@ -7,24 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from contrastive_distillation.agents import AGENTS, resolve_device
-from contrastive_distillation.envs import Suite, UnknownNameError, suite_settings
+from contrastive_distillation.envs import (
+    Suite,
+    UnknownNameError,
+    check_backend,
+    suite_settings,
+)
 from contrastive_distillation.memory import KEEPS
 
 from .arms import Arm
 from .cells import Cell
 from .choices import (
-    check_actions,
     choose_arms,
     choose_loss,
     choose_n_envs,
     choose_suite,
     choose_workers,
-    compare_all,
     needs_mission,
     without_loss,
 )
 from .command_line import RESOLVED
 from .fields import SettingsError
+from .fitting import check_spaces, compare_all
 from .given import around_given, find_given_source, note_on_given
 from .runs import default_directory
 from .settings import TrainSettings, TransferSettings
@@ -67,6 +71,7 @@ def plan_train(settings: TrainSettings) -> Plan:
         ValueError: for anything that cannot be trained as asked.
     """
     suite = choose_suite(settings.suite, settings.env, ())
+    check_backend(suite.sources, settings.backend)
     mission = needs_mission(suite.sources, suite.observation)
     compare_all(suite, suite.sources[0], suite.sources, mission)
     common = _common_cell(settings, suite, mission)
@@ -113,6 +118,8 @@ def plan_transfer(settings: TransferSettings) -> Plan:
         suite, mission = _around_suite(settings)
     else:
         settings, suite, mission = around_given(settings, given)
+    trained_on = suite.targets if given else (*suite.sources, *suite.targets)
+    check_backend(trained_on, settings.backend)
     common = _common_cell(settings, suite, mission)
     cells: list[Cell] = []
     for seed in _seeds(settings):
@@ -179,7 +186,7 @@ def _common_cell(settings: TrainSettings | TransferSettings, suite: Suite, missi
     agent = settings.agent or suite.agents[0]
     if agent not in AGENTS:
         raise UnknownNameError("agent", agent, AGENTS, hint=f"There are: {', '.join(AGENTS)}.")
-    check_actions(agent, suite.sources[0], suite, mission)
+    check_spaces(agent, suite.sources[0], suite, mission)
     loss = choose_loss(settings, agent)
     n_envs = choose_n_envs(settings.n_envs, agent, 1, suite, mission)
     per_env = KEEPS[loss.keep].rows_per_env

@@ -94,7 +94,7 @@ def test_curves_are_tidy_and_complete(transferred: Path) -> None:
     for row in rows:
         assert 0 <= float(row["score"]) <= 1
         assert 0 <= float(row["success_rate"]) <= 1
-        assert int(row["episodes"]) >= 8
+        assert int(row["episodes"]) >= 4
 
 
 def test_information_is_gathered_against_frames(transferred: Path) -> None:
