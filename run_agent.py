@@ -1,4 +1,4 @@
-"""The command line: `run_agent.py train | transfer | evaluate | watch | list`.
+"""The command line: `run_agent.py train | transfer | ablate | evaluate | watch | report | list`.
 
 Also installed as ``contrastive-distillation``. Exit codes: 0 done, 2 bad arguments, 130
 and 143 interrupted by Ctrl-C and SIGTERM, 1 anything else, with one line that says why.
@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TextIO
 
 from contrastive_distillation.transfer import (
+    AblateSettings,
     EvaluateSettings,
+    ReportSettings,
     Settings,
     TrainSettings,
     TransferSettings,
@@ -100,6 +102,8 @@ def _prepare(settings: Settings, command: Sequence[str]) -> Action:
         return _prepare_evaluate(settings)
     if isinstance(settings, WatchSettings):
         return _prepare_watch(settings)
+    if isinstance(settings, ReportSettings):
+        return _prepare_report(settings)
     return _list
 
 
@@ -123,18 +127,30 @@ def _warn(
 def _prepare_training(settings: TrainSettings | TransferSettings, command: Sequence[str]) -> Action:
     from contrastive_distillation.transfer import warm_up
 
-    warm_up()
+    only_shown = isinstance(settings, AblateSettings) and settings.dry_run
+    if not only_shown:
+        warm_up()
     from rich.console import Console
 
     from contrastive_distillation.transfer import (
         carry_out,
         check_directories,
+        forecast,
+        plan_ablate,
         plan_train,
         plan_transfer,
     )
 
-    plan = plan_train(settings) if isinstance(settings, TrainSettings) else plan_transfer(settings)
+    if isinstance(settings, TrainSettings):
+        plan = plan_train(settings)
+    elif isinstance(settings, AblateSettings):
+        plan = plan_ablate(settings)
+    else:
+        plan = plan_transfer(settings)
     check_directories(plan)
+    if isinstance(settings, AblateSettings) and settings.dry_run:
+        speed = settings.frames_per_second
+        return functools.partial(forecast, plan, Console(), frames_per_second=speed)
     return functools.partial(
         carry_out,
         plan,
@@ -169,6 +185,21 @@ def _prepare_watch(settings: WatchSettings) -> Action:
     def act() -> int:
         n_frames = watch(agent, path, n_episodes=settings.episodes, seed=settings.seed)
         print(f"{path}: {n_frames} frames")
+        return DONE
+
+    return act
+
+
+def _prepare_report(settings: ReportSettings) -> Action:
+    from contrastive_distillation.transfer import check_output, make_report, read_experiment
+
+    directory = Path(settings.directory)
+    output = directory / "report" if settings.output is None else Path(settings.output)
+    experiment = read_experiment(directory)
+    check_output(directory, output)
+
+    def act() -> int:
+        print(make_report(experiment, output))
         return DONE
 
     return act

@@ -29,6 +29,7 @@ from .weights import (
     TransferMode,
     carry_weights,
     policy_sha256,
+    random_weights,
     read_weights,
 )
 
@@ -62,6 +63,7 @@ __all__ = [
     "find_encoder",
     "observation_kind",
     "policy_sha256",
+    "random_weights",
     "read_weights",
     "resolve_device",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from .callback import AuxiliaryLossCallback
 
 VERSION = 2
-_KEYS = {
-    "loss", "loss_settings", "has_teacher", "has_own_sampler", "settings", "memory_class",
-    "memory", "generator", "reference", "n_updates", "n_steps",
+_KINDS: dict[str, type] = {
+    "loss": str, "loss_settings": dict, "has_teacher": bool, "has_own_sampler": bool,
+    "settings": dict, "memory_class": str, "memory": dict, "generator": dict, "reference": list,
+    "n_updates": int, "n_steps": int,
 }  # fmt: skip
+_ADAM = {"step", "exp_avg", "exp_avg_sq"}
 _SETTINGS = (
     "balance", "every", "n_anchors", "encoder", "head_learning_rate", "diagnostics_frames", "seed",
 )  # fmt: skip
@@ -37,6 +40,8 @@ def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
     """Write the callback's state; see `AuxiliaryLossCallback.save`."""
     if callback.learner is None:
         raise ValueError("nothing to save yet: pass the callback to learn() first")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: there is no directory {path.parent}")
     tensors = {f"loss/{k}": v.detach().cpu() for k, v in callback.loss.state_dict().items()}
     optimizer = callback._head_optimizer
     state = {} if optimizer is None else optimizer.state_dict()["state"]
@@ -64,8 +69,11 @@ def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
     }
     contiguous = {key: tensor.contiguous().clone() for key, tensor in tensors.items()}
     temporary = path.with_name(f"{path.name}.tmp")
-    save_file(contiguous, temporary, metadata={"auxiliary": json.dumps(metadata)})
-    os.replace(temporary, path)
+    try:
+        save_file(contiguous, temporary, metadata={"auxiliary": json.dumps(metadata)})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_auxiliary(
@@ -92,8 +100,13 @@ def load_auxiliary(
         return _rebuilt(
             cls, metadata, tensors, path, loss=loss, weight=weight, source=source, keep=keep
         )
-    except (KeyError, TypeError, AttributeError) as error:  # of another type than `save` writes
+    except (KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+        # of another type or size than `save` writes
         raise ValueError(f"{path} is broken: {type(error).__name__}: {error}") from error
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path} is broken: {error}") from error
 
 
 def _rebuilt(
@@ -133,7 +146,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get("auxiliary", "null"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is missing or broken: {error}") from error
     if not isinstance(metadata, dict) or metadata.get("version") != VERSION:
         found = metadata.get("version") if isinstance(metadata, dict) else None
@@ -141,8 +154,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} is not an auxiliary file of version {VERSION} (found {found}); "
             "write one with AuxiliaryLossCallback.save"
         )
-    if missing := _KEYS - metadata.keys():
+    if missing := _KINDS.keys() - metadata.keys():
         raise ValueError(f"{path} is broken: it lacks {', '.join(sorted(missing))}")
+    for key, kind in _KINDS.items():
+        if type(metadata[key]) is not kind:
+            raise ValueError(f"{path} is broken: {key} is {metadata[key]!r}, not {kind.__name__}")
+    if min(metadata["n_updates"], metadata["n_steps"]) < 0:
+        raise ValueError(f"{path} is broken: it counts fewer than 0 steps")
+    if not all(type(norm) is float and 0.0 < norm < math.inf for norm in metadata["reference"]):
+        raise ValueError(f"{path} is broken: reference holds what is no norm of a gradient")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{path} is broken: {name} has numbers that are not finite")
@@ -158,11 +178,16 @@ def check_heads(heads: Sequence[nn.Parameter], state: dict[int, dict[str, Tensor
     for index, entries in state.items():
         if not 0 <= index < len(heads):
             raise ValueError(f"the auxiliary file has {index + 1} heads, the loss {len(heads)}")
+        if entries.keys() != _ADAM:
+            raise ValueError(
+                f"the auxiliary file's head {index} has {sorted(entries)}, not {sorted(_ADAM)}"
+            )
         for name, tensor in entries.items():
-            if name != "step" and tensor.shape != heads[index].shape:
+            wanted = torch.tensor(0.0) if name == "step" else heads[index]
+            if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
                 raise ValueError(
-                    f"the auxiliary file's {name} of head {index} is {tuple(tensor.shape)}, the "
-                    f"head {tuple(heads[index].shape)}"
+                    f"the auxiliary file's {name} of head {index} is {tuple(tensor.shape)} "
+                    f"{tensor.dtype}, not {tuple(wanted.shape)} {wanted.dtype}"
                 )
 
 
@@ -223,6 +248,6 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _by_index(entries: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in entries.items():
-        index, key = name.split("/")
+        index, _, key = name.partition("/")
         state.setdefault(int(index), {})[key] = tensor
     return state

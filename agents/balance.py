@@ -8,25 +8,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 BALANCES = ("norm", "project", "none")
 
-Gradients = Sequence[Tensor]
+
+def flattened(gradients: Sequence[Tensor | None], *, like: Sequence[Tensor]) -> Tensor:
+    """All entries in one line (n,): what is done with them is then one operation, not many.
+
+    Args:
+        gradients: one for each parameter; None counts as zeros.
+        like: the parameters.
+    """
+    lines = [
+        torch.zeros_like(parameter).view(-1) if gradient is None else gradient.reshape(-1)
+        for gradient, parameter in zip(gradients, like, strict=True)
+    ]
+    return torch.cat(lines) if lines else torch.zeros(0)
 
 
-def norm(gradients: Gradients) -> Tensor:
-    """Euclidean norm of all entries together: a scalar tensor; 0 of nothing."""
-    if not gradients:
-        return torch.zeros(())
-    norms = torch.stack(list(torch._foreach_norm(list(gradients))))
-    return torch.sqrt(norms.square().sum())
-
-
-def dot(first: Gradients, second: Gradients) -> Tensor:
-    """Inner product of two gradients: a scalar tensor."""
-    products = [(a * b).sum() for a, b in zip(first, second, strict=True)]
-    return torch.stack(products).sum() if products else torch.zeros(())
+def add_flattened(parameters: Sequence[nn.Parameter], line: Tensor) -> None:
+    """Add `line` (n,), of all `parameters` one after the other, to their gradients."""
+    parts = torch.split(line, [parameter.numel() for parameter in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
+        gradient = part.view_as(parameter)
+        if parameter.grad is None:
+            parameter.grad = gradient.clone()
+        else:
+            parameter.grad += gradient
 
 
 @dataclass(kw_only=True)
@@ -54,14 +63,9 @@ class ReferenceNorm:
 
 
 def balanced(
-    auxiliary: Gradients,
-    rl: Gradients,
-    *,
-    balance: str,
-    weight: float,
-    reference: float,
-) -> list[Tensor]:
-    """The gradient to add to the reinforcement-learning gradient.
+    auxiliary: Tensor, rl: Tensor, *, balance: str, weight: float, reference: float
+) -> Tensor:
+    """The gradient to add to the reinforcement-learning gradient, (n,).
 
     * "none": weight · g
     * "norm": weight · reference · g / ‖g‖
@@ -69,21 +73,19 @@ def balanced(
       g − min(0, ⟨g, r⟩)/‖r‖² · r (gradient surgery, Yu et al. 2020, arXiv 2001.06782)
 
     Args:
-        auxiliary: g, one tensor for each parameter.
-        rl: r, the same shapes.
+        auxiliary: g (n,), see `flattened`.
+        rl: r (n,).
         balance: "norm" | "project" | "none".
         weight: dimensionless; for "none" the coefficient of the loss.
         reference: the norm that `weight` is relative to (`ReferenceNorm`).
     """
     if balance == "none":
-        return [weight * g for g in auxiliary]
-    length = norm(auxiliary)
+        return weight * auxiliary
+    length = float(auxiliary.norm())
     if length == 0.0:
-        return [torch.zeros_like(g) for g in auxiliary]
-    scale = weight * reference / length
-    added = [scale * g for g in auxiliary]
+        return torch.zeros_like(auxiliary)
+    added = weight * reference / length * auxiliary
     if balance == "project":
-        against = dot(added, rl).clamp(max=0.0)
-        share = against / dot(rl, rl).clamp(min=torch.finfo(torch.float32).tiny)
-        added = [g - share * r for g, r in zip(added, rl, strict=True)]
+        against = torch.dot(added, rl).clamp(max=0.0)
+        added -= against / torch.dot(rl, rl).clamp(min=torch.finfo(torch.float32).tiny) * rl
     return added

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,7 @@ _PPO: dict[str, dict[str, Any]] = {
 
 _ROLLOUT = {"grid": 8192, "vector": 4096}
 _MINIBATCH = {"grid": 1024, "vector": 512}
+_MINIBATCH_SLACK = 1.1  # so much larger is as good: 258 environments take eight of 1,032
 _FEWEST_STEPS, _MOST_STEPS = 16, 128
 _GRID_RATE = 1e-3  # with minibatches of 1,024; smaller ones take smaller steps
 
@@ -150,14 +152,17 @@ def _policy_kwargs(agent: str, kind: str) -> dict[str, Any]:
 def _ppo_sizes(learnt_on: str, n_envs: int, overrides: dict[str, Any]) -> dict[str, Any]:
     """Steps, minibatch and, for grids, the learning rate that go with so many environments.
 
-    A rollout of about one size, eight minibatches in it, each dividing it;
-    the rate falls with the square root of the minibatch, as Adam's noise does.
+    A rollout of about one size, in steps that eight minibatches divide, so that these are near
+    the size wanted for any number of environments; the rate falls with the square root of the
+    minibatch, as Adam's noise does.
     """
-    wanted = min(max(_ROLLOUT[learnt_on] // n_envs, _FEWEST_STEPS), _MOST_STEPS)
+    eights = round(_ROLLOUT[learnt_on] / n_envs / 8)
+    wanted = min(max(8 * eights, _FEWEST_STEPS), _MOST_STEPS)
     n_steps = int(overrides.get("n_steps", wanted))
     rollout = n_steps * n_envs
     largest = max(1, min(_MINIBATCH[learnt_on], rollout // 4 if learnt_on == "grid" else rollout))
-    n_minibatches = next(n for n in range(-(-rollout // largest), rollout + 1) if rollout % n == 0)
+    fewest = max(1, math.ceil(rollout / (largest * _MINIBATCH_SLACK)))
+    n_minibatches = next(n for n in range(fewest, rollout + 1) if rollout % n == 0)
     sizes: dict[str, Any] = {"n_steps": n_steps, "batch_size": rollout // n_minibatches}
     if learnt_on == "grid":
         batch_size = int(overrides.get("batch_size", sizes["batch_size"]))

@@ -18,8 +18,17 @@ from contrastive_distillation.losses import AuxiliaryLoss
 from contrastive_distillation.memory import Keep, Memory
 
 from .auxiliary_file import check_heads, load_auxiliary, save_auxiliary
-from .balance import BALANCES, ReferenceNorm, balanced, dot, norm
-from .checks import check_device, check_learns, check_stepped, check_teachers
+from .balance import BALANCES, ReferenceNorm, add_flattened, balanced, flattened
+from .checks import (
+    check_device,
+    check_kinds,
+    check_learns,
+    check_memories,
+    check_stepped,
+    check_teachers,
+    check_terms,
+    whole_number,
+)
 from .diagnostics import Diagnostics
 from .finding import find_encoder
 from .learner import Learner, reward_scale_of
@@ -30,6 +39,7 @@ from .teachers import MovingAverageTeacher
 
 _log = logging.getLogger(__name__)
 
+_COUNT_FRAMES = 1024  # between two counts of the memory's rows, for the log
 _OF_MEMORY = {"masked_fraction", "duplicate_rate", "key_age", "key_drift"}
 
 
@@ -62,8 +72,8 @@ class AuxiliaryLossCallback(BaseCallback):
 
     Args:
         loss: the auxiliary loss; its terms are balanced one by one.
-        memory: where transitions are kept; raw observations and rewards, of any dtype the
-            environment gives.
+        memory: where transitions are kept, of this callback alone; raw observations and rewards,
+            of any dtype the environment gives.
         weight: how much of the auxiliary gradient, dimensionless: its norm relative to the RL
             gradient's on the encoder ("norm", "project"), or the plain coefficient ("none"); a
             number ≥ 0, a `WeightSchedule`, or a function of the remaining progress (1 → 0), as
@@ -96,11 +106,12 @@ class AuxiliaryLossCallback(BaseCallback):
         metrics, for contrastive distillation aux/accuracy, memory/masked_fraction and others.
 
     Raises:
-        ValueError: an argument out of range; at the start of `learn()`: an algorithm without
-            optimiser steps (TRPO, ARS), no encoder with parameters that an optimiser owns, a
-            frozen one, one on another device than the model, a teacher of other observations, an
-            observation space that cannot be remembered, or VecNormalize below another wrapper.
-            The text says what to do instead.
+        ValueError: an argument out of range or of another kind; at the start of `learn()`: an
+            algorithm without optimiser steps (TRPO, ARS), no encoder with parameters that an
+            optimiser owns, a frozen one, one on another device than the model, a teacher or a
+            memory of other observations, an observation space that cannot be remembered, or
+            VecNormalize below another wrapper; during it: `forward` returns no scalars, or somebody
+            else writes into the memory. The text says what to do instead.
         FloatingPointError: during `learn()`, a term of the loss is not finite.
     """
 
@@ -116,36 +127,32 @@ class AuxiliaryLossCallback(BaseCallback):
         encoder: str = "auto",
         source_memory: Memory | None = None,
         head_learning_rate: float = 1e-3,
-        diagnostics_frames: int = 4096,
+        diagnostics_frames: int = 16_384,
         seed: int = 0,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        if not callable(weight):
-            check_weight(weight)
+        check_kinds(loss, memory)
         if balance not in BALANCES:
             raise ValueError(f"balance is '{balance}', expected one of {', '.join(BALANCES)}")
-        for name, value in (("every", every), ("n_anchors", n_anchors)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, expected a whole number ≥ 1")
+        if n_anchors is not None:
+            n_anchors = whole_number("n_anchors", n_anchors, least=1)
         if n_anchors is not None and n_anchors > memory.capacity:
             raise ValueError(
                 f"n_anchors is {n_anchors}, but the memory keeps only {memory.capacity} rows, so "
                 "it would never hold one batch; raise its capacity or lower n_anchors"
             )
-        if diagnostics_frames < 1:
-            raise ValueError(f"diagnostics_frames is {diagnostics_frames}, expected ≥ 1")
         self.loss = loss
         self.memory = memory
-        self.weight = weight
+        self.weight = weight if callable(weight) else check_weight(weight)
         self.balance = balance
-        self.every = every
+        self.every = whole_number("every", every, least=1)
         self.n_anchors = n_anchors
         self.encoder = encoder
         self.source_memory = source_memory
         self.head_learning_rate = head_learning_rate
-        self.diagnostics_frames = diagnostics_frames
-        self.seed = seed
+        self.diagnostics_frames = whole_number("diagnostics_frames", diagnostics_frames, least=1)
+        self.seed = whole_number("seed", seed, least=0)
         self.generator = np.random.default_rng(seed)
         self.continues_episodes = False
         """Set before `learn()` where a checkpoint's environments go on in their episodes."""
@@ -168,6 +175,7 @@ class AuxiliaryLossCallback(BaseCallback):
         assert self.learner is not None
         check_device(self.model, self.learner.encoder, self.loss)
         check_teachers(self.model, self.loss)
+        check_memories(self.model, self.memory, self.source_memory)
         self.learner.encoder.normalise = encoder.normalise
         self.learner.reward_scale = partial(reward_scale_of, self.model)
         for module in self.loss.modules():
@@ -206,6 +214,7 @@ class AuxiliaryLossCallback(BaseCallback):
         )
         self.continues_episodes = False
         self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
+        self._next_count = self.model.num_timesteps
         if self.n_anchors is None:
             self._n_drawn = min(default_n_anchors(self.model), self.memory.capacity)
         else:
@@ -228,8 +237,10 @@ class AuxiliaryLossCallback(BaseCallback):
         self._updated = False
         self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
         self._handles.append(self._optimizer.register_step_post_hook(self._after_step))
-        self.logger.record("memory/size", len(self.memory))
-        self.logger.record("memory/known_returns", self.memory.known_fraction())
+        if self.model.num_timesteps >= self._next_count:  # rows are counted one by one
+            self._next_count = self.model.num_timesteps + _COUNT_FRAMES
+            self.logger.record("memory/size", len(self.memory))
+            self.logger.record("memory/known_returns", self.memory.known_fraction())
         if self.model.num_timesteps >= self._next_diagnostics and len(self.memory) > 0:
             self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
             for name, value in self._diagnostics.measure(self.memory, self.loss).items():
@@ -277,38 +288,34 @@ class AuxiliaryLossCallback(BaseCallback):
         learner.progress = 1.0 - float(self.model._current_progress_remaining)
         term_weights = self.loss.term_weights(learner.progress)
         with torch.enable_grad():
-            terms = dict(self.loss(learner, batch))
+            terms = dict(check_terms(self.loss, self.loss(learner, batch)))
         active = {name: t for name, t in terms.items() if term_weights.get(name, 1.0) > 0.0}
         for name, term in terms.items():
             if not bool(torch.isfinite(term)):
                 raise FloatingPointError(
-                    f"auxiliary loss term '{name}' is {float(term)} after {self.n_updates} "
-                    f"updates (frame {self.model.num_timesteps}); lower the learning rate or "
-                    "raise the temperature"
+                    f"auxiliary loss term '{name}' is {float(term.detach())} after "
+                    f"{self.n_updates} updates (frame {self.model.num_timesteps}); lower the "
+                    "learning rate or raise the temperature"
                 )
-        rl = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self._changed]
-        rl_norm = float(norm(rl))
+        rl = flattened([p.grad for p in self._changed], like=self._changed)
+        rl_norm = float(rl.norm())
         reference = self.reference.update(rl_norm)
-        added = [torch.zeros_like(g) for g in rl]
+        added = torch.zeros_like(rl)
         for i, (name, term) in enumerate(active.items()):
             term_weight = weight * term_weights.get(name, 1.0)
             gradient = self._gradient(term, retain=i < len(active) - 1, head_weight=term_weight)
-            self._log_cosine(name, gradient, rl, rl_norm)
-            share = balanced(
+            self._log_cosine(gradient, rl, rl_norm)
+            added += balanced(
                 gradient, rl, balance=self.balance, weight=term_weight, reference=reference
             )
-            added = [total + part for total, part in zip(added, share, strict=True)]
-        for parameter, gradient_to_add in zip(self._changed, added, strict=True):
-            if parameter.grad is None:
-                parameter.grad = gradient_to_add
-            else:
-                parameter.grad.add_(gradient_to_add)
+        add_flattened(self._changed, added)
         if self._head_optimizer is not None:
             self._head_optimizer.step()
-            self._head_optimizer.zero_grad()
+            for head in self._heads:
+                head.grad = None
         self._updated = True
         self.n_updates += 1
-        self._log_update(terms, float(norm(added)), rl_norm)
+        self._log_update(terms, float(added.norm()), rl_norm)
 
     def _draw(self) -> Any | None:
         """What the loss needs for one step; None, said once, while memory has no whole batch."""
@@ -334,26 +341,23 @@ class AuxiliaryLossCallback(BaseCallback):
             self._updated = False
             self.loss.after_step(self._learner)
 
-    def _gradient(self, term: Tensor, *, retain: bool, head_weight: float) -> list[Tensor]:
-        """The term's gradient on the changed parameters; that on the heads is added to theirs."""
-        wanted = [*self._changed, *self._heads]
+    def _gradient(self, term: Tensor, *, retain: bool, head_weight: float) -> Tensor:
+        """The term's gradient on the changed parameters, in one line; the heads' joins theirs."""
         if not term.requires_grad:
-            return [torch.zeros_like(p) for p in self._changed]
+            return flattened([None] * len(self._changed), like=self._changed)
+        wanted = [*self._changed, *self._heads]
         found = torch.autograd.grad(term, wanted, retain_graph=retain, allow_unused=True)
-        full = [torch.zeros_like(p) if g is None else g for p, g in zip(wanted, found, strict=True)]
         scale = head_weight if self.balance == "none" else 1.0
-        for head, gradient in zip(self._heads, full[len(self._changed) :], strict=True):
-            head.grad = scale * gradient if head.grad is None else head.grad + scale * gradient
-        return full[: len(self._changed)]
+        for head, gradient in zip(self._heads, found[len(self._changed) :], strict=True):
+            own = torch.zeros_like(head) if gradient is None else scale * gradient
+            head.grad = own if head.grad is None else head.grad + own
+        return flattened(found[: len(self._changed)], like=self._changed)
 
-    def _log_cosine(
-        self, name: str, gradient: list[Tensor], rl: list[Tensor], rl_norm: float
-    ) -> None:
-        length = float(norm(gradient))
+    def _log_cosine(self, gradient: Tensor, rl: Tensor, rl_norm: float) -> None:
+        length = float(gradient.norm())
         if length > 0.0 and rl_norm > 0.0:
-            self.logger.record_mean(
-                "aux/gradient_cosine", float(dot(gradient, rl)) / length / rl_norm
-            )
+            cosine = float(torch.dot(gradient, rl)) / length / rl_norm
+            self.logger.record_mean("aux/gradient_cosine", cosine)
 
     def _log_update(self, terms: dict[str, Tensor], added_norm: float, rl_norm: float) -> None:
         self.logger.record_mean("aux/loss", sum(float(term.detach()) for term in terms.values()))
@@ -391,7 +395,8 @@ class AuxiliaryLossCallback(BaseCallback):
         is a function (not a number or a `WeightSchedule`) are not in it: pass them to `load`.
 
         Raises:
-            ValueError: the callback has not been part of a `learn()` yet.
+            ValueError: the callback has not been part of a `learn()` yet, or the path's directory
+                is missing.
         """
         save_auxiliary(self, Path(path))
 
@@ -430,7 +435,7 @@ class AuxiliaryLossCallback(BaseCallback):
         check_heads(self._heads, state["heads"])
         try:
             self.loss.load_state_dict(state["loss"])
-        except RuntimeError as error:
+        except (RuntimeError, LookupError, TypeError) as error:
             raise ValueError(f"the auxiliary file's loss does not fit: {error}") from error
         if self._head_optimizer is not None and state["heads"]:
             groups = self._head_optimizer.state_dict()["param_groups"]

@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from torch import nn
+from torch import Tensor, nn
 
 from contrastive_distillation.losses import AuxiliaryLoss
+from contrastive_distillation.memory import Memory, Observations
 
 from .frozen_policy import FrozenPolicy
 from .learner import Learner
-from .observation_encoder import ObservationEncoder
+from .observation_encoder import ObservationEncoder, blank_observations
 from .teachers import FrozenTeacher
+
+
+def check_kinds(loss: object, memory: object) -> None:
+    """A loss and a memory, as objects, and a loss that was begun as one.
+
+    Raises:
+        ValueError: they are something else; the text says what to write.
+    """
+    if not isinstance(loss, AuxiliaryLoss):
+        raise ValueError(
+            f"loss is {loss!r}, expected an object such as ContrastiveDistillation(), or of a "
+            "subclass of AuxiliaryLoss"
+        )
+    kind = type(loss).__name__
+    if "metrics" not in vars(loss):
+        raise ValueError(f"{kind}.__init__ does not begin with super().__init__()")
+    if not isinstance(getattr(loss, "name", None), str):
+        raise ValueError(f"{kind} has no name: write name = '...' in its class, for logs and files")
+    if not isinstance(memory, Memory):
+        raise ValueError(
+            f"memory is {memory!r}, expected an object such as EpisodicMemory(capacity=50_000)"
+        )
+
+
+def whole_number(name: str, value: Any, *, least: int) -> int:
+    """The value as an int.
+
+    Raises:
+        ValueError: it is no whole number, or below `least`.
+    """
+    if not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} is {value!r}, expected a whole number ≥ {least}")
+    return int(value)
 
 
 def check_device(model: BaseAlgorithm, encoder: ObservationEncoder, loss: AuxiliaryLoss) -> None:
@@ -94,6 +129,56 @@ def check_teachers(model: BaseAlgorithm, loss: AuxiliaryLoss) -> None:
                 "that was trained on observations of the same shape, or wrap the environment so "
                 "that both see the same"
             )
+
+
+def check_memories(model: BaseAlgorithm, *memories: Memory | None) -> None:
+    """What memories hold already are observations as the model's.
+
+    Raises:
+        ValueError: one holds observations of other keys or shapes.
+    """
+    own = _shapes(blank_observations(model.observation_space, 1))
+    for memory in memories:
+        if memory is None or len(memory) == 0:
+            continue
+        theirs = _shapes(memory.observations(memory.rows()[:1]))
+        if theirs != own:
+            raise ValueError(
+                f"a memory holds observations of shape {theirs}, the model observes {own}: give "
+                "the model a new memory, and as source_memory one of the same observations"
+            )
+
+
+def check_terms(loss: AuxiliaryLoss, terms: object) -> Mapping[str, Tensor]:
+    """What a loss's `forward` returned: scalars by name.
+
+    Raises:
+        ValueError: it is something else; the text says what it should be.
+    """
+    if isinstance(terms, Mapping) and all(
+        isinstance(term, Tensor) and term.numel() == 1 for term in terms.values()
+    ):
+        return terms
+    raise ValueError(
+        f"{type(loss).__name__}.forward must return one scalar tensor for each term, by its name, "
+        f"such as {{'{loss.name}': losses.mean()}}; it returned {_told(terms)}"
+    )
+
+
+def _told(terms: object) -> str:
+    """What something is, in a few words."""
+    if isinstance(terms, Tensor):
+        return f"a tensor of shape {tuple(terms.shape)}"
+    if isinstance(terms, Mapping):
+        return "{" + ", ".join(f"{name!r}: {_told(term)}" for name, term in terms.items()) + "}"
+    return f"a {type(terms).__name__}"
+
+
+def _shapes(observations: Observations) -> dict[str, tuple[int, ...]] | tuple[int, ...]:
+    """Shape of one observation, or of each part of a Dict."""
+    if isinstance(observations, dict):
+        return {key: array.shape[1:] for key, array in sorted(observations.items())}
+    return observations.shape[1:]
 
 
 def _layout(space: gym.Space[Any]) -> dict[str, tuple[type, tuple[int, ...] | None]]:

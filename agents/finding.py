@@ -101,7 +101,7 @@ def find_stages(
 ) -> tuple[list[nn.Module], torch.optim.Optimizer]:
     """The modules of the encoder, first to last, and their optimiser; see `find_encoder`."""
     named = _extractors(policy)
-    optimizers = _optimizers(policy)
+    optimizers = optimizers_of(policy)
     if encoder == "auto":
         others = [m for m in policy.modules() if isinstance(m, BaseFeaturesExtractor)]
         for module in [*named.values(), *others]:
@@ -190,7 +190,7 @@ def _trunks(policy: nn.Module) -> list[str]:
     return found
 
 
-def _optimizers(policy: nn.Module) -> list[torch.optim.Optimizer]:
+def optimizers_of(policy: nn.Module) -> list[torch.optim.Optimizer]:
     """Every optimiser of the policy's networks."""
     found = [getattr(owner, "optimizer", None) for owner in policy.modules()]
     unique = {id(o): o for o in found if isinstance(o, torch.optim.Optimizer)}

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
+from .finding import optimizers_of
+
 
 class FiniteGradients(BaseCallback):
-    """Looks at all gradients before each step of the policy's optimiser.
+    """Looks at all gradients before each step of every optimiser of the policy.
 
     A loss that is NaN or infinite shows there too; Stable-Baselines3 itself says nothing, and DQN
-    goes on with a network of NaN. Place it after what adds gradients: the hook lives from a
-    rollout's end to the next rollout's start.
+    goes on with a network of NaN. Place it after what adds gradients: the hooks live from a
+    rollout's end to the next rollout's start, and are gone when one of them raises.
 
     Args:
         env_ids: what is trained on, for the message.
@@ -35,19 +37,22 @@ class FiniteGradients(BaseCallback):
         self._names = {id(parameter): name for name, parameter in named}
 
     def _on_rollout_start(self) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+        self._detach()
 
     def _on_rollout_end(self) -> None:
-        self._on_rollout_start()
-        optimizer = self.model.policy.optimizer
-        self._handles.append(optimizer.register_step_pre_hook(self._check))
+        self._detach()
+        for optimizer in optimizers_of(self.model.policy):
+            self._handles.append(optimizer.register_step_pre_hook(self._check))
 
     def _on_training_end(self) -> None:
-        self._on_rollout_start()
+        self._detach()
 
     def _on_step(self) -> bool:
         return True
+
+    def _detach(self) -> None:
+        while self._handles:
+            self._handles.pop().remove()
 
     def _check(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self._n_steps += 1
@@ -57,10 +62,13 @@ class FiniteGradients(BaseCallback):
             for parameter in group["params"]
             if parameter.grad is not None
         ]
+        if not parameters:
+            return
         norms = torch.stack(list(torch._foreach_norm([p.grad for p in parameters])))
         if bool(torch.isfinite(norms).all()):
             return
         bad = [p for p, norm in zip(parameters, norms, strict=True) if not torch.isfinite(norm)]
+        self._detach()
         names = [self._names.get(id(parameter), "an unnamed parameter") for parameter in bad]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         raise FloatingPointError(

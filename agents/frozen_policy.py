@@ -12,6 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor, nn
 
 from contrastive_distillation.losses import ActsBy
+from contrastive_distillation.memory import n_observations, take
 
 from .action_logits import action_logits, acts_by, seen_by
 from .observation_encoder import Normalise, Observations, without_hooks
@@ -88,6 +89,41 @@ class FrozenPolicy(nn.Module):
             ValueError: it acts by neither.
         """
         return action_logits(self.policy, seen_by(self.policy, observations, self.normalise))
+
+    def fisher_information(self, observations: Observations) -> Mapping[str, Tensor]:
+        """`mean_o E_{a~π(·|o)}[ (∂ log π(a|o) / ∂w)² ]` of each weight w, π = softmax(logits).
+
+        Args:
+            observations: (B, ...); one backward pass for each of them and each action.
+
+        Returns:
+            By name, in the weights' shapes; without those that the logits do not depend on.
+
+        Raises:
+            ValueError: it has no logits.
+        """
+        weights = {name: w for name, w in self.policy.named_parameters() if w.is_floating_point()}
+        totals: dict[str, Tensor] = {}
+        n = n_observations(observations)
+        self.policy.requires_grad_(True)
+        try:
+            for i in range(n):
+                one = take(observations, slice(i, i + 1))
+                with torch.enable_grad():
+                    seen = seen_by(self.policy, one, self.normalise)
+                    chances = action_logits(self.policy, seen).log_softmax(dim=1)[0]
+                for log_chance in chances:
+                    found = torch.autograd.grad(
+                        log_chance, [*weights.values()], retain_graph=True, allow_unused=True
+                    )
+                    share = log_chance.detach().exp() / n
+                    for name, gradient in zip(weights, found, strict=True):
+                        if gradient is not None:
+                            part = share * gradient.square()
+                            totals[name] = totals[name] + part if name in totals else part
+        finally:
+            self.policy.requires_grad_(False)
+        return totals
 
 
 def copied_policy(policy: nn.Module) -> nn.Module:

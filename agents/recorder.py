@@ -15,7 +15,8 @@ class Recorder:
 
     Raises:
         ValueError: VecNormalize changes observations below another wrapper, so that what the
-            policy saw cannot be told from what the environment gave.
+            policy saw cannot be told from what the environment gave; or somebody else writes into
+            the memory, whose episodes would then be mixed up.
     """
 
     def __init__(
@@ -49,10 +50,18 @@ class Recorder:
         self._task_of_env = np.asarray(task_of_env)
         if not continues_episodes:
             memory.start(n_envs=env.num_envs, gamma=_gamma(model), tasks=tuple(env_ids))
+        self._n_written, self._recorded_at = memory.n_written, -1
         self._observations = self._current()
 
     def record(self, local: dict[str, Any]) -> None:
         """Write one step; `local` are the local variables of the model's `collect_rollouts`."""
+        time = self._model.num_timesteps
+        if self._memory.n_written != self._n_written or time == self._recorded_at:
+            raise ValueError(
+                "somebody else writes into this callback's memory: give each "
+                "AuxiliaryLossCallback a memory of its own, and name each once in the list of "
+                "callbacks"
+            )
         infos = local["infos"]
         dones = np.asarray(local["dones"], dtype=bool)
         truncated = np.zeros_like(dones)
@@ -68,8 +77,9 @@ class Recorder:
             terminated=dones & ~truncated,
             truncated=truncated,
             tasks=self._task_of_env,
-            time=self._model.num_timesteps,
+            time=time,
         )
+        self._n_written, self._recorded_at = self._memory.n_written, time
         self._observations = self._current(local["new_obs"])
 
     def _current(self, new_observations: Any = None) -> Any:

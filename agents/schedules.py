@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ class WeightSchedule:
 
 
 def check_weight(weight: float, name: str = "weight") -> float:
-    """The weight itself; ValueError if it is negative or not finite."""
-    if not 0.0 <= weight < math.inf:
-        raise ValueError(f"{name} is {weight}, expected a number ≥ 0 or a schedule")
-    return weight
+    """The weight as a float; ValueError if it is no number, negative or not finite."""
+    if not isinstance(weight, numbers.Real) or not 0.0 <= weight < math.inf:
+        raise ValueError(f"{name} is {weight!r}, expected a number ≥ 0 or a schedule")
+    return float(weight)

@@ -36,6 +36,7 @@ class MovingAverageTeacher(nn.Module):
         self.momentum = momentum
         self.average = encoder.frozen_copy().eval()
         self._followed = [encoder]  # in a list, so that it is not registered as our own
+        self._pairs: tuple[list[Tensor], list[Tensor]] | None = None
 
     @property
     def n_features(self) -> int:
@@ -50,12 +51,17 @@ class MovingAverageTeacher(nn.Module):
     @torch.no_grad()
     def update(self) -> None:
         """Move the average one step towards the encoder."""
-        followed = self._followed[0]
-        torch._foreach_lerp_(
-            list(self.average.parameters()), list(followed.parameters()), 1.0 - self.momentum
-        )
-        for own, theirs in zip(self.average.buffers(), followed.buffers(), strict=True):
-            own.copy_(theirs)
+        if self._pairs is None:  # looked up once: walking through the modules takes longer
+            followed = self._followed[0]
+            self._pairs = list(self.average.parameters()), list(followed.parameters())
+            modules = zip(self.average.modules(), followed.modules(), strict=True)
+            self._with_buffers = [(own, theirs) for own, theirs in modules if own._buffers]
+        torch._foreach_lerp_(*self._pairs, 1.0 - self.momentum)
+        for own, theirs in self._with_buffers:
+            for mine, followed_buffer in zip(
+                own.buffers(False), theirs.buffers(False), strict=True
+            ):
+                mine.copy_(followed_buffer)
 
     @property
     def normalises(self) -> bool:

@@ -103,6 +103,18 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return dict(weights)
 
 
+def random_weights(model: BaseAlgorithm, *, seed: int) -> dict[str, Tensor]:
+    """The weights with which a policy like the model's begins, drawn anew from `seed`.
+
+    The model stays as it is, and so do the global generators.
+    """
+    policy = model.policy
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        fresh = type(policy)(**policy._get_constructor_parameters())
+    return {name: tensor.detach().clone() for name, tensor in fresh.state_dict().items()}
+
+
 def zip_of(path: str | Path) -> Path:
     """The model's zip at a path, or in the run directory there; ValueError if there is none."""
     path = Path(path)

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from contrastive_distillation.transfer import Cell, TrainSettings, plan_train
+from contrastive_distillation.transfer.jobs import Job, Outcome
 from contrastive_distillation.transfer.runs import fingerprint, read_result
 from contrastive_distillation.transfer.snapshots import CheckpointError, Snapshots
-from contrastive_distillation.transfer.workers import Job, Outcome, _work, context
+from contrastive_distillation.transfer.workers import context, work
 
 KINDS = (
     ("ppo", "MiniGrid-Empty-Random-5x5-v0"),
@@ -144,7 +145,7 @@ def _train(
     processes: Any = context()
     ours, theirs = processes.Pipe()
     process = processes.Process(
-        target=_work, args=(theirs, Job(cell=cell, directory=directory, command=()))
+        target=work, args=(theirs, Job(cell=cell, directory=directory, command=()))
     )
     process.start()
     theirs.close()

@@ -2,11 +2,13 @@
 
     python benchmarks/negatives.py run --output runs/negatives      # resumable; hours on two cores
     python benchmarks/negatives.py report runs/negatives --docs docs/results/negatives
+    python benchmarks/negatives.py pools runs/negatives             # how hard the pools are
 
 `run` trains on the keydoor sources with the command line, a process for each training. `report`
 judges every encoder on observations that none of them gathered, those of the agents trained
 without a loss: how well a linear classifier, fitted on half of them, tells the agent's direction,
-what it carries and what door it sees on the other half.
+what it carries and what door it sees on the other half. `pools` draws pools from a trained agent's
+memory: how much of an anchor's negatives is near it, masked, or weighed down.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ import torch
 import torch.nn.functional as F
 
 from contrastive_distillation.agents import FrozenTeacher
-from contrastive_distillation.memory import EpisodicMemory
+from contrastive_distillation.memory import EpisodicMemory, Pool, make_negatives, negative_mask
 from contrastive_distillation.transfer.judging import load_agent
 
 SAMPLERS = ("in_batch", "uniform", "nearest", "value_contrast")
@@ -59,9 +61,13 @@ def main() -> None:
     report = commands.add_parser("report", help="measure, and write a table and a plot")
     report.add_argument("directory", type=Path)
     report.add_argument("--docs", type=Path, required=True)
+    pools = commands.add_parser("pools", help="look into the pools that samplers draw")
+    pools.add_argument("directory", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "run":
         train_all(arguments)
+    elif arguments.command == "pools":
+        print(pools_table(arguments.directory))
     else:
         write_report(arguments.directory, arguments.docs)
 
@@ -186,6 +192,67 @@ def linear_accuracy(features: torch.Tensor, label: torch.Tensor, is_test: torch.
         right = ((x @ weight + bias).argmax(dim=1) == label)[is_test]
     truth = label[is_test]
     return float(torch.stack([right[truth == c].float().mean() for c in truth.unique()]).mean())
+
+
+# ------------------------------------------------------------------------------------ pools
+
+
+class TeacherInsight:
+    """Keys of a frozen encoder, as samplers ask for them."""
+
+    snapshot = 0
+
+    def __init__(self, memory: EpisodicMemory, encoder: FrozenTeacher) -> None:
+        self._memory, self._encoder = memory, encoder
+
+    def keys(self, rows: np.ndarray) -> np.ndarray:
+        keys = F.normalize(self._encoder(self._memory.observations(rows)), dim=1)
+        return keys.cpu().numpy()
+
+    def errors(self, rows: np.ndarray) -> np.ndarray:
+        return np.ones(len(rows), np.float32)
+
+
+def pools_table(directory: Path, n_pools: int = 20, n_anchors: int = 256) -> str:
+    """Of the agent without a loss, seed 0: means over the pairs of an anchor and its negatives."""
+    run = directory / "none-0-seed0"
+    memory = EpisodicMemory.load(run / "memory.safetensors")
+    insight = TeacherInsight(memory, FrozenTeacher.from_model(load_agent(run).model))
+    lines = [
+        "| negatives | K | within 5 % | of the anchor's task | masked | mean weight |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, k in itertools.product(SAMPLERS[1:], COUNTS):
+        generator, sampler = np.random.default_rng(0), make_negatives(name)
+        means = []
+        for _ in range(n_pools):
+            anchors = sampler.draw_anchors(memory, n_anchors, generator, insight)
+            pool = sampler.draw(memory, anchors, k, generator, insight)
+            means.append(pool_measures(memory, anchors, pool, insight, generator))
+        cells = " | ".join(f"{value:.3f}" for value in np.mean(means, axis=0))
+        lines.append(f"| {name} | {k} | {cells} |")
+    return "\n".join(lines)
+
+
+def pool_measures(
+    memory: EpisodicMemory,
+    anchors: np.ndarray,
+    pool: Pool,
+    insight: TeacherInsight,
+    generator: np.random.Generator,
+) -> list[float]:
+    """Shares of pairs: among an anchor's nearest 5 %, of its task, masked; and the mean weight."""
+    keys = insight.keys(anchors)
+    others = keys @ insight.keys(memory.sample_rows(1024, generator)).T
+    threshold = np.quantile(others, 0.95, axis=1, keepdims=True)
+    near = keys @ insight.keys(pool.rows).T >= threshold
+    same_task = memory.task_ids(anchors)[:, None] == memory.task_ids(pool.rows)
+    info = memory.info(anchors)
+    usable = negative_mask(info, info, memory.info(pool.rows), 8)
+    weights = np.ones(near.shape) if pool.log_weights is None else np.exp(pool.log_weights)
+    meant = np.ones(near.shape, np.bool_) if pool.meant is None else pool.meant
+    shares = [near[meant].mean(), same_task[meant].mean(), 1 - usable[meant].mean()]
+    return [*shares, weights[usable & meant].mean()]
 
 
 # ------------------------------------------------------------------------------------ reporting

@@ -24,7 +24,8 @@ class SurplusActionsDoNothing(gym.ActionWrapper[Any, int, int], gym.utils.Record
         assert isinstance(env.action_space, gym.spaces.Discrete)
         self._n_known = int(env.action_space.n)
         self._done = int(actions.done)
-        self.action_space = env.unwrapped.action_space = gym.spaces.Discrete(len(actions))
+        self.action_space = gym.spaces.Discrete(len(actions))  # type: ignore[assignment]
+        env.unwrapped.action_space = self.action_space
 
     def action(self, action: int) -> int:
         """The action that is meant."""

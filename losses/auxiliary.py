@@ -98,6 +98,14 @@ class SourcePolicy(Protocol):
         """
         ...
 
+    def fisher_information(self, observations: Observations) -> Mapping[str, Tensor]:
+        """`mean_o E_a[ (∂ log π(a|o) / ∂w)² ]` by name, for weights that the logits depend on.
+
+        Raises:
+            ValueError: it has no logits.
+        """
+        ...
+
 
 class Learner(Protocol):
     """What a loss sees of the agent."""
@@ -196,6 +204,10 @@ class AuxiliaryLoss(nn.Module):
     `sample` (numpy; only `generator` may be drawn from), `forward` (draws nothing, changes
     nothing but `metrics`) and, after the optimisers' step, `after_step`. All that must survive a
     checkpoint is in `state_dict()`.
+
+    While transferring, the command line passes the source's frozen encoder as `teacher` and its
+    whole policy as `source_policy` to a constructor that has such a keyword. A loss that changes
+    more than the encoder declares it in `changed_parameters`.
     """
 
     name: ClassVar[str]

@@ -12,13 +12,13 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from contrastive_distillation.memory import (
     Memory,
     NegativeSampler,
     UniformNegatives,
+    check_pool,
     concatenate,
     make_negatives,
     n_observations,
@@ -33,8 +33,10 @@ from .contrastive_batch import (
     TargetBatch,
     draw_source,
     draw_target,
+    duplicate_rate,
 )
 from .info_nce import info_nce
+from .queries import distinct_queries
 from .settings import Anneal, LossSettings, annealed
 from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
 
@@ -54,10 +56,10 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
     Each term is the mean over its usable anchors: those with a positive and an unmasked negative.
 
     Metrics: `accuracy` (share of usable anchors whose positive beats every usable negative),
-    `masked_fraction` (of all pairs), `usable_anchors`, `duplicate_rate` (share of the pool that
-    repeats an observation of it), `key_age` (frames since the keys' snapshot was taken) and
-    `key_drift` (1 - cosine of old and new keys, when it was last looked at); for the source term
-    the first three, prefixed `source_`.
+    `masked_fraction` (of all pairs of an anchor and a negative meant for it), `usable_anchors`,
+    `duplicate_rate` (share of an anchor's negatives that repeat an observation among them),
+    `key_age` (frames since the keys' snapshot was taken) and `key_drift` (1 - cosine of old and new
+    keys, when it was last looked at); for the source term the first three, prefixed `source_`.
     """
 
     name: ClassVar[str] = "contrastive_distillation"
@@ -80,7 +82,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         band_low: float = 0.001,
         band_high: float = 0.05,
         uniform_share: float = 0.5,
-        n_searched: int = 2048,
+        n_searched: int = 4096,
         index: str = "auto",
         refresh_frames: int = 16_384,
         refresh_drift: float = 0.0,
@@ -126,6 +128,11 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
                 f"shuffled_values: neither negatives '{self.settings.negatives}' nor positives "
                 f"'{positives}' look at returns, so there is nothing to shuffle; use negatives "
                 "'value_contrast' or 'prediction_error', or positives 'value_matched'"
+            )
+        if teacher is not None and not (callable(teacher) and hasattr(teacher, "n_features")):
+            raise ValueError(
+                f"teacher is a {type(teacher).__name__}; expected a frozen encoder with "
+                "n_features, such as agents.FrozenTeacher.from_model(model)"
             )
         if teacher is None and target_weight == 0:
             raise ValueError("target_weight is 0 and there is no teacher: no term is left")
@@ -174,7 +181,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
     ) -> ContrastiveBatch | None:
         """One step's rows; None while the memory has fewer than two that may be drawn."""
         settings, recent = self.settings, self.negatives.recent
-        if len(memory.recent_rows() if recent else memory.rows()) < 2:
+        if len(memory.recent_rows() if recent else memory) < 2:
             return None
         if settings.shuffled_values:
             memory = with_shuffled_returns(memory, generator)
@@ -186,13 +193,13 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         if self.source_keys is not None and self.has_source_term:
             at_home = source_memory if source_memory is not None and len(source_memory) else memory
             self.source_keys.fix_mean(at_home, generator)
-        anchor_rows = memory.sample_rows(n_anchors, generator, recent=recent)
         keys = self.target_keys if self.has_target_term else self.source_keys
         assert keys is not None
         insight = LearnerInsight(memory, keys, self._learner)
+        anchor_rows = self.negatives.draw_anchors(memory, n_anchors, generator, insight)
         pool = self.negatives.draw(memory, anchor_rows, settings.n_negatives, generator, insight)
-        n_distinct = len(np.unique(memory.hashes(pool.rows)))
-        metrics["duplicate_rate"] = 1.0 - n_distinct / max(len(pool.rows), 1)
+        check_pool(pool, self.negatives, memory, anchor_rows)
+        metrics["duplicate_rate"] = duplicate_rate(memory, pool)
         target = source = None
         if self.has_target_term:
             target = draw_target(
@@ -238,39 +245,53 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         return terms
 
     def _target_term(self, features: Tensor, batch: TargetBatch) -> Tensor:
-        queries = F.normalize(self.target_head(features), dim=1)
-        return self._contrast(queries, batch.keys, batch.mask, batch.log_weights, prefix="")
+        queries, inverse = distinct_queries(self.target_head, features, batch.hashes)
+        return self._contrast(queries, inverse, batch, batch.log_weights, prefix="")
 
     def _source_term(self, features: Tensor, source: SourceBatch) -> Tensor:
-        queries = F.normalize(self.source_head(features), dim=1)
-        return self._contrast(queries, source.keys, source.mask, None, prefix="source_")
+        queries, inverse = distinct_queries(self.source_head, features, source.hashes)
+        return self._contrast(queries, inverse, source, None, prefix="source_")
 
     def _contrast(
         self,
         queries: Tensor,
-        keys: np.ndarray,
-        mask: np.ndarray,
+        inverse: Tensor | None,
+        batch: TargetBatch | SourceBatch,
         log_weights: np.ndarray | None,
         *,
         prefix: str,
     ) -> Tensor:
-        """Mean InfoNCE: queries (B, D); keys (B + K, D), positives first; mask (B, K)."""
-        known = torch.as_tensor(keys, device=queries.device)
-        positives, negatives = known[: len(queries)], known[len(queries) :]
+        """Mean InfoNCE of B anchors.
+
+        Args:
+            queries: (M, D), of the distinct anchors.
+            inverse: (B,), which of them each anchor is; None: M = B, each its own.
+            batch: its keys, positives first, and its mask.
+            log_weights: (B, K) or None.
+            prefix: of the metrics' names.
+        """
+        mask = batch.mask
+        n_anchors = len(mask)
+        known = torch.as_tensor(batch.keys, device=queries.device)
+        positives, negatives = known[:n_anchors], known[n_anchors:]
+        negative_logits = queries @ (negatives.T / self.settings.temperature)
+        if inverse is not None:
+            queries = queries.index_select(0, inverse)
+            negative_logits = negative_logits.index_select(0, inverse)
         positive_logits = (queries * positives).sum(dim=1) / self.settings.temperature
-        negative_logits = queries @ negatives.T / self.settings.temperature
-        usable = torch.as_tensor(mask, device=queries.device)
-        self.metrics[f"{prefix}masked_fraction"] = 1.0 - float(mask.sum()) / max(mask.size, 1)
+        self.metrics[f"{prefix}masked_fraction"] = 1.0 - int(mask.sum()) / max(batch.n_pairs, 1)
         weights = None
         if log_weights is not None:
             weights = torch.as_tensor(log_weights, device=queries.device)
-            usable = usable & (weights > -torch.inf)
-        losses = info_nce(positive_logits, negative_logits, mask=usable, log_weights=weights)
-        counts = usable.any(dim=1)
+            mask = mask & (log_weights > -np.inf)
+        counts = mask.any(axis=1)
         n_usable = int(counts.sum())
-        hardest = negative_logits.detach().masked_fill(~usable, -torch.inf)
-        wins = counts & (positive_logits.detach()[:, None] > hardest).all(dim=1)
-        self.metrics[f"{prefix}accuracy"] = float(wins.sum()) / max(n_usable, 1)
+        unusable = torch.as_tensor(~mask, device=queries.device)
+        negative_logits = negative_logits.masked_fill(unusable, -torch.inf)
+        losses = info_nce(positive_logits, negative_logits, log_weights=weights)
+        won = (positive_logits.detach()[:, None] > negative_logits.detach()).all(dim=1)
+        n_won = int((won.cpu().numpy() & counts).sum())
+        self.metrics[f"{prefix}accuracy"] = n_won / max(n_usable, 1)
         self.metrics[f"{prefix}usable_anchors"] = float(n_usable)
         return losses.sum() / max(n_usable, 1)
 

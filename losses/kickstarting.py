@@ -13,7 +13,7 @@ from contrastive_distillation.memory import Memory, Observations
 
 from . import checked
 from .auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
-from .sources import required_policy
+from .sources import agreement, check_both, kl_divergence, required_policy
 
 
 class Kickstarting(AuxiliaryLoss):
@@ -64,13 +64,13 @@ class Kickstarting(AuxiliaryLoss):
         Raises:
             ValueError: there is no source policy, or one of both has no action probabilities.
         """
-        policy = required_policy(self.source_policy, self.name)
-        for whose, acts_by in (("agent", learner.acts_by), ("source policy", policy.acts_by)):
-            if acts_by != "probabilities":
-                raise ValueError(
-                    f"kickstarting needs the probabilities of discrete actions, which this {whose} "
-                    "has not; use it with PPO or A2C on discrete actions, and qdagger with DQN"
-                )
+        check_both(
+            learner,
+            required_policy(self.source_policy, self.name),
+            ["probabilities"],
+            loss=self.name,
+            advice="use it with PPO or A2C on discrete actions, and qdagger with DQN",
+        )
 
     def sample(
         self,
@@ -84,10 +84,10 @@ class Kickstarting(AuxiliaryLoss):
         return memory.observations(rows) if len(rows) else None
 
     def forward(self, learner: Learner, batch: Observations) -> Mapping[str, Tensor]:
-        wanted = required_policy(self.source_policy, self.name).logits(batch).log_softmax(dim=1)
-        found = learner.logits(batch).log_softmax(dim=1)
-        self.metrics = {"agreement": float((wanted.argmax(1) == found.argmax(1)).float().mean())}
-        return {self.name: (wanted.exp() * (wanted - found)).sum(dim=1).mean()}
+        wanted = required_policy(self.source_policy, self.name).logits(batch)
+        found = learner.logits(batch)
+        self.metrics = {"agreement": agreement(wanted, found)}
+        return {self.name: kl_divergence(wanted, found).mean()}
 
     def term_weights(self, progress: float) -> Mapping[str, float]:
         return {self.name: max(self.decay ** int(self.n_updates), self.floor)}

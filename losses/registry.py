@@ -12,11 +12,39 @@ from typing import Any
 from .atc import ATC
 from .auxiliary import AuxiliaryLoss
 from .contrastive_distillation import ContrastiveDistillation
+from .crd import CRD
+from .curl import CURL
+from .ewc import EWC
+from .feature_matching import FeatureMatching
 from .kickstarting import Kickstarting
+from .l2_sp import L2SP
+from .plain_info_nce import InfoNCE
+from .prototype_relation import PrototypeRelation
+from .qdagger import QDagger
+from .rehearsal import Rehearsal
+from .spr import SPR
+from .value_contrast_positives import ValueContrastPositives
+from .vicreg import VICReg
 
-LOSSES: Mapping[str, type[AuxiliaryLoss]] = MappingProxyType(
-    {loss.name: loss for loss in (ContrastiveDistillation, ATC, Kickstarting)}
+_ALL: tuple[type[AuxiliaryLoss], ...] = (
+    ContrastiveDistillation,
+    CURL,
+    ATC,
+    SPR,
+    VICReg,
+    CRD,
+    InfoNCE,
+    FeatureMatching,
+    Kickstarting,
+    QDagger,
+    L2SP,
+    EWC,
+    Rehearsal,
+    ValueContrastPositives,
+    PrototypeRelation,
 )
+
+LOSSES: Mapping[str, type[AuxiliaryLoss]] = MappingProxyType({loss.name: loss for loss in _ALL})
 """The losses that come with the package: ours first, then its rivals."""
 
 
@@ -30,9 +58,7 @@ def make_loss(name: str, **settings: Any) -> AuxiliaryLoss:
     Raises:
         ValueError: no such loss, module, class or setting; the text names the nearest.
     """
-    loss = _own_loss(name) if ":" in name else LOSSES.get(name)
-    if loss is None:
-        raise ValueError(f"unknown loss '{name}'. {_nearest(name, LOSSES)} (or module:Class)")
+    loss = loss_class(name)
     known = inspect.signature(loss).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         for setting in settings:
@@ -41,6 +67,14 @@ def make_loss(name: str, **settings: Any) -> AuxiliaryLoss:
                     f"loss '{name}' has no setting '{setting}'. {_nearest(setting, known)}"
                 )
     return loss(**settings)
+
+
+def loss_class(name: str) -> type[AuxiliaryLoss]:
+    """The class of a loss, by the name that `make_loss` takes; ValueError as there."""
+    loss = _own_loss(name) if ":" in name else LOSSES.get(name)
+    if loss is None:
+        raise ValueError(f"unknown loss '{name}'. {_nearest(name, LOSSES)} (or module:Class)")
+    return loss
 
 
 def _own_loss(path: str) -> type[AuxiliaryLoss]:

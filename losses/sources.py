@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from .auxiliary import SourcePolicy, Teacher
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from contrastive_distillation.memory import KeyTable, Memory, Observations, RowInfo, concatenate
+
+from .arrays_in_state import ArraysInState
+from .auxiliary import ActsBy, Learner, SourcePolicy, Teacher
 
 
 def required_teacher(teacher: Teacher | None, loss: str) -> Teacher:
@@ -23,3 +33,111 @@ def required_policy(source_policy: SourcePolicy | None, loss: str) -> SourcePoli
             "FrozenPolicy.from_model(source_model), or use the command transfer"
         )
     return source_policy
+
+
+def required_memory(source_memory: Memory | None, loss: str) -> Memory:
+    """The source's memory; ValueError, with a way out, where there is none or it is empty."""
+    if source_memory is None or len(source_memory) == 0:
+        raise ValueError(
+            f"{loss} needs the memory of a source agent, not empty: pass source_memory= to the "
+            "callback, or use the command transfer"
+        )
+    return source_memory
+
+
+def check_acts_by(
+    acts_by: ActsBy, allowed: Sequence[ActsBy], *, loss: str, whose: str, advice: str
+) -> None:
+    """ValueError unless the agent or the source acts as the loss can use it."""
+    if acts_by not in allowed:
+        wanted = {"probabilities": "action probabilities", "values": "action values"}
+        raise ValueError(
+            f"{loss} needs the {' or '.join(wanted[kind] for kind in allowed)} of discrete "
+            f"actions, which this {whose} does not have; {advice}"
+        )
+
+
+@dataclass(frozen=True)
+class FromBoth:
+    """Rows of the memory at hand, and of the source's."""
+
+    memory: Memory
+    rows: np.ndarray
+    source_memory: Memory | None
+    source_rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.source_rows)
+
+    def observations(self) -> Observations:
+        """(n, ...): the own first, then the source's."""
+        own = self.memory.observations(self.rows)
+        if self.source_memory is None:
+            return own
+        return concatenate([own, self.source_memory.observations(self.source_rows)])
+
+    def info(self) -> RowInfo:
+        """What masks need of the n rows."""
+        own = self.memory.info(self.rows)
+        if self.source_memory is None:
+            return own
+        return RowInfo.concatenate([own, self.source_memory.info(self.source_rows)])
+
+
+def draw_from_both(
+    memory: Memory, source_memory: Memory | None, n: int, generator: np.random.Generator
+) -> FromBoth:
+    """Up to n rows; half of them from the source's memory, if there is one that is not empty."""
+    if source_memory is None or len(source_memory) == 0:
+        return FromBoth(memory, memory.sample_rows(n, generator), None, np.empty(0, np.int64))
+    source_rows = source_memory.sample_rows(n // 2, generator)
+    rows = memory.sample_rows(n - len(source_rows), generator)
+    return FromBoth(memory, rows, source_memory, source_rows)
+
+
+class TeacherFeatures(ArraysInState):
+    """Features T(o) of a frozen teacher, computed once for each observation."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__()
+        self._teacher = [teacher]  # in a list, so that it is not registered as our own
+        self.table = KeyTable(width=teacher.n_features, encode=self._encode)
+
+    def of(self, drawn: FromBoth) -> np.ndarray:
+        """(n, D) float32, in the order of `drawn.observations()`."""
+        own = self.table.keys(drawn.memory, drawn.rows)
+        if drawn.source_memory is None:
+            return own
+        return np.concatenate([own, self.table.keys(drawn.source_memory, drawn.source_rows)])
+
+    @torch.no_grad()
+    def _encode(self, observations: Observations) -> np.ndarray:
+        features: np.ndarray = self._teacher[0](observations).cpu().numpy()
+        return features
+
+    def state_arrays(self) -> Mapping[str, np.ndarray]:
+        """What it has computed."""
+        return self.table.state_arrays()
+
+    def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Put back what `state_arrays` gave."""
+        self.table.restore(arrays["hashes"], arrays["keys"])
+
+
+def kl_divergence(wanted: Tensor, found: Tensor) -> Tensor:
+    """`KL( softmax(wanted) ‖ softmax(found) )` of each line: logits (B, A) -> (B,)."""
+    wanted, found = wanted.log_softmax(dim=1), found.log_softmax(dim=1)
+    return (wanted.exp() * (wanted - found)).sum(dim=1)
+
+
+def agreement(wanted: Tensor, found: Tensor) -> float:
+    """Share of lines in which two tables of logits (B, A) prefer the same action."""
+    return float((wanted.argmax(dim=1) == found.argmax(dim=1)).float().mean())
+
+
+def check_both(
+    learner: Learner, policy: SourcePolicy, allowed: Sequence[ActsBy], *, loss: str, advice: str
+) -> None:
+    """`check_acts_by` of the agent and of its source."""
+    for whose, acts_by in (("agent", learner.acts_by), ("source policy", policy.acts_by)):
+        check_acts_by(acts_by, allowed, loss=loss, whose=whose, advice=advice)

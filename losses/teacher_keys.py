@@ -52,6 +52,7 @@ class AveragedKeys(ArraysInState):
         self.drift = 0.0
         """1 - the mean cosine of old and new keys when the snapshot was last looked at."""
         self._taken_at = self._looked_at = -1
+        self._head_pairs: tuple[nn.Module, list[Tensor], list[Tensor]] | None = None
 
     def renew(self, memory: Memory, generator: np.random.Generator) -> dict[str, float]:
         """Take the snapshot anew where it is due; returns what there is to log.
@@ -88,10 +89,11 @@ class AveragedKeys(ArraysInState):
     def step(self, head: nn.Module) -> None:
         """Both averages move by one step."""
         self.averaged_encoder.update()
+        if self._head_pairs is None or self._head_pairs[0] is not head:
+            self._head_pairs = head, list(self.averaged_head.parameters()), list(head.parameters())
+        _, averaged, followed = self._head_pairs
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.averaged_head.parameters()), list(head.parameters()), 1.0 - self.momentum
-            )
+            torch._foreach_lerp_(averaged, followed, 1.0 - self.momentum)
 
     def _encode(self, observations: Observations) -> np.ndarray:
         keys: np.ndarray = (
@@ -109,10 +111,11 @@ class AveragedKeys(ArraysInState):
         return {**self.table.state_arrays(), "times": times, "drift": np.array([self.drift])}
 
     def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.snapshot, taken_at, looked_at = (int(n) for n in arrays["times"])
         if getattr(self.snapshot_encoder, "normalises", False):
             return  # with statistics that are not in the file: a new snapshot is taken
         self.table.restore(arrays["hashes"], arrays["keys"])
-        self.snapshot, self._taken_at, self._looked_at = (int(n) for n in arrays["times"])
+        self._taken_at, self._looked_at = taken_at, looked_at
         self.drift = float(arrays["drift"][0])
 
 

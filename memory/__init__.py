@@ -13,6 +13,7 @@ from .negatives import (
     NegativeSampler,
     Pool,
     UniformNegatives,
+    check_pool,
 )
 from .observations import Observations, concatenate, hash_observations, n_observations, take
 from .positives import POSITIVES, draw_positives, draw_value_matched
@@ -49,6 +50,7 @@ __all__ = [
     "UniformNegatives",
     "ValueContrastNegatives",
     "ValueStratified",
+    "check_pool",
     "concatenate",
     "draw_positives",
     "draw_value_matched",

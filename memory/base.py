@@ -16,10 +16,12 @@ from .observations import Int64Array, Observations, named_arrays
 from .pages import Pages
 from .places import Places, Ring
 from .reading import StoredRows
-from .returns import returns_to_go
+from .returns import returns_of_episodes
 from .row_store import Step
 
 _log = logging.getLogger(__name__)
+
+_TOO_LARGE_REWARD = 1e30  # sums of them would leave float32, in which returns are kept
 
 
 class Memory(StoredRows):
@@ -122,8 +124,9 @@ class Memory(StoredRows):
             time: the agent's count of frames.
 
         Raises:
-            ValueError: a shape or dtype differs from the first step's, or a number is NaN or
-                infinite (the text names task and step); the memory is then as it was.
+            ValueError: a shape or dtype differs from the first step's, a number is NaN or
+                infinite, or a reward is 1e30 or more (the text names task and step); the memory
+                is then as it was.
         """
         actions, rewards = np.asarray(actions), np.asarray(rewards, dtype=np.float32)
         terminated, truncated = np.asarray(terminated, np.bool_), np.asarray(truncated, np.bool_)
@@ -137,27 +140,26 @@ class Memory(StoredRows):
         self._rows = self._recent_rows = None
         done = terminated | truncated
         if done.any():
-            self._close(self._open_slots[terminated], terminated=True)
-            self._close(self._open_slots[done & ~terminated], terminated=False)
+            for ended, by_itself in ((terminated, True), (done & ~terminated, False)):
+                if ended.any():
+                    self._close(self._open_slots[ended], terminated=by_itself)
             self._open_slots[done] = NONE
 
     def _close(self, slots: Int64Array, *, terminated: bool) -> None:
         """Ends the episodes in `slots` and fills in what is now known of their returns."""
         self._episodes.is_open[slots] = False
+        slots = slots[[self._places.admit(slot) for slot in slots]]
+        if not len(slots):
+            return
         columns = self._store.columns
-        for slot in slots:
-            if not self._places.admit(slot):
-                continue
-            rows = self._places.rows_of(slot)
-            returns, known = returns_to_go(
-                columns["rewards"][rows], self.gamma, terminated=terminated
-            )
-            columns["returns"][rows], columns["return_known"][rows] = returns, known
-            self._places.finish(
-                slot,
-                task=columns["task_ids"][rows[0]],
-                value=returns[0] if known[0] else np.nan,
-            )
+        rows = self._places.rows_of_all(slots)
+        lengths = self._episodes.length[slots]
+        columns["returns"][rows], columns["return_known"][rows] = returns_of_episodes(
+            columns["rewards"][rows], lengths, self.gamma, terminated=terminated
+        )
+        firsts = rows[np.cumsum(lengths) - lengths]
+        values = np.where(columns["return_known"][firsts], columns["returns"][firsts], np.nan)
+        self._places.finish(slots, tasks=columns["task_ids"][firsts], values=values)
 
     def _check_step(
         self,
@@ -191,20 +193,29 @@ class Memory(StoredRows):
             label = f"observation '{key}'" if key else "observation"
             self._check_finite(label, array, tasks, time)
         self._check_finite("action", actions, tasks, time)
-        self._check_finite("reward", rewards, tasks, time)
+        self._check_finite("reward", rewards, tasks, time, below=_TOO_LARGE_REWARD)
 
-    def _check_finite(self, label: str, values: np.ndarray, tasks: Int64Array, time: int) -> None:
-        if values.dtype.kind != "f" or np.isfinite(values).all():
+    def _check_finite(
+        self,
+        label: str,
+        values: np.ndarray,
+        tasks: Int64Array,
+        time: int,
+        *,
+        below: float = np.inf,
+    ) -> None:
+        if values.dtype.kind != "f" or (np.abs(values) < below).all():
             return
-        finite = np.isfinite(values.reshape(len(values), -1))
-        env = int(np.flatnonzero(~finite.all(axis=1))[0])
-        bad = values.reshape(len(values), -1)[env][~finite[env]][0]
+        fine = np.abs(values.reshape(len(values), -1)) < below
+        env = int(np.flatnonzero(~fine.all(axis=1))[0])
+        bad = values.reshape(len(values), -1)[env][~fine[env]][0]
+        expected = "finite numbers" if below == np.inf else f"numbers below {below:g}"
         slot = self._open_slots[env]
         episodes = self._episodes
         step = 0 if slot == NONE else int(episodes.first_step[slot] + episodes.length[slot])
         raise ValueError(
             f"{label} is {bad} in {self.tasks[self._task_map[tasks[env]]]} (environment {env}, "
-            f"step {step} of its episode, frame {time}); expected finite numbers"
+            f"step {step} of its episode, frame {time}); expected {expected}"
         )
 
     # ---------------------------------------------------------------- keeping

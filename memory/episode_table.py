@@ -9,8 +9,14 @@ from .observations import Int64Array
 NONE = -1
 
 
+FIELDS = ("ids", "first", "stride", "length", "first_step", "is_open")
+_FEWEST_SLOTS = 256
+
+
 class EpisodeTable:
-    """The stored episodes, one slot each; every field is an array (n_slots,).
+    """The stored episodes, one slot each; every field is an array over the slots so far.
+
+    There are as many slots as were ever needed at once, and `n_slots` at most.
 
     Rows are numbered for life by a *serial*: the i-th row ever written has serial i. One step
     writes one row for each environment, so the rows of an episode have serials
@@ -18,25 +24,31 @@ class EpisodeTable:
     """
 
     def __init__(self, *, n_slots: int) -> None:
-        self.ids = np.full(n_slots, NONE, dtype=np.int64)
+        self.n_slots = n_slots
+        n = min(n_slots, _FEWEST_SLOTS)
+        self.ids = np.full(n, NONE, dtype=np.int64)
         """Number of the episode, in the order of beginning; -1 marks a free slot."""
-        self.first = np.zeros(n_slots, dtype=np.int64)
+        self.first = np.zeros(n, dtype=np.int64)
         """Serial of its first stored row."""
-        self.stride = np.ones(n_slots, dtype=np.int64)
+        self.stride = np.ones(n, dtype=np.int64)
         """Serials between two of its rows: the number of environments when it was written."""
-        self.length = np.zeros(n_slots, dtype=np.int64)
+        self.length = np.zeros(n, dtype=np.int64)
         """How many of its rows are stored."""
-        self.first_step = np.zeros(n_slots, dtype=np.int64)
+        self.first_step = np.zeros(n, dtype=np.int64)
         """Step of its first stored row; above 0 once its head has been overwritten."""
-        self.is_open = np.zeros(n_slots, dtype=np.bool_)
+        self.is_open = np.zeros(n, dtype=np.bool_)
         """Still being written?"""
         self.next_id = 0
-        self._free = np.arange(n_slots - 1, -1, -1, dtype=np.int64)
-        self._n_free = n_slots
+        self.n_rows = 0
+        """Rows of all episodes together."""
+        self._free = np.arange(n - 1, -1, -1, dtype=np.int64)  # a stack: the first `_n_free`
+        self._n_free = n
 
     def open(self, first: Int64Array, stride: int) -> Int64Array:
         """Begins one episode for each serial in `first` (n,); gives their slots (n,)."""
         n = len(first)
+        if n > self._n_free:
+            self._grow(n - self._n_free)
         slots = self._free[self._n_free - n : self._n_free][::-1].copy()
         self._n_free -= n
         self.ids[slots] = self.next_id + np.arange(n)
@@ -48,8 +60,28 @@ class EpisodeTable:
         self.is_open[slots] = True
         return slots
 
+    def _grow(self, n_lacking: int) -> None:
+        """Makes free slots: at least so many."""
+        n_now = len(self.ids)
+        n = min(max(2 * n_now, n_now + n_lacking), self.n_slots)
+        for name in FIELDS:
+            field = getattr(self, name)
+            grown = np.full(n, NONE if name == "ids" else name == "stride", dtype=field.dtype)
+            grown[:n_now] = field
+            setattr(self, name, grown)
+        free = np.zeros(n, dtype=np.int64)
+        free[: n - n_now] = np.arange(n - 1, n_now - 1, -1)
+        free[n - n_now : n - n_now + self._n_free] = self._free[: self._n_free]
+        self._free, self._n_free = free, n - n_now + self._n_free
+
+    def extend(self, slots: Int64Array) -> None:
+        """Each of the episodes in `slots` (n,), all different, has one more row."""
+        self.length[slots] += 1
+        self.n_rows += len(slots)
+
     def free(self, slots: Int64Array) -> None:
         """Forgets the episodes in `slots` (n,), each named once."""
+        self.n_rows -= int(self.length[slots].sum())
         self.ids[slots] = NONE
         self.length[slots] = 0
         self.is_open[slots] = False
@@ -61,6 +93,7 @@ class EpisodeTable:
         self.first[slots] += n_rows * self.stride[slots]
         self.first_step[slots] += n_rows
         self.length[slots] -= n_rows
+        self.n_rows -= int(n_rows.sum())
 
     def alive(self) -> Int64Array:
         """Slots in use, in the order in which their episodes began."""

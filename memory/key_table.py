@@ -55,7 +55,7 @@ class KeyTable:
 
         Raises:
             FloatingPointError: the teacher gives a key that is NaN or infinite (names the row's
-                task and frame).
+                task, step and frame).
             ValueError: the teacher gives keys of another width.
         """
         hashes = memory.hashes(rows)
@@ -85,11 +85,11 @@ class KeyTable:
                 f"the teacher gave keys of shape {keys.shape}; expected ({len(rows)}, {self.width})"
             )
         if not np.isfinite(keys).all():
-            row = rows[np.flatnonzero(~np.isfinite(keys).all(axis=1))[0]]
+            row = rows[~np.isfinite(keys).all(axis=1)][:1]
             raise FloatingPointError(
-                f"the key of an observation of {memory.tasks[memory.task_ids(row[None])[0]]} "
-                f"(frame {memory.times(row[None])[0]}) is not finite: the encoder has diverged; "
-                "lower the learning rate"
+                f"the key of an observation of {memory.tasks[memory.task_ids(row)[0]]} (step "
+                f"{memory.steps(row)[0]} of its episode, frame {memory.times(row)[0]}) is not "
+                "finite: the encoder has diverged; lower the learning rate"
             )
         self.n_encoded += len(rows)
         self._write(hashes, keys)

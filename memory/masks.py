@@ -29,12 +29,13 @@ def negative_mask(
         raise ValueError(f"window is {window} steps; it must be 0 or more")
     if len(anchors) != len(positives):
         raise ValueError(f"{len(anchors)} anchors but {len(positives)} positives")
+    negative_rows = np.where(negatives.rows < 0, -2, negatives.rows)  # "none" is no one's equal
     usable: np.ndarray = (anchors.valid & positives.valid)[:, None] & negatives.valid[None, :]
     for rows in (anchors, positives):
         usable &= rows.hashes[:, None] != negatives.hashes
-        usable &= (rows.rows[:, None] != negatives.rows) | (rows.rows < 0)[:, None]
-        near = np.abs(rows.steps[:, None] - negatives.steps) <= window
-        near &= rows.episodes[:, None] == negatives.episodes
-        near &= (rows.episodes >= 0)[:, None]
-        usable &= ~near
+        usable &= rows.rows[:, None] != negative_rows
+        same_episode = np.flatnonzero(rows.episodes[:, None] == negatives.episodes)  # few pairs
+        b, k = np.divmod(same_episode, max(len(negatives), 1))
+        near = (np.abs(rows.steps[b] - negatives.steps[k]) <= window) & (rows.episodes[b] >= 0)
+        usable[b[near], k[near]] = False
     return usable

@@ -1,7 +1,8 @@
-"""Search for the nearest keys: faiss behind one class."""
+"""Search for the nearest keys: an exact comparison, or faiss's inverted lists, behind one class."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal, get_args
 
 import faiss
@@ -12,18 +13,25 @@ from .observations import Int64Array
 Index = Literal["auto", "flat", "ivf"]
 INDEXES: tuple[str, ...] = get_args(Index)
 
-LARGEST_FLAT = 100_000
-"""`auto` searches exactly up to so many keys, see benchmarks/memory.py."""
-_LISTS_PROBED = 0.5  # share of IVF's lists that is searched: the band reaches to 5 % of the keys
+_N_MEASURED, _RECALL_MEASURED = 32, 0.97  # on so many of the keys, for .95 on others
+_SHARES_PROBED = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)  # of the lists; the last is exact
+_MOST_ON_GPU = 2048  # faiss searches for no more neighbours there, nor in more lists
+_MOST_COMPARED = 2**24  # similarities held at once
+
+_log = logging.getLogger(__name__)
 
 
 class NearestKeys:
     """The keys nearest to some queries by inner product (for keys of length 1: by cosine).
 
-    `flat` compares every key with every query: exact; a key can be overwritten in place. `ivf`
-    (inverted lists) looks at half of them only, and is built again where keys have changed.
-    `auto` is `flat` up to `LARGEST_FLAT` keys and `ivf` above. Ties go in any order. (A graph,
-    HNSW, was slower than `flat` in every try: the band of ranks reaches too far for it.)
+    `flat` compares every key with every query, in one matrix product: exact; a key can be
+    overwritten in place. `ivf` (faiss's inverted lists, on the first GPU where faiss has one) looks
+    into as few lists as find 95 % of the nearest, and is built again where keys have changed. Ties
+    go in any order.
+
+    `auto` is `flat`, of however many keys: for what the samplers ask, a twentieth of the keys, it
+    was the faster at every size tried, to 1e6, the building of lists not counted (docs/memory.md).
+    A few neighbours among very many keys that stay are what `ivf` is for.
     """
 
     def __init__(self, keys: np.ndarray, *, index: Index = "auto") -> None:
@@ -41,8 +49,10 @@ class NearestKeys:
         if self._keys.ndim != 2 or not len(self._keys):
             raise ValueError(f"keys have shape {keys.shape}; expected (N, D) with N of 1 or more")
         _check_finite(self._keys)
-        self.index = index if index != "auto" else _fastest(len(self._keys))
-        self._built: Any = None
+        self.index = "flat" if index == "auto" else index
+        self._lists: Any = None
+        self._ready: Any = None  # the lists, where they are searched
+        self._ready_for = 0  # neighbours
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -64,7 +74,7 @@ class NearestKeys:
         self._check_width(keys)
         _check_finite(keys)
         self._keys[places] = keys
-        self._built = None
+        self._lists = None
 
     def search(self, queries: np.ndarray, k: int) -> tuple[Int64Array, np.ndarray]:
         """The min(k, N) nearest of each query, the nearest first.
@@ -87,11 +97,8 @@ class NearestKeys:
         queries = np.ascontiguousarray(queries, np.float32)
         k = min(k, len(self._keys))
         if self.index == "flat":
-            similarities, places = faiss.knn(
-                queries, self._keys, k, metric=faiss.METRIC_INNER_PRODUCT
-            )
-        else:
-            similarities, places = self._approximate().search(queries, k)
+            return _nearest(self._keys, queries, k)
+        similarities, places = self._approximate(k).search(queries, k)
         places = places.astype(np.int64, copy=False)
         return places, np.where(places < 0, np.float32(-np.inf), similarities)
 
@@ -99,28 +106,45 @@ class NearestKeys:
         """Share of the keys it finds at ranks [first, last) that are truly among those ranks."""
         first, last = ranks[0], min(ranks[1], len(self._keys))
         found, _ = self.search(queries, last)
-        truth, _ = NearestKeys(self._keys, index="flat").search(queries, last)
-        shared = [
-            len(np.intersect1d(a[first:last], b[first:last]))
-            for a, b in zip(found, truth, strict=True)
-        ]
-        return float(np.mean(shared)) / (last - first)
+        truth, _ = _nearest(self._keys, np.asarray(queries, np.float32), last)
+        return _shared(found[:, first:], truth[:, first:])
 
-    def _approximate(self) -> Any:
-        if self._built is None:
-            self._built = _build(self._keys)
-        return self._built
+    def _approximate(self, k: int) -> Any:
+        if self._lists is None:
+            self._lists, self._ready_for = _inverted_lists(self._keys), 0
+        if k > self._ready_for:
+            _probe_enough(self._lists, self._keys, k)
+            fits = max(k, self._lists.nprobe) <= _MOST_ON_GPU
+            self._ready = _on_gpu(self._lists) if fits else self._lists
+            self._ready_for = k
+        return self._ready
 
     def _check_width(self, keys: np.ndarray) -> None:
         if keys.ndim != 2 or keys.shape[1] != self.width:
             raise ValueError(f"keys of shape {keys.shape} do not fit: these are {self.width} wide")
 
 
-def _fastest(n_keys: int) -> Index:
-    return "flat" if n_keys <= LARGEST_FLAT else "ivf"
+def _nearest(keys: np.ndarray, queries: np.ndarray, k: int) -> tuple[Int64Array, np.ndarray]:
+    """Places and similarities (Q, k) of the k nearest keys, the nearest first.
+
+    A partition, and then a sort of those k alone: for k in the thousands that takes a quarter of
+    the time of the heaps of `faiss.knn`.
+    """
+    places = np.empty((len(queries), k), np.int64)
+    similarities = np.empty((len(queries), k), np.float32)
+    n_together = max(1, _MOST_COMPARED // len(keys))
+    for start in range(0, len(queries), n_together):
+        part = slice(start, start + n_together)
+        distances = -(queries[part] @ keys.T)
+        nearest = distances.argpartition(k - 1, axis=1)[:, :k]
+        distances = np.take_along_axis(distances, nearest, axis=1)
+        order = distances.argsort(axis=1)
+        places[part] = np.take_along_axis(nearest, order, axis=1)
+        similarities[part] = -np.take_along_axis(distances, order, axis=1)
+    return places, similarities
 
 
-def _build(keys: np.ndarray) -> Any:
+def _inverted_lists(keys: np.ndarray) -> Any:
     n_keys, width = keys.shape
     n_lists = max(1, int(np.sqrt(n_keys)))
     lists = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, n_lists, faiss.METRIC_INNER_PRODUCT)
@@ -128,8 +152,28 @@ def _build(keys: np.ndarray) -> Any:
     lists.cp.min_points_per_centroid = 1
     lists.train(keys[:: max(1, n_keys // (64 * n_lists))])
     lists.add(keys)
-    lists.nprobe = max(1, round(n_lists * _LISTS_PROBED))
-    return _on_gpu(lists)
+    return lists
+
+
+def _probe_enough(lists: Any, keys: np.ndarray, k: int) -> None:
+    """Has so many lists looked into that 97 % of the k nearest of some of the keys are found."""
+    n_keys, n_lists = len(keys), lists.nlist
+    queries = keys[:: -(-n_keys // _N_MEASURED)]
+    truth, _ = _nearest(keys, queries, k)
+    for share in _SHARES_PROBED:
+        lists.nprobe = max(1, round(n_lists * share))
+        recall = _shared(lists.search(queries, k)[1], truth)
+        if recall >= _RECALL_MEASURED:
+            break
+    _log.info(
+        "%d of %d lists of keys hold %.3f of the %d nearest", lists.nprobe, n_lists, recall, k
+    )
+
+
+def _shared(found: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the places in each line of `truth` (Q, k) that are in that line of `found`."""
+    shares = [np.isin(b, a).mean() for a, b in zip(found, truth, strict=True)]
+    return float(np.mean(shares))
 
 
 def _on_gpu(index: Any) -> Any:

@@ -79,10 +79,13 @@ class Pages(Places):
             self._forget(slot)
         return admitted
 
-    def finish(self, slot: int, *, task: int, value: float) -> None:
-        number, length = self.episodes.ids[slot], self.episodes.length[slot]
-        self._finished[self._n_finished] = (slot, number, length, task, value)
-        self._n_finished += 1
+    def finish(self, slots: Int64Array, *, tasks: np.ndarray, values: np.ndarray) -> None:
+        n = self._n_finished
+        table = self._finished[n : n + len(slots)]
+        table["slot"], table["number"] = slots, self.episodes.ids[slots]
+        table["length"], table["task"] = self.episodes.length[slots], tasks
+        table["value"] = values
+        self._n_finished = n + len(slots)
 
     def rows_of(self, slot: int) -> Int64Array:
         pages = self._pages_of(slot)
@@ -215,10 +218,9 @@ class Pages(Places):
         self.slots[places] = np.repeat(slots, lengths)
         over = slots[~self.episodes.is_open[slots]]
         first = self._head[over] * PAGE
-        for slot, row in zip(over, first, strict=True):
-            known = columns["return_known"][row]
-            value = columns["returns"][row] if known else np.nan
-            self.finish(slot, task=columns["task_ids"][row], value=value)
+        if len(over):
+            values = np.where(columns["return_known"][first], columns["returns"][first], np.nan)
+            self.finish(over, tasks=columns["task_ids"][first], values=values)
 
 
 def _rows(pages: Int64Array) -> Int64Array:

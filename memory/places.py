@@ -62,12 +62,16 @@ class Places(ABC):
         """May the episode in `slot`, which is over now, stay? If not, it is forgotten here."""
 
     @abstractmethod
-    def finish(self, slot: int, *, task: int, value: float) -> None:
-        """Takes note of an episode that stays; `value`: return of its first row, or NaN."""
+    def finish(self, slots: Int64Array, *, tasks: np.ndarray, values: np.ndarray) -> None:
+        """Takes note of episodes (n,) that stay; `values`: return of the first row, or NaN."""
 
     @abstractmethod
     def rows_of(self, slot: int) -> Int64Array:
         """Places of all rows of the episode in `slot`, in order of time."""
+
+    def rows_of_all(self, slots: Int64Array) -> Int64Array:
+        """`rows_of` of each of `slots` (n,), one after the other."""
+        return np.concatenate([self.rows_of(slot) for slot in slots])
 
     @abstractmethod
     def index(self, rows: np.ndarray, slots: Int64Array) -> Int64Array:
@@ -100,7 +104,7 @@ class Places(ABC):
 
     def _extend(self, open_slots: Int64Array, rows: Int64Array) -> None:
         """Gives each environment's episode its next row."""
-        self.episodes.length[open_slots] += 1
+        self.episodes.extend(open_slots)
         self.slots[rows] = open_slots
         self.n_written += len(rows)
 
@@ -189,11 +193,15 @@ class Ring(Places):
     def admit(self, slot: int) -> bool:
         return True
 
-    def finish(self, slot: int, *, task: int, value: float) -> None:
+    def finish(self, slots: Int64Array, *, tasks: np.ndarray, values: np.ndarray) -> None:
         """Makes no difference: only age does."""
 
     def rows_of(self, slot: int) -> Int64Array:
         rows: Int64Array = self.episodes.serials_of(slot) % self.capacity
+        return rows
+
+    def rows_of_all(self, slots: Int64Array) -> Int64Array:
+        rows: Int64Array = self.episodes.serials(slots) % self.capacity
         return rows
 
     def index(self, rows: np.ndarray, slots: Int64Array) -> Int64Array:

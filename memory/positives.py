@@ -52,20 +52,19 @@ def draw_positives(
     """
     if not mean_offset >= 1.0:
         raise ValueError(f"mean_offset is {mean_offset} steps; it must be 1 or more")
+    remaining = memory.remaining(anchor_rows)
+    some = np.flatnonzero(remaining >= 1)
+    n_draws = 1 + _N_REDRAWS if distinct else 1
+    tried = np.tile(anchor_rows[some], n_draws)
+    offsets = _geometric(generator, mean_offset, np.tile(remaining[some], n_draws))
+    later, _inside = memory.later_rows(tried, offsets)
+    differs = ((memory.hashes(later) != memory.hashes(tried)) | (not distinct)).reshape(n_draws, -1)
+    first = differs.argmax(axis=0)  # of the draws that differ
+    found = later.reshape(n_draws, -1)[first, np.arange(len(some))]
     rows = anchor_rows.copy()
     valid = np.zeros(len(rows), dtype=np.bool_)
-    hashes = memory.hashes(anchor_rows)
-    remaining = memory.remaining(anchor_rows)
-    waiting = np.flatnonzero(remaining >= 1)
-    for _ in range(1 + _N_REDRAWS):
-        if not len(waiting):
-            break
-        offsets = _geometric(generator, mean_offset, remaining[waiting])
-        later, _inside = memory.later_rows(anchor_rows[waiting], offsets)
-        differs = (memory.hashes(later) != hashes[waiting]) | (not distinct)
-        rows[waiting[differs]] = later[differs]
-        valid[waiting[differs]] = True
-        waiting = waiting[~differs]
+    valid[some] = differs.any(axis=0)
+    rows[some] = np.where(valid[some], found, anchor_rows[some])
     return rows, valid
 
 

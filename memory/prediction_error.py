@@ -32,7 +32,7 @@ class PredictionErrorNegatives(NegativeSampler):
     name = "prediction_error"
     uses_returns = True
 
-    def __init__(self, *, uniform_share: float = 0.5, n_searched: int = 2048) -> None:
+    def __init__(self, *, uniform_share: float = 0.5, n_searched: int = 4096) -> None:
         """
         Args:
             uniform_share: of the negatives, in [0.5, 1].
@@ -58,9 +58,15 @@ class PredictionErrorNegatives(NegativeSampler):
     def hard(
         self, memory: Memory, n: int, generator: np.random.Generator, insight: Insight
     ) -> Int64Array:
-        """Up to n different rows in proportion to their errors."""
+        """Up to n different rows in proportion to their errors.
+
+        Raises:
+            FloatingPointError: an error is NaN, infinite or below 0 (names task and frame).
+        """
         if self._searched.renew(memory, insight.snapshot, generator):
-            self._cumulated = np.cumsum(insight.errors(self._searched.rows), dtype=np.float64)
+            errors = insight.errors(self._searched.rows)
+            _check_errors(errors, memory, self._searched.rows)
+            self._cumulated = np.cumsum(errors, dtype=np.float64)
         total = self._cumulated[-1]
         if not total > 0.0:
             return self._searched.rows[:0]
@@ -77,3 +83,15 @@ class PredictionErrorNegatives(NegativeSampler):
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._searched.restore({key: arrays[key] for key in arrays if key in KEPT})
         self._cumulated = arrays["cumulated"].astype(np.float64) if arrays else np.empty(0)
+
+
+def _check_errors(errors: np.ndarray, memory: Memory, rows: np.ndarray) -> None:
+    bad = ~((errors >= 0.0) & (errors < np.inf))
+    if bad.any():
+        row = rows[bad][:1]
+        task = memory.tasks[memory.task_ids(row)[0]]
+        raise FloatingPointError(
+            f"the value function is off by {errors[bad][0]} in {task} (step "
+            f"{memory.steps(row)[0]} of its episode, frame {memory.times(row)[0]}); expected a "
+            "finite number >= 0: lower the learning rate if it has diverged"
+        )

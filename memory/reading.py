@@ -35,7 +35,7 @@ class StoredRows:
 
     def __len__(self) -> int:
         """Rows stored."""
-        return len(self.rows())
+        return self._episodes.n_rows
 
     @property
     def n_written(self) -> int:
@@ -129,11 +129,24 @@ class StoredRows:
         self, n: int, generator: np.random.Generator, recent: bool = False
     ) -> Int64Array:
         """min(n, stored) different rows, uniformly; only recent ones if `recent`."""
-        rows = self.recent_rows() if recent else self.rows()
+        all_alike = not recent or self._recent_from == 0
+        if all_alike and len(self) >= max(2 * n, self._places.end // 2):
+            return self._picked(n, generator)
+        rows = self.rows() if all_alike else self.recent_rows()
         picked: Int64Array = generator.choice(
             rows, size=min(n, len(rows)), replace=False, shuffle=False
         )
         return picked
+
+    def _picked(self, n: int, generator: np.random.Generator) -> Int64Array:
+        """n of the stored rows, without a list of all: after each `add` that would be anew."""
+        rows = np.empty(0, dtype=np.int64)
+        while len(rows) < n:  # half of the places hold a row, and most are not drawn yet
+            places = generator.integers(0, self._places.end, size=3 * (n - len(rows)))
+            drawn = np.concatenate([rows, places[self.stored(places)]])
+            _, first = np.unique(drawn, return_index=True)
+            rows = drawn[np.sort(first)][:n]
+        return rows
 
     def sample(self, n: int, generator: np.random.Generator, recent: bool = False) -> MemoryBatch:
         """The batch of `sample_rows`."""
@@ -171,9 +184,26 @@ class StoredRows:
             valid=valid,
         )
 
+    def finished_returns(self, n: int) -> np.ndarray:
+        """(<= n,) float64: sums of the rewards of the last n finished episodes stored whole.
+
+        Undiscounted, in the order in which the episodes began; also of those that were truncated
+        or cut, whose discounted returns may be unknown.
+        """
+        slots = self._episodes.alive()
+        whole = ~self._episodes.is_open[slots] & (self._episodes.first_step[slots] == 0)
+        slots = slots[whole][-n:]
+        return np.array(
+            [self.rewards(self._places.rows_of(slot)).sum(dtype=np.float64) for slot in slots]
+        )
+
     def known_fraction(self) -> float:
         """Share of the stored rows whose return is known; 0 for an empty memory."""
-        return float(self.return_known(self.rows()).mean()) if len(self) else 0.0
+        if not len(self):
+            return 0.0
+        end = self._places.end
+        known = self._store.columns["return_known"][:end] & (self._slots[:end] != NONE)
+        return np.count_nonzero(known) / len(self)
 
     @property
     def nbytes(self) -> int:

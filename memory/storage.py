@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .episode_table import NONE
+from .episode_table import FIELDS, NONE
 from .keep import KEEPS, Keep, make_keep
 from .row_store import COLUMNS
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 FORMAT = "contrastive_distillation.memory"
 VERSION = "1"
 
-_EPISODE_FIELDS = ("ids", "first", "stride", "length", "first_step", "is_open")
 _NUMBERS = ("capacity", "n_envs", "n_written", "recent_from", "next_id")
 
 
@@ -36,7 +35,7 @@ def tensors_of(memory: Memory) -> dict[str, np.ndarray]:
         array[empty] = 0  # what was there is forgotten
     episodes = memory._episodes
     slots = episodes.alive()
-    table = {f"episodes/{name}": getattr(episodes, name)[slots] for name in _EPISODE_FIELDS}
+    table = {f"episodes/{name}": getattr(episodes, name)[slots] for name in FIELDS}
     is_open = memory._open_slots != NONE
     table["open_episodes"] = np.where(is_open, episodes.ids[memory._open_slots], NONE)
     table["task_map"] = memory._task_map.copy()
@@ -132,11 +131,11 @@ def _restore_episodes(memory: Memory, tensors: Mapping[str, np.ndarray], next_id
     table = memory._episodes
     saved = {
         name: _tensor(tensors, f"episodes/{name}", getattr(table, name).dtype.type)
-        for name in _EPISODE_FIELDS
+        for name in FIELDS
     }
     n = len(saved["ids"])
     _require(all(a.shape == (n,) for a in saved.values()), "episode fields differ in length")
-    _require(n <= len(table.ids), f"{n} episodes cannot lie in {memory.capacity} rows")
+    _require(n <= table.n_slots, f"{n} episodes cannot lie in {memory.capacity} rows")
     _require(_within(saved["ids"], 0, next_id), "episode numbers are out of range")
     _require(bool((np.diff(saved["ids"]) > 0).all()), "episode numbers are not ascending")
     oldest, n_written = memory._places.oldest, memory._places.n_written
@@ -148,9 +147,9 @@ def _restore_episodes(memory: Memory, tensors: Mapping[str, np.ndarray], next_id
     last = saved["first"] + saved["stride"] * (saved["length"] - 1)
     _require(_within(last, oldest, n_written), f"an episode ends outside the {where}")
     slots = table.open(saved["first"], stride=1)
-    for name in _EPISODE_FIELDS:
+    for name in FIELDS:
         getattr(table, name)[slots] = saved[name]
-    table.next_id = next_id
+    table.next_id, table.n_rows = next_id, int(saved["length"].sum())
     memory._places.restore(slots, tensors, memory._store.columns)
     _restore_open(memory, tensors, slots)
 

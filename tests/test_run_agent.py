@@ -10,7 +10,7 @@ import yaml
 from contrastive_distillation.run_agent import main
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["train", "transfer", "evaluate", "watch", "list"]
+COMMANDS = ["train", "transfer", "ablate", "evaluate", "watch", "report", "list"]
 PROMISED = """
     suite agent loss frames seed seeds output backend n-envs gamma config device threads
     workers negatives n-negatives weight balance every memory keep memory-capacity debug
@@ -20,7 +20,8 @@ LISTED = """
     doorkey smoke keydoor appearance dynamics pixels ppo dqn contrastive_distillation
     uniform in_batch episodic replay fifo reservoir per_task value_stratified
     contrastive_source_only contrastive_target_only
-    fine_tune frozen_encoder scratch MiniGrid-DoorKey-8x8-v0
+    fine_tune frozen_encoder scratch scratch_source_budget random_encoder random_teacher
+    shuffled_values equal_compute unrelated_source atc kickstarting qdagger MiniGrid-DoorKey-8x8-v0
 """
 
 
@@ -48,7 +49,7 @@ def test_help_fits_80_columns(words: list[str], capsys: pytest.CaptureFixture[st
     assert max(map(len, lines)) <= 80
 
 
-@pytest.mark.parametrize("command", ["train", "transfer"])
+@pytest.mark.parametrize("command", ["train", "transfer", "ablate"])
 def test_promised_flags(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([command, "--help"])
     text = capsys.readouterr().out
@@ -105,12 +106,16 @@ def test_list_fits_80_columns_and_names_everything(capsys: pytest.CaptureFixture
             "EnvPool has no environment 'FrozenLake-v1'",
         ),
         (
-            [*"transfer --source CartPole-v1 --backend envpool --target".split(), VARIED],
+            [*["transfer", "--source", "CartPole-v1", "--backend", "envpool", "--target"], VARIED],
             f"EnvPool has no environment '{VARIED}'",
         ),
         (["evaluate", "nowhere"], "nowhere: is no run's directory"),
         (["watch", "nowhere", "--output", "film.mp4"], "must end in .gif"),
+        (["ablate", "--vary", "evry=1,2"], "no setting 'evry' can vary. Nearest: every"),
+        (["ablate", "--executor", "rya"], "'local', 'ray'"),
         (["transfer", "--from", "nowhere"], "nowhere: is no run's directory"),
+        (["report", "nowhere"], "nowhere: there is no such directory; expected the directory of"),
+        (["report"], "DIR"),
     ],
 )
 def test_bad_arguments(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

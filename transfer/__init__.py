@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .durable import explain
     from .evaluation import Episodes, Evaluator, own_randomness
     from .fields import SettingsError
+    from .forecast import forecast
     from .grid import carry_out, check_directories
     from .intervals import (
         Estimate,
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
     )
     from .judging import TrainedAgent, evaluate, load_agent
     from .listing import listing
-    from .planning import Plan, plan_train, plan_transfer
+    from .planning import Plan, plan_ablate, plan_train, plan_transfer
+    from .report import Experiment, check_output, make_report, read_experiment
     from .runs import RunDirectoryError
     from .scores import area_under_curve, interquartile_mean, jumpstart, kaplan_meier
     from .settings import (
+        AblateSettings,
         EvaluateSettings,
         ListSettings,
+        ReportSettings,
         Settings,
         TrainSettings,
         TransferSettings,
@@ -50,6 +54,7 @@ _HOME = {
     "durable": ("explain",),
     "evaluation": ("Episodes", "Evaluator", "own_randomness"),
     "fields": ("SettingsError",),
+    "forecast": ("forecast",),
     "grid": ("carry_out", "check_directories"),
     "intervals": (
         "Estimate",
@@ -60,12 +65,15 @@ _HOME = {
     ),
     "judging": ("TrainedAgent", "evaluate", "load_agent"),
     "listing": ("listing",),
-    "planning": ("Plan", "plan_train", "plan_transfer"),
+    "planning": ("Plan", "plan_ablate", "plan_train", "plan_transfer"),
+    "report": ("Experiment", "check_output", "make_report", "read_experiment"),
     "runs": ("RunDirectoryError",),
     "scores": ("area_under_curve", "interquartile_mean", "jumpstart", "kaplan_meier"),
     "settings": (
+        "AblateSettings",
         "EvaluateSettings",
         "ListSettings",
+        "ReportSettings",
         "Settings",
         "TrainSettings",
         "TransferSettings",
@@ -79,6 +87,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "ARMS",
+    "AblateSettings",
     "Arm",
     "Cell",
     "CurvePoint",
@@ -86,9 +95,11 @@ __all__ = [
     "Estimate",
     "EvaluateSettings",
     "Evaluator",
+    "Experiment",
     "ListSettings",
     "LossChoice",
     "Plan",
+    "ReportSettings",
     "RunDirectoryError",
     "Settings",
     "SettingsError",
@@ -101,22 +112,27 @@ __all__ = [
     "carry_out",
     "check_directories",
     "check_gif",
+    "check_output",
     "estimate",
     "evaluate",
     "explain",
+    "forecast",
     "improvement",
     "interquartile_mean",
     "jumpstart",
     "kaplan_meier",
     "listing",
     "load_agent",
+    "make_report",
     "own_randomness",
     "paired_difference",
     "parse_command_line",
+    "plan_ablate",
     "plan_train",
     "plan_transfer",
     "policy_of",
     "read_curves",
+    "read_experiment",
     "train_cell",
     "warm_up",
     "watch",

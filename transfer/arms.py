@@ -1,11 +1,15 @@
-"""The arms of a transfer experiment, as data."""
+"""The arms of a transfer experiment, as data: to add one is to add an entry of the table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 Mode = Literal["fine_tune", "frozen_encoder", "new_head", "lower_encoder_rate"]
+TeacherOf = Literal["source", "random"]
+
+OWN = "own"
+"""In an arm: the run's own loss, that of ``--loss``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,63 +19,151 @@ class Arm:
     name: str
     line: str
     """What it is, for `list` and for tables."""
-    source_loss: bool | None
-    """Whether the source is trained with the loss; None: there is no source."""
-    target_loss: bool
-    """Whether the target is trained with the loss."""
-    teacher: bool = False
-    """Whether the loss on the target also distils from the frozen source encoder."""
+    source_kind: str | None
+    """How its source is trained, as a name: arms of the same kind share a source; None: it starts
+    from no source."""
+    source_loss: str | None = None
+    """Loss on the source: `OWN`, a name of `losses.LOSSES`, or None for none."""
+    target_loss: str | None = None
+    """Loss on the target, likewise."""
+    teacher: TeacherOf | None = None
+    """Whose encoder the loss on the target distils from, with the source's memory beside it: the
+    source's, or one with random weights; None: the loss gets neither."""
     mode: Mode = "fine_tune"
     """What becomes of the source's weights on the target."""
+    loss_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the loss that differ from the run's."""
+    unrelated: bool = False
+    """Whether its source is the suite's unrelated environment."""
+    more_epochs: bool = False
+    """Whether it learns more often, so that its encoder sees as much as with the run's loss."""
+    more_frames: bool = False
+    """Whether it has its target's frames and, before them, those a plain source of its seed took.
+    Its curve is over all of them; its area under the curve is over the last, the target's."""
 
     @property
-    def source_kind(self) -> str | None:
-        """``with_loss`` or ``plain``: arms of the same kind share a source; None: no source."""
-        if self.source_loss is None:
-            return None
-        return "with_loss" if self.source_loss else "plain"
+    def waits_for(self) -> str | None:
+        """Kind of source that must be trained before it; None: it waits for none."""
+        return "plain" if self.more_frames else self.source_kind
+
+    def loss_on(self, role: str) -> str | None:
+        """`source_loss` or `target_loss`."""
+        return self.source_loss if role == "source" else self.target_loss
+
+
+def _acting_on_both(name: str, line: str) -> Arm:
+    """A rival that needs no teacher: it acts on its own source and on the target."""
+    return Arm(name=name, line=line, source_kind=name, source_loss=name, target_loss=name)
+
+
+def _from_the_source(name: str, line: str) -> Arm:
+    """A rival that keeps what a plain source knew: it acts on the target alone."""
+    return Arm(name=name, line=line, source_kind="plain", target_loss=name, teacher="source")
 
 
 _ALL = (
     Arm(
         name="contrastive_distillation",
         line="the loss on the source and on the target",
-        source_loss=True,
-        target_loss=True,
-        teacher=True,
+        source_kind="with_loss",
+        source_loss=OWN,
+        target_loss=OWN,
+        teacher="source",
     ),
     Arm(
         name="contrastive_source_only",
         line="the loss on the source; the target is fine-tuned plainly",
-        source_loss=True,
-        target_loss=False,
+        source_kind="with_loss",
+        source_loss=OWN,
     ),
     Arm(
         name="contrastive_target_only",
         line="a plain source; the loss on the target",
-        source_loss=False,
-        target_loss=True,
-        teacher=True,
+        source_kind="plain",
+        target_loss=OWN,
+        teacher="source",
     ),
     Arm(
         name="fine_tune",
         line="a plain source, all of it fine-tuned on the target",
-        source_loss=False,
-        target_loss=False,
+        source_kind="plain",
     ),
     Arm(
         name="frozen_encoder",
         line="a plain source, its encoder frozen, a new head",
-        source_loss=False,
-        target_loss=False,
+        source_kind="plain",
         mode="frozen_encoder",
     ),
     Arm(
         name="scratch",
         line="no source: the target alone",
-        source_loss=None,
-        target_loss=False,
+        source_kind=None,
     ),
+    Arm(
+        name="scratch_source_budget",
+        line="no source, but the frames of a plain one too; the last target frames count",
+        source_kind=None,
+        more_frames=True,
+    ),
+    Arm(
+        name="random_encoder",
+        line="no source: a frozen random encoder, a head that learns",
+        source_kind=None,
+        mode="frozen_encoder",
+    ),
+    Arm(
+        name="random_teacher",
+        line="as contrastive_distillation, but the teacher's weights are random",
+        source_kind="with_loss",
+        source_loss=OWN,
+        target_loss=OWN,
+        teacher="random",
+    ),
+    Arm(
+        name="shuffled_values",
+        line="as contrastive_distillation, but the loss sees returns permuted within tasks",
+        source_kind="shuffled_values",
+        source_loss=OWN,
+        target_loss=OWN,
+        teacher="source",
+        loss_settings={"shuffled_values": True},
+    ),
+    Arm(
+        name="equal_compute",
+        line="no loss, but more epochs: as many samples through the encoder as with it",
+        source_kind="equal_compute",
+        more_epochs=True,
+    ),
+    Arm(
+        name="unrelated_source",
+        line="a plain source of another kind of task, all of it fine-tuned",
+        source_kind="unrelated",
+        unrelated=True,
+    ),
+    _acting_on_both("curl", "CURL on source and target"),
+    _acting_on_both("atc", "augmented temporal contrast on source and target"),
+    _acting_on_both("spr", "self-predictive representations on source and target"),
+    _acting_on_both("vicreg", "VICReg on source and target"),
+    _acting_on_both("info_nce", "plain InfoNCE, in batch, on source and target"),
+    _acting_on_both("value_contrast_positives", "value-matched pairs on source and target"),
+    _from_the_source("crd", "contrastive representation distillation from a plain source"),
+    _from_the_source("feature_matching", "the features of a plain source are matched"),
+    _from_the_source("prototype_relation", "relations to prototypes, from a plain source"),
+    _from_the_source("kickstarting", "the policy of a plain source is matched"),
+    _from_the_source("qdagger", "the Q values of a plain source are matched"),
+    _from_the_source("l2_sp", "weights are pulled to a plain source's"),
+    _from_the_source("ewc", "elastic weight consolidation around a plain source"),
+    _from_the_source("rehearsal", "episodes of a plain source are cloned from its memory"),
 )
 
 ARMS: Mapping[str, Arm] = MappingProxyType({arm.name: arm for arm in _ALL})
+
+
+def arm_of(label: str) -> str:
+    """The arm's name in a label such as ``fine_tune+n_envs=64``."""
+    return label.partition("+")[0]
+
+
+def is_part_of(label: str, other: str) -> bool:
+    """Whether all that varies in one label varies alike in another, whatever their arms."""
+    return set(label.split("+")[1:]) <= set(other.split("+")[1:])

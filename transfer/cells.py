@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
+
+import yaml
 
 from contrastive_distillation.envs import Suite, suite_settings
 
@@ -33,6 +35,17 @@ class LossChoice:
         named = {key: self.settings[key] for key in _LOSS_FLAGS if key in self.settings}
         others = [f"{key}={x}" for key, x in self.settings.items() if key not in _LOSS_FLAGS]
         return {**named, "loss_settings": others} if others else named
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The choice that a run's ``config.yaml`` keeps."""
+        settings = {key: config[key] for key in _LOSS_FLAGS if config.get(key) is not None}
+        for each in config.get("loss_settings") or ():
+            name, _, text = each.partition("=")
+            settings[name] = yaml.safe_load(text)
+        own = ("weight", "balance", "every", "memory", "keep", "memory_capacity")
+        given = {key: config[key] for key in own if key in config}
+        return cls(name=config["loss"], settings=settings, **given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +88,20 @@ class Cell:
     mode: Mode = "fine_tune"
     """What becomes of the source's weights."""
     teacher: bool = False
-    """Whether the loss distils from the frozen source encoder."""
+    """Whether the loss distils from a frozen encoder, and has the source's memory beside it."""
+    random_teacher: bool = False
+    """Whether that encoder's weights are random, in place of the source's."""
+    matched_loss: LossChoice | None = None
+    """It learns more often instead, so that its encoder sees as much as with this loss."""
+    adds_frames_of: str | None = None
+    """Directory, as `source`, of a training whose frames are added to its own, before them."""
+    extra_frames: int = 0
+    """Those frames: at most, as long as they are not known."""
+
+    @property
+    def most_frames(self) -> int:
+        """Frames it trains for at most."""
+        return self.frames + self.extra_frames
 
     @property
     def stream(self) -> int:
@@ -86,9 +112,16 @@ class Cell:
         return 1 + (targets.index(self.env_ids[0]) if self.env_ids[0] in targets else len(targets))
 
     @property
+    def group(self) -> str:
+        """What it is counted with: its arm, or its kind of source, with what varies."""
+        if self.role == "target" and self.arms:
+            return self.arms[0]
+        return self.name.rpartition("-seed")[0] or self.name
+
+    @property
     def cost(self) -> int:
         """Roughly how long it takes, to start long ones early: frames, a loss counting double."""
-        return self.frames * (1 if self.loss.name == "none" else 2)
+        return self.most_frames * (1 if self.loss.name == "none" else 2)
 
     def config(self) -> dict[str, Any]:
         """What its ``config.yaml`` says: settings of ``train``, and what those cannot say."""
@@ -121,9 +154,58 @@ class Cell:
                 "source": self.source,
                 "mode": self.mode,
                 "teacher": self.teacher,
+                **self._controls(),
                 "suite": suite_settings(self.suite),
             },
         }
+
+    def _controls(self) -> dict[str, Any]:
+        """What only controls have; left out elsewhere, so that earlier runs are found again."""
+        controls: dict[str, Any] = {}
+        if self.random_teacher:
+            controls["random_teacher"] = True
+        if self.matched_loss is not None:
+            controls["matched_loss"] = {"loss": self.matched_loss.name, **self.matched_loss.flags()}
+        if self.adds_frames_of is not None:
+            controls["adds_frames_of"] = self.adds_frames_of
+        return controls
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], *, name: str, arms: tuple[str, ...], needs: str | None
+    ) -> Self:
+        """The cell whose ``config.yaml`` this is; its place among others is not in there.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what `config` gives.
+        """
+        own = (
+            "agent", "seed", "frames", "until_learnt", "backend", "n_envs", "gamma", "device",
+            "threads", "checkpoint_every", "env_timeout",
+        )  # fmt: skip
+        resolved = config[RESOLVED]
+        return cls(
+            name=name,
+            role=resolved["role"],
+            arms=arms,
+            suite=suite_of(config),
+            suite_as_given=config["suite"],
+            env_ids=tuple(config["env"]),
+            loss=LossChoice.from_config(config),
+            mission=resolved["mission"],
+            needs=needs,
+            source=resolved["source"],
+            mode=resolved["mode"],
+            teacher=resolved["teacher"],
+            random_teacher=bool(resolved.get("random_teacher", False)),
+            matched_loss=(
+                LossChoice.from_config(resolved["matched_loss"])
+                if "matched_loss" in resolved
+                else None
+            ),
+            adds_frames_of=resolved.get("adds_frames_of"),
+            **{key: config[key] for key in own if key in config},
+        )
 
 
 def suite_of(config: Mapping[str, Any]) -> Suite:

@@ -19,6 +19,7 @@ from .curves import CurvePoint, write_curves
 from .evaluation import Episodes, Evaluator, own_randomness
 from .progress import Report, Stop
 from .protocol import Outlook, checkpoint_frames, episodes_at_checkpoint
+from .run_log import note_scalars
 from .runs import CURVES
 
 _SECONDS_BETWEEN_REPORTS = 0.25
@@ -44,7 +45,7 @@ class Checkpoints(BaseCallback):
         self._report = report
         self._stop = stop
         longest = [cell.suite.task(env_id).max_episode_steps for env_id in cell.env_ids]
-        self._due = checkpoint_frames(cell.frames, longest)
+        self._due = checkpoint_frames(cell.frames, longest, extra=cell.extra_frames)
         self.outlook = Outlook.at_first(longest, trained=cell.source is not None)
         """What the next round of episodes may be like."""
         self._n_rounds = 0
@@ -177,6 +178,8 @@ class Checkpoints(BaseCallback):
             self.learnt = self._found_learnt(self._play())
             self._ends_early = all(self.learnt.values())
         write_curves(self._path, self.points)
+        for point in points:
+            note_scalars(self.logger, evaluation_scalars(point), frames=point.frames)
         self.seconds += time.perf_counter() - started
 
     def _play(self) -> list[CurvePoint]:
@@ -207,6 +210,14 @@ class Checkpoints(BaseCallback):
         return {point.env_id: point.score >= threshold for point in points}
 
 
+def evaluation_scalars(point: CurvePoint) -> dict[str, float]:
+    """What TensorBoard shows of an evaluation: tag → number."""
+    return {
+        f"evaluation/{point.env_id}/{name}": getattr(point, name)
+        for name in ("score", "return_mean", "success_rate")
+    }
+
+
 def play(
     model: BaseAlgorithm,
     evaluator: Evaluator,
@@ -227,7 +238,7 @@ def curve_point(cell: Cell, episodes: Episodes, *, frames: int, seconds: float) 
     return CurvePoint(
         suite=cell.suite.name,
         agent=cell.agent,
-        arm=cell.arms[0],
+        arm=cell.arms[0] if cell.arms else cell.name,
         seed=cell.seed,
         role=cell.role,
         env_id=episodes.env_id,

@@ -19,6 +19,8 @@ _TYRO = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes, tyro.conf.
 RESOLVED = "resolved"
 """Key of ``config.yaml`` under which a run keeps what is not a setting; ``--config`` skips it."""
 
+_REPEATABLE = "--vary"
+
 _SKIPPED = (RESOLVED, AGENT_SETTINGS)
 
 
@@ -39,13 +41,32 @@ def parse_command_line(words: Sequence[str], *, program: str = "run_agent.py") -
     union: Any = Union[tuple(commands)]  # noqa: UP007 (a computed union has no other spelling)
     settings: Settings = tyro.cli(
         union,
-        args=list(words),
+        args=_gathered(words),
         prog=program,
         description=_DESCRIPTION,
         config=_TYRO,
     )
     validate(settings)
     return settings
+
+
+def _gathered(words: Sequence[str]) -> list[str]:
+    """The words with the values of every ``--vary`` behind the first one."""
+    kept: list[str] = []
+    values: list[str] = []
+    at: int | None = None
+    is_value = False
+    for word in words:
+        if word == _REPEATABLE or word.startswith(f"{_REPEATABLE}="):
+            at = len(kept) if at is None else at
+            values += [word.removeprefix(f"{_REPEATABLE}=")] if word != _REPEATABLE else []
+            is_value = word == _REPEATABLE
+        elif is_value and not word.startswith("-"):
+            values.append(word)
+        else:
+            is_value = False
+            kept.append(word)
+    return kept if at is None else [*kept[:at], _REPEATABLE, *values, *kept[at:]]
 
 
 def _defaults(

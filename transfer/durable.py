@@ -30,9 +30,9 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     try:
         try:
             write(temporary)
+            sync(temporary)
         except Exception as error:  # safetensors and torch have errors of their own
-            raise as_os_error(error, temporary) from error
-        sync(temporary)
+            raise as_os_error(error, path) from error
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -62,9 +62,14 @@ def sha256_of(content: bytes) -> str:
 
 
 def as_os_error(error: Exception, path: Path) -> Exception:
-    """The `OSError` behind a writer's own error, where its text shows one; else the error."""
+    """The `OSError` behind a writer's own error, where its text shows one; else the error.
+
+    It names `path`: a write to a full disk does not say to which file.
+    """
     text = str(error)
     if isinstance(error, OSError):
+        if error.errno in _ADVICE:
+            error.filename = str(path)
         return error
     full = "No space left" in text or "os error 28" in text or "PytorchStreamWriter" in text
     if full:

@@ -125,6 +125,25 @@ def check(annotation: Any, value: object) -> object:
     return _check_plain(next(kind for kind in options if kind is not type(None)), value)
 
 
+def read(annotation: Any, text: str) -> object:
+    """What a field's flag would make of one word, checked.
+
+    Raises:
+        SettingsError: as `check`.
+    """
+    metadata = getattr(annotation, "__metadata__", ())
+    for entry in metadata:
+        if isinstance(entry, _NumberFlag):
+            try:
+                return check(annotation, entry.number.read(text))
+            except (SettingsError, ValueError):
+                raise SettingsError(f"must be {entry.number}") from None
+    bare = annotation.__origin__ if metadata else annotation
+    if bare is bool:
+        return check(annotation, {"true": True, "false": False}.get(text.lower()))
+    return check(annotation, text)
+
+
 def _check_plain(kind: Any, value: object) -> object:
     if get_origin(kind) is Literal:
         choices = [str(choice) for choice in get_args(kind)]

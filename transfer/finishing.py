@@ -21,6 +21,7 @@ from .protocol import (
     episodes_at_end,
     episodes_for_retention,
 )
+from .run_log import note_scalars
 from .runs import AUXILIARY, FINAL, INTERRUPTED, MEMORY, RESULT, write_json
 
 
@@ -62,11 +63,15 @@ def finish(
     apart = checkpoints.seconds + checkpoints.saving_seconds + probe.seconds
     learning = checkpoints.whole_seconds - apart
     information = probe.measure_at_end()
+    scores = {f"final/{env_id}/score": entry["score"] for env_id, entry in final.items()}
+    scores |= {f"retention/{env_id}/score": e["score"] for env_id, e in retention.items()}
+    note_scalars(model.logger, scores, frames=checkpoints.frames)
     write_json(
         directory / RESULT,
         {
             "weights_sha256": policy_sha256(model),
             "frames": checkpoints.frames,
+            **({"counted_from": cell.extra_frames} if cell.extra_frames else {}),
             "frames_per_second": round(checkpoints.frames / learning, 1),
             "seconds": round(learning + evaluation + checkpoints.saving_seconds, 3),
             "evaluation_seconds": round(evaluation, 3),

@@ -1,37 +1,32 @@
 """A plan carried out: its cells trained, their results gathered, tabled and kept."""
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from .cells import Cell
-from .curves import CurvePoint, InformationPoint, write_points
+from .gathering import Tables, gather, summary_rows
+from .jobs import Job, Outcome
 from .locking import RUN_LOCK, locked
 from .planning import Plan
-from .progress import Tally, make_display
+from .progress import make_display
+from .ray_workers import run_jobs_on_ray
 from .runs import (
     CARRIED,
     CONFIG,
-    CURVES,
-    INFORMATION,
     MANIFEST,
     RESULT,
-    SUMMARY,
     RunDirectoryError,
     open_directory,
     read_result,
     start_directory,
-    write_json,
 )
-from .summary import FinishedCell, SummaryRow, all_points, read_finished, summarise, write_summary
+from .schedule import Told
 from .tables import NOT_LEARNT, say, show, train_table, transfer_tables
-from .workers import Job, Outcome, run_jobs
-
-_POINTS: dict[str, Any] = {CURVES: CurvePoint, INFORMATION: InformationPoint}
+from .tally import Tally
+from .workers import run_jobs
 
 DONE, FAILED, SIGNALLED = 0, 1, 128
 """Exit codes; the number of the signal is added to the last: 130 for Ctrl-C, 143 for SIGTERM."""
@@ -96,19 +91,24 @@ def _carry_out(
     information_points: int,
 ) -> int:
     """The same, alone in the run's directory."""
-    if open_directory(plan.directory, plan.config) == "finished":
+    state = open_directory(plan.directory, plan.config)
+    todo = _todo(plan)
+    if state == "finished" and not todo:
         say(console, f"{plan.directory} is finished already; this is its result.")
         _show(plan, console)
         return DONE
-    todo = _todo(plan, console)
+    if len(todo) < len(plan.cells):
+        n_done = len(plan.cells) - len(todo)
+        say(console, f"{n_done} of {len(plan.cells)} trainings are finished already.")
     say(console, _outlook(plan, todo))
+    (plan.directory / RESULT).unlink(missing_ok=True)  # of a grid that has grown
     if not plan.is_one_cell or not (plan.directory / MANIFEST).exists():
         start_directory(plan.directory, plan.config, command=command)
     outcomes, signal_number = _train(
         plan, todo, command=command, console=console, information_points=information_points
     )
     failed = {name: o for name, o in outcomes.items() if o.status in ("failed", "skipped")}
-    _gather(plan, whole=not failed and signal_number is None)
+    gather(plan, whole=not failed and signal_number is None)
     if signal_number is not None:
         say(console, f"Interrupted. The same command continues what is in {plan.directory}")
         return SIGNALLED + signal_number
@@ -123,21 +123,21 @@ def _carry_out(
 def _outlook(plan: Plan, todo: Sequence[Cell]) -> str:
     """What is about to happen, in one line."""
     trainings = "one training" if len(todo) == 1 else f"{len(todo)} trainings"
-    at_once = min(plan.workers, len(todo))
+    at_once = min(plan.workers or 1, len(todo))
     together = f", {at_once} at once" if at_once > 1 else ""
-    frames = sum(cell.frames for cell in todo)
+    if plan.executor == "ray" and plan.workers is None:
+        together = ", as many at once as the cluster has CPUs"
+    frames = sum(cell.most_frames for cell in todo)
     return f"{plan.command}: {trainings}{together}, {frames:_} frames at most, in {plan.directory}"
 
 
-def _todo(plan: Plan, console: Console) -> list[Cell]:
-    """The cells that are not finished; says how many are."""
-    states = {
-        cell.name: open_directory(plan.directory_of(cell), cell.config()) for cell in plan.cells
-    }
-    n_done = sum(state == "finished" for state in states.values())
-    if n_done:
-        say(console, f"{n_done} of {len(states)} trainings are finished already.")
-    return [cell for cell in plan.cells if states[cell.name] != "finished"]
+def _todo(plan: Plan) -> list[Cell]:
+    """The cells that are not finished."""
+    return [
+        cell
+        for cell in plan.cells
+        if open_directory(plan.directory_of(cell), cell.config()) != "finished"
+    ]
 
 
 def _train(
@@ -149,12 +149,15 @@ def _train(
     information_points: int,
 ) -> tuple[dict[str, Outcome], int | None]:
     """Train the cells; returns how each ended, and the signal that interrupted it, if any."""
-    tally = Tally({cell.name: cell.frames for cell in plan.cells})
-    for cell in plan.cells:
-        if cell not in todo:
-            tally.skip(cell.name)
+    tally = Tally(
+        {cell.name: cell.most_frames for cell in plan.cells},
+        groups={cell.name: cell.group for cell in plan.cells},
+    )
+    waiting = {cell.name for cell in todo}
+    for name in tally.names - waiting:
+        tally.skip(name)
     outcomes: dict[str, Outcome] = {}
-    told: set[str] = set()
+    shown: set[str] = set()
     cells = {cell.name: cell for cell in plan.cells}
     directories = {cell.name: plan.directory_of(cell) for cell in plan.cells}
     ordered = sorted(todo, key=lambda cell: (cell.seed, cell.role == "target", -cell.cost))
@@ -169,7 +172,12 @@ def _train(
         )
         for cell in ordered
     ]
-    with make_display(console) as display:
+    tables = Tables(plan)
+    with make_display(console, of_grid=plan.command == "ablate") as display:
+
+        def on_start(name: str) -> None:
+            tally.start(name)
+            display.refresh(tally)
 
         def on_frames(name: str, frames: int) -> None:
             tally.update(name, frames)
@@ -178,21 +186,23 @@ def _train(
         def on_end(name: str, outcome: Outcome) -> None:
             outcomes[name] = outcome
             result = read_result(directories[name]) if outcome.status == "finished" else None
-            tally.finish(name, None if result is None else int(result["frames"]))
+            failed = outcome.status in ("failed", "skipped")
+            tally.finish(name, None if result is None else int(result["frames"]), failed=failed)
             cell, where = cells[name], directories[name]
-            is_source = plan.command == "transfer" and cell.role == "source"
+            is_source = plan.command != "train" and cell.role == "source"
             display.say(_line(name or str(where), outcome, result, is_source=is_source))
-            if cell.mode not in told and (lines := _carried(where)):
-                told.add(cell.mode)
+            if cell.mode not in shown and (lines := _carried(where)):
+                shown.add(cell.mode)
                 display.say(f"  {cell.mode}: {lines}; all names in its {CARRIED}")
             display.refresh(tally)
+            tables.gather_now_and_then()
 
         def on_say(name: str, text: str) -> None:
             display.say(f"{name or directories[name]}  {text}")
 
-        signal_number = run_jobs(
-            jobs, n_workers=plan.workers, on_frames=on_frames, on_end=on_end, on_say=on_say
-        )
+        told = Told(on_start=on_start, on_frames=on_frames, on_end=on_end, on_say=on_say)
+        run = run_jobs if plan.executor == "local" else run_jobs_on_ray
+        signal_number = run(jobs, n_workers=plan.workers, n_retries=plan.n_retries, told=told)
     return outcomes, signal_number
 
 
@@ -228,43 +238,8 @@ def _carried(directory: Path) -> str:
     return ", ".join(line for line in lines if line and not line.startswith(" "))
 
 
-def _finished(plan: Plan) -> list[FinishedCell]:
-    found = [read_finished(cell, plan.directory_of(cell)) for cell in plan.cells]
-    return [each for each in found if each is not None]
-
-
-def _rows(plan: Plan) -> list[SummaryRow]:
-    return summarise(_finished(plan), given_source=plan.given_source)
-
-
-def _gather(plan: Plan, *, whole: bool) -> None:
-    """Write the run's own tables from those of its cells, and its result where it is whole."""
-    directories = [plan.directory_of(cell) for cell in plan.cells]
-    for name, kind in _POINTS.items():
-        write_points(plan.directory / name, kind, all_points(plan.cells, directories, name, kind))
-    write_summary(plan.directory / SUMMARY, _rows(plan))
-    if not whole or plan.is_one_cell:
-        return
-    results = {each.cell.name: each.result for each in _finished(plan)}
-    hashes = {name: str(result["weights_sha256"]) for name, result in results.items()}
-    frames = sum(int(result["frames"]) for result in results.values())
-    seconds = sum(float(result["seconds"]) for result in results.values())
-    evaluation = sum(float(result["evaluation_seconds"]) for result in results.values())
-    write_json(
-        plan.directory / RESULT,
-        {
-            "weights_sha256": hashlib.sha256(repr(sorted(hashes.items())).encode()).hexdigest(),
-            "frames": frames,
-            "frames_per_second": round(frames / (seconds - evaluation), 1),
-            "seconds": round(seconds, 3),
-            "evaluation_seconds": round(evaluation, 3),
-            "cells": results,
-        },
-    )
-
-
 def _show(plan: Plan, console: Console) -> None:
-    rows = _rows(plan)
+    rows = summary_rows(plan)
     if rows:
         show(console, train_table(rows) if plan.command == "train" else transfer_tables(rows))
     say(console, str(plan.directory), style="bold")
@@ -285,7 +260,7 @@ def _files(plan: Plan) -> list[tuple[str, str]]:
         ("checkpoints", "the agent, as Stable-Baselines3 saves it"),
         ("memory.safetensors", "what it remembers of its environments"),
     ]
-    if plan.command == "transfer":
+    if plan.command != "train":
         return [
             *own,
             ("sources", "a run's directory for each source"),

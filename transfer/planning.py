@@ -1,37 +1,31 @@
 """From settings to a plan: every name resolved, every space compared, before a frame is spent."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from contrastive_distillation.agents import AGENTS, resolve_device
-from contrastive_distillation.envs import (
-    Suite,
-    UnknownNameError,
-    check_backend,
-    suite_settings,
-)
-from contrastive_distillation.memory import KEEPS
+from contrastive_distillation.envs import Suite, check_backend, suite_settings
 
+from .arm_cells import ArmCells, check_arms
 from .arms import Arm
 from .cells import Cell
 from .choices import (
     choose_arms,
-    choose_loss,
     choose_n_envs,
     choose_suite,
     choose_workers,
     needs_mission,
-    without_loss,
 )
 from .command_line import RESOLVED
 from .fields import SettingsError
-from .fitting import check_spaces, compare_all
+from .fitting import compare_all
 from .given import around_given, find_given_source, note_on_given
+from .ray_workers import check_executor
 from .runs import default_directory
-from .settings import TrainSettings, TransferSettings
+from .settings import AblateSettings, TrainSettings, TransferSettings
+from .settled import settled_cell
+from .varying import Value, check_axes_are_used, read_axes, variants_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +38,11 @@ class Plan:
     config: Mapping[str, Any]
     """What the run's own ``config.yaml`` says."""
     directory: Path
-    workers: int
-    arms: tuple[str, ...] = ()
+    workers: int | None
+    """Trainings at once; None: as many as the cluster can."""
+    executor: str = "local"
+    n_retries: int = 0
+    """How often a cell that has failed is tried again."""
     notes: tuple[str, ...] = ()
     """What the user should know before it starts."""
     given_source: Mapping[str, Any] | None = None
@@ -74,7 +71,7 @@ def plan_train(settings: TrainSettings) -> Plan:
     check_backend(suite.sources, settings.backend)
     mission = needs_mission(suite.sources, suite.observation)
     compare_all(suite, suite.sources[0], suite.sources, mission)
-    common = _common_cell(settings, suite, mission)
+    common = settled_cell(settings, suite, mission)
     first = replace(
         common,
         role="source",
@@ -112,6 +109,19 @@ def plan_transfer(settings: TransferSettings) -> Plan:
         ValueError: for anything that cannot be done as asked; also, with a table, where
             observations or actions of a target do not fit the source.
     """
+    return _plan_arms(settings, command="transfer", vary=())
+
+
+def plan_ablate(settings: AblateSettings) -> Plan:
+    """The plan of `ablate`: that of `transfer` for each variation of the settings that vary.
+
+    Raises:
+        ValueError: as `plan_transfer`; also for a setting that cannot vary, or a value of one.
+    """
+    return _plan_arms(settings, command="ablate", vary=settings.vary)
+
+
+def _plan_arms(settings: TransferSettings, *, command: str, vary: Sequence[str]) -> Plan:
     arms = choose_arms(settings.arms)
     given = find_given_source(settings)
     if given is None:
@@ -120,29 +130,64 @@ def plan_transfer(settings: TransferSettings) -> Plan:
         settings, suite, mission = around_given(settings, given)
     trained_on = suite.targets if given else (*suite.sources, *suite.targets)
     check_backend(trained_on, settings.backend)
-    common = _common_cell(settings, suite, mission)
-    cells: list[Cell] = []
-    for seed in _seeds(settings):
-        if given is None:
-            cells += _source_cells(settings, replace(common, seed=seed), arms)
-        cells += _target_cells(settings, replace(common, seed=seed), arms)
-    config = _transfer_config(settings, common)
+    if isinstance(settings, AblateSettings):
+        settings = shortened(settings, suite)
+        check_executor(settings.executor)
+    common = settled_cell(settings, suite, mission)
+    check_arms(arms, settings, suite, common.agent, mission)
+    axes = read_axes(vary, settings, arms)
+    for name in ("agent", "gamma"):
+        if given is not None and name in axes:
+            raise SettingsError(f"--vary {name}=…: the agent of --from is trained already")
+    cells = _cells(settings, arms, axes, suite, mission)
+    executor = settings.executor if isinstance(settings, AblateSettings) else "local"
+    config = _config(settings, common, command)
     return Plan(
-        command="transfer",
+        command=command,
         suite=suite,
-        cells=tuple(cells),
+        cells=cells,
         config=config,
         directory=_directory(settings.output, config, settings.suite or suite.name),
-        workers=choose_workers(settings.workers),
+        workers=settings.workers if executor == "ray" else choose_workers(settings.workers),
+        executor=executor,
         resume=settings.resume,
         trust=settings.trust,
-        arms=settings.arms,
+        n_retries=1 if command == "ablate" else 0,
         given_source=None if given is None else given.result,
         notes=(
             *_notes(common),
             *(() if given is None else (note_on_given(settings, given),)),
         ),
     )
+
+
+def _cells(
+    settings: TransferSettings,
+    arms: Sequence[Arm],
+    axes: Mapping[str, tuple[Value, ...]],
+    suite: Suite,
+    mission: bool,
+) -> tuple[Cell, ...]:
+    """Of each seed the sources, each once, and then the targets."""
+    variants = [
+        ArmCells(variant, suite, mission)
+        for arm in arms
+        for variant in variants_of(arm, settings, axes)
+    ]
+    check_axes_are_used(axes, [each.variant.label for each in variants])
+    cells: list[Cell] = []
+    for seed in _seeds(settings):
+        sources: dict[str, Cell] = {}
+        for variant in variants:
+            source = variant.source(seed)
+            if source is not None:
+                before = sources.get(source.name)
+                shared = () if before is None else before.arms
+                sources[source.name] = replace(source, arms=(*shared, *source.arms))
+        targets = [cell for variant in variants for cell in variant.targets(seed)]
+        targets.sort(key=lambda cell: cell.stream)
+        cells += [*sources.values(), *targets]
+    return tuple(cells)
 
 
 def _around_suite(settings: TransferSettings) -> tuple[Suite, bool]:
@@ -158,10 +203,10 @@ def _around_suite(settings: TransferSettings) -> tuple[Suite, bool]:
     return suite, mission
 
 
-def _transfer_config(settings: TransferSettings, common: Cell) -> dict[str, Any]:
+def _config(settings: TransferSettings, common: Cell, command: str) -> dict[str, Any]:
     suite = common.suite
     config: dict[str, Any] = {
-        "command": "transfer",
+        "command": command,
         "suite": common.suite_as_given,
         "source": list(suite.sources),
         "target": list(suite.targets),
@@ -173,111 +218,14 @@ def _transfer_config(settings: TransferSettings, common: Cell) -> dict[str, Any]
     }
     if settings.from_ is not None:
         del config["source"], config["source_frames"]
+    if isinstance(settings, AblateSettings):
+        config["vary"] = list(settings.vary)
     shared = common.config()
     left_out = {"command", "suite", "env", "frames", "until_learnt", "n_envs", RESOLVED}
     config |= {key: value for key, value in shared.items() if key not in left_out}
     config["n_envs"] = settings.n_envs
     config[RESOLVED] = {"mission": common.mission, "suite": suite_settings(suite)}
     return config
-
-
-def _common_cell(settings: TrainSettings | TransferSettings, suite: Suite, mission: bool) -> Cell:
-    """What all cells of a run have in common: the settings, checked."""
-    agent = settings.agent or suite.agents[0]
-    if agent not in AGENTS:
-        raise UnknownNameError("agent", agent, AGENTS, hint=f"There are: {', '.join(AGENTS)}.")
-    check_spaces(agent, suite.sources[0], suite, mission)
-    loss = choose_loss(settings, agent)
-    n_envs = choose_n_envs(settings.n_envs, agent, 1, suite, mission)
-    per_env = KEEPS[loss.keep].rows_per_env
-    if loss.memory_capacity < n_envs * per_env:
-        of_keep = "" if per_env == 1 else f" times {per_env} with --keep {loss.keep}"
-        raise SettingsError(
-            f"--memory-capacity {loss.memory_capacity}: must be at least the number of "
-            f"environments, {n_envs}{of_keep}"
-        )
-    return Cell(
-        name="",
-        role="target",
-        arms=(),
-        suite=suite,
-        suite_as_given=_suite_as_given(settings, suite),
-        env_ids=(),
-        agent=agent,
-        loss=loss,
-        seed=settings.seed,
-        frames=1,
-        backend=settings.backend,
-        n_envs=n_envs,
-        gamma=settings.gamma,
-        mission=mission,
-        device=resolve_device(settings.device),
-        threads=settings.threads,
-        checkpoint_every=settings.checkpoint_every,
-        env_timeout=settings.env_timeout,
-    )
-
-
-def _source_cells(settings: TransferSettings, common: Cell, arms: Sequence[Arm]) -> list[Cell]:
-    """One cell for each kind of source that some arm needs."""
-    suite = common.suite
-    kinds = dict.fromkeys(arm.source_kind for arm in arms if arm.source_kind is not None)
-    return [
-        replace(
-            common,
-            name=f"sources/{kind}-seed{common.seed}",
-            role="source",
-            arms=tuple(arm.name for arm in arms if arm.source_kind == kind),
-            env_ids=suite.sources,
-            loss=common.loss if kind == "with_loss" else without_loss(common.loss),
-            frames=settings.source_frames or suite.source_frames,
-            until_learnt=True,
-            n_envs=choose_n_envs(
-                settings.n_envs, common.agent, len(suite.sources), suite, common.mission
-            ),
-        )
-        for kind in kinds
-    ]
-
-
-def _target_cells(settings: TransferSettings, common: Cell, arms: Sequence[Arm]) -> list[Cell]:
-    """One cell for each target and arm."""
-    return [
-        _target_cell(settings, common, arm, env_id)
-        for env_id in common.suite.targets
-        for arm in arms
-    ]
-
-
-def _target_cell(settings: TransferSettings, common: Cell, arm: Arm, env_id: str) -> Cell:
-    name = f"targets/{arm.name}/{_folder(env_id)}/seed{common.seed}"
-    needs, source = None, None
-    if arm.source_kind is not None and settings.from_ is not None:
-        source = settings.from_
-    elif arm.source_kind is not None:
-        needs = f"sources/{arm.source_kind}-seed{common.seed}"
-        source = os.path.relpath(needs, name)
-    return replace(
-        common,
-        name=name,
-        arms=(arm.name,),
-        env_ids=(env_id,),
-        loss=common.loss if arm.target_loss else without_loss(common.loss),
-        frames=settings.frames or common.suite.target_frames,
-        needs=needs,
-        source=source,
-        mode=arm.mode,
-        teacher=arm.teacher,
-    )
-
-
-def _suite_as_given(settings: TrainSettings | TransferSettings, suite: Suite) -> str | None:
-    """What names the suite again: None where environments were named in its place."""
-    if settings.suite is not None:
-        return settings.suite
-    if isinstance(settings, TrainSettings):
-        return None if settings.env else suite.name
-    return None if settings.target or settings.from_ else suite.name
 
 
 def _notes(common: Cell) -> tuple[str, ...]:
@@ -288,8 +236,11 @@ def _notes(common: Cell) -> tuple[str, ...]:
     return (f"The suite {suite.name} is made for {made_for}; {common.agent} may not learn it.",)
 
 
-def _folder(env_id: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in env_id)
+def shortened(settings: AblateSettings, suite: Suite) -> AblateSettings:
+    """With ``--frames``, no stage is longer, sources neither."""
+    if settings.frames is None or settings.source_frames is not None:
+        return settings
+    return replace(settings, source_frames=min(settings.frames, suite.source_frames))
 
 
 def _seeds(settings: TrainSettings | TransferSettings) -> range:

@@ -2,13 +2,18 @@
 
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from .tally import State, Tally
 
 Report = Callable[[int], None]
 """Takes the frames a training has done so far."""
@@ -16,75 +21,6 @@ Stop = Callable[[], bool]
 """Whether a training should stop now."""
 
 _SECONDS_BETWEEN_LINES = 15.0
-_SPEED_OVER_SECONDS = 20.0
-
-
-class Tally:
-    """Frames done by all trainings of a run, how fast, and how long the rest will take."""
-
-    def __init__(self, frames: dict[str, int]) -> None:
-        """Args: frames: cell name → frames it may take."""
-        self._frames = dict(frames)
-        self._done = dict.fromkeys(frames, 0)
-        self._recent: deque[tuple[float, int]] = deque()
-        self._skipped = 0
-
-    def skip(self, name: str) -> None:
-        """A cell that was done before this run."""
-        self._skipped += self._frames[name]
-        self._done[name] = self._frames[name]
-
-    def update(self, name: str, frames: int) -> None:
-        """A cell has done so many frames."""
-        self._done[name] = min(frames, self._frames[name])
-        now = time.monotonic()
-        self._recent.append((now, self.done - self._skipped))
-        while now - self._recent[0][0] > _SPEED_OVER_SECONDS:
-            self._recent.popleft()
-
-    def finish(self, name: str, frames: int | None) -> None:
-        """A cell has ended, having taken so many frames; None where it failed."""
-        self._frames[name] = min(self._frames[name], self._done[name] if frames is None else frames)
-        self.update(name, self._frames[name])
-
-    @property
-    def done(self) -> int:
-        """Frames done."""
-        return sum(self._done.values())
-
-    @property
-    def total(self) -> int:
-        """Frames there are to do, as far as is known."""
-        return sum(self._frames.values())
-
-    @property
-    def frames_per_second(self) -> float:
-        """Over the last seconds, all trainings together."""
-        if not self._recent:
-            return 0.0
-        (start, before), (end, after) = self._recent[0], self._recent[-1]
-        return max(0, after - before) / (end - start) if end - start > 1 else 0.0
-
-    @property
-    def time_left(self) -> str:
-        """``m:ss``, or dashes while it is unknown."""
-        speed = self.frames_per_second
-        if speed <= 0:
-            return "-:--"
-        minutes, seconds = divmod(round((self.total - self.done) / speed), 60)
-        return f"{minutes}:{seconds:02d}"
-
-    def __str__(self) -> str:
-        text = f"{_short(self.done)} of {_short(self.total)} frames"
-        speed = self.frames_per_second
-        return f"{text} · {_short(speed)} frames/s · {self.time_left} left" if speed else text
-
-
-def _short(number: float) -> str:
-    """``950``, ``62k``, ``1.40M``."""
-    if number >= 1e6:
-        return f"{number / 1e6:.2f}M"
-    return f"{number / 1e3:.0f}k" if number >= 1e4 else f"{number:.0f}"
 
 
 class Display(Protocol):
@@ -145,8 +81,9 @@ class BarDisplay:
 class LineDisplay:
     """A plain line now and then, for logs and pipes."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, of_grid: bool = False) -> None:
         self._console = console
+        self._of_grid = of_grid
         self._last = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -165,7 +102,7 @@ class LineDisplay:
         now = time.monotonic()
         if now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
-            self.say(str(tally))
+            self.say(f"{tally.trainings} · {tally}" if self._of_grid else str(tally))
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -173,6 +110,70 @@ class LineDisplay:
         sys.stdout.flush()
 
 
-def make_display(console: Console) -> Display:
-    """A bar where the console is a terminal, lines elsewhere."""
-    return BarDisplay(console) if console.is_terminal else LineDisplay(console)
+class GridDisplay:
+    """A table at the foot of the terminal: a line for each arm, and how far all are."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tally: Tally | None = None
+        self._live = Live(
+            get_renderable=self._drawn, console=console, refresh_per_second=2, transient=True
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def _drawn(self) -> RenderableType:
+        width = min(80, self._console.width)
+        if self._tally is None:
+            return ""
+        return progress_table(self._tally, width, most_rows=max(4, self._console.height - 8))
+
+    def refresh(self, tally: Tally) -> None:
+        """It is drawn anew twice a second, whatever comes."""
+        self._tally = tally
+
+    def say(self, text: str) -> None:
+        """Print a line above the table."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+_STATES: tuple[tuple[State, str], ...] = (
+    ("finished", "green"), ("running", "cyan"), ("waiting", "dim"), ("failed", "bold red"),
+)  # fmt: skip
+
+
+def progress_table(tally: Tally, width: int, *, most_rows: int) -> RenderableType:
+    """How many trainings of each arm are in which state, and how long the rest will take.
+
+    Where there are more arms than rows, those at work and those that failed come first.
+    """
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), width=width)
+    table.add_column("trainings", no_wrap=True, overflow="ellipsis", ratio=1)
+    for state, style in _STATES:
+        table.add_column(state, justify="right", style=style, min_width=8)
+    counts = tally.counts()
+    groups = [*counts]
+    if len(groups) > most_rows:
+        groups.sort(key=lambda g: (not counts[g]["running"], not counts[g]["failed"]))
+    for group in groups[:most_rows]:
+        table.add_row(group, *(str(counts[group][state] or "") for state, _ in _STATES))
+    if len(groups) > most_rows:
+        table.add_row(f"… and {len(groups) - most_rows} more")
+    return Group(table, Text(f"{tally.trainings}\n{tally}"))
+
+
+def make_display(console: Console, *, of_grid: bool = False) -> Display:
+    """A bar, for a grid a table, where the console is a terminal; lines elsewhere."""
+    if not console.is_terminal:
+        return LineDisplay(console, of_grid=of_grid)
+    return GridDisplay(console) if of_grid else BarDisplay(console)

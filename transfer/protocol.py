@@ -7,7 +7,7 @@ any of them scored. That is known before the round begins, and every episode beg
 counted: so a round is a fair sample, however it turns out.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -59,13 +59,18 @@ class Outlook:
         return max(fewest, min(most, int(steps / sum(self.lengths))))
 
 
-def checkpoint_frames(frames: int, longest: Iterable[int | None]) -> list[int]:
+def checkpoint_frames(frames: int, longest: Sequence[int | None], *, extra: int = 0) -> list[int]:
     """Frames at which a training of so many frames is evaluated, its end left out.
 
     Args:
-        frames: of the training.
+        frames: what it is compared by.
         longest: longest episode of each environment, in steps; None where it is not known.
+        extra: frames before those; they have evaluations of their own, so that the rest is
+            evaluated as often as if it stood alone.
     """
+    if extra:
+        rest = checkpoint_frames(frames, longest)
+        return checkpoint_frames(extra, longest) + [extra + n for n in rest]
     steps = max(length or UNKNOWN_LENGTH for length in longest)
     wanted = max(MOST_INTERVALS, frames // LONGEST_INTERVAL)
     n_intervals = max(FEWEST_INTERVALS, min(wanted, frames // (_FRAMES_PER_STEP * steps)))

@@ -185,6 +185,38 @@ class TransferSettings(_Everywhere, _Computing, _Learning, _TransferScope):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AblateSettings(TransferSettings):
+    """Compare arms over seeds, targets and any setting, as a grid of trainings.
+
+    Interrupt it at any moment: the same command continues. Every seed is paired.
+    """
+
+    arms: Annotated[tuple[str, ...], _HINT(metavar="ARM", help_behavior_hint="")] = (
+        "contrastive_distillation",
+        "fine_tune",
+        "random_teacher",
+        "scratch",
+    )
+    """What to compare (see `list`; default: contrastive_distillation, fine_tune,
+    random_teacher, scratch)."""
+
+    vary: Annotated[tuple[str, ...], _text("SETTING=V1,V2", "nothing")] = ()
+    """Settings that vary, and their values: n_negatives=8,128 negatives=uniform,nearest."""
+
+    frames: Annotated[int | None, whole(1), _default("the suite's")] = None
+    """Frames on each target, and the most on all sources together: shortens every stage."""
+
+    executor: Literal["local", "ray"] = "local"
+    """Where trainings run: in processes of this machine, or on a Ray cluster that is there."""
+
+    dry_run: bool = False
+    """Show the grid, its frames and how long it may take, and do nothing."""
+
+    frames_per_second: Annotated[float, real(1)] = 5_000.0
+    """Speed of one training that --dry-run reckons with."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _EvaluateScope:
     """What `evaluate` is about."""
 
@@ -225,6 +257,17 @@ class _WatchScope:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _ReportScope:
+    """What `report` is about."""
+
+    directory: Annotated[tyro.conf.Positional[str], _HINT(metavar="DIR")]
+    """Directory of a transfer, an ablate or a train; what is not there yet is left out."""
+
+    output: Annotated[str | None, _text("DIR", "DIRECTORY/report")] = None
+    """Where to write the page, its figures and its tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(_Everywhere, _EvaluateScope):
     """Play complete episodes with a trained agent and report its returns."""
 
@@ -235,16 +278,31 @@ class WatchSettings(_Everywhere, _WatchScope):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportSettings(_Everywhere, _ReportScope):
+    """Make one self-contained page of a run: the answer, its intervals, curves, tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ListSettings(_Everywhere):
     """List the suites, environments, agents, losses, negatives, memories and arms."""
 
 
-Settings = TrainSettings | TransferSettings | EvaluateSettings | WatchSettings | ListSettings
+Settings = (
+    TrainSettings
+    | TransferSettings
+    | AblateSettings
+    | EvaluateSettings
+    | WatchSettings
+    | ReportSettings
+    | ListSettings
+)
 
 COMMANDS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "transfer": TransferSettings,
+    "ablate": AblateSettings,
     "evaluate": EvaluateSettings,
     "watch": WatchSettings,
+    "report": ReportSettings,
     "list": ListSettings,
 }

@@ -33,6 +33,10 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the text says which and why."""
 
 
+class OtherVersionError(CheckpointError):
+    """A checkpoint that another version of this program wrote, and can still use."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """A checkpoint whose files have been checked."""
@@ -109,11 +113,18 @@ class Snapshots:
         self._forget()
 
     def newest(self, say: Say) -> Snapshot | None:
-        """The newest whole checkpoint; broken ones are reported and set aside. None without."""
+        """The newest whole checkpoint; broken ones are reported and set aside. None without.
+
+        Raises:
+            OtherVersionError: it is of another version of this program, and none of its work is to
+                be lost.
+        """
         self._sweep()
         for directory in reversed(self._all()):
             try:
                 return self.check(directory)
+            except OtherVersionError:
+                raise
             except CheckpointError as error:
                 say(f"{error}; the checkpoint before it is used")
                 _set_aside(directory)
@@ -123,13 +134,10 @@ class Snapshots:
         """A checkpoint, its manifest and all its files held against each other.
 
         Raises:
-            CheckpointError: it is broken, or of another run or version.
+            CheckpointError: it is broken, or of another run.
+            OtherVersionError: it is of another version.
         """
         content, signature = _opened(directory)
-        if content["version"] != VERSION:
-            raise CheckpointError(
-                f"{directory}: is of version {content['version']}, this program reads {VERSION}"
-            )
         if content["identity"] != self._identity:
             raise CheckpointError(f"{directory}: belongs to a run of another configuration")
         snapshot = Snapshot(
@@ -199,6 +207,7 @@ def _opened(directory: Path) -> tuple[dict[str, Any], object]:
 
     Raises:
         CheckpointError: it is missing, or a single byte of it is not as it was written.
+        OtherVersionError: it is whole, but of another version.
     """
     path = directory / _MANIFEST
     try:
@@ -208,13 +217,21 @@ def _opened(directory: Path) -> tuple[dict[str, Any], object]:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: is broken: it is no JSON") from error
-    keys = {"version", "identity", "frames", "score", "versions", "files", "signature", "digest"}
-    if not isinstance(read, dict) or read.keys() != keys or not isinstance(read["files"], dict):
+    if not isinstance(read, dict):
         raise CheckpointError(f"{path}: is broken: it is no checkpoint's manifest")
     content = {key: value for key, value in read.items() if key not in ("signature", "digest")}
-    signature = read["signature"]
-    if _sealed(content, signature) != raw or type(content["frames"]) is not int:
+    signature = read.get("signature")
+    if _sealed(content, signature) != raw:
         raise CheckpointError(f"{path}: is broken: its digest does not fit what it says")
+    if content.get("version") != VERSION:
+        raise OtherVersionError(
+            f"{directory}: is of version {content.get('version')}, this program reads {VERSION}: "
+            "continue with the program that wrote it, or start again with --resume never"
+        )
+    keys = {"version", "identity", "frames", "score", "versions", "files"}
+    whole = content.keys() == keys and isinstance(content["files"], dict)
+    if not whole or type(content["frames"]) is not int:
+        raise CheckpointError(f"{path}: is broken: it is no checkpoint's manifest")
     return content, signature
 
 

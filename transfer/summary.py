@@ -1,10 +1,13 @@
 """What the cells of a run came to: one row for each arm, seed and environment."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Self, get_args, get_type_hints
 
+from .arms import arm_of, is_part_of
 from .cells import Cell
 from .curves import AnyPoint, CurvePoint, read_curves, read_points, under_arm, write_table
 from .runs import CURVES, RESULT, read_result
@@ -22,7 +25,7 @@ class SummaryRow:
     role: str
     env_id: str
     auc: float
-    """Area under the score curve, divided by its frames."""
+    """Area under the score curve from `counted_from` on, divided by its frames there."""
     jumpstart: float | None
     """Score before the first frame, minus scratch's; None without scratch or on a source."""
     last_score: float
@@ -49,6 +52,21 @@ class SummaryRow:
     """Nats, at least, that its features share with a later observation; see `information`."""
     information_source: float | None = None
     """Nats, at least, that they share with the source encoder's; None without a source."""
+    counted_from: int = 0
+    """Frames from which on its curve counts; above 0 where it was trained for longer than those it
+    is held against, as scratch with the source's frames added (whose last frames count)."""
+    source_kind: str | None = None
+    """How its source, or it as a source, was trained, with what varies; None without a source."""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> Self:
+        """A row from a line of the file, as `csv.DictReader` gives it; a missing column is None.
+
+        Raises:
+            ValueError: a value is missing or is not of its kind.
+        """
+        hints = get_type_hints(cls)
+        return cls(**{name: _read(name, hint, row.get(name) or "") for name, hint in hints.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,21 +109,31 @@ def summarise(
         given_source: result of the run that all arms start from, where it is none of the cells.
     """
     by_name = {each.cell.name: each for each in finished}
-    scratch = {
-        (each.cell.seed, each.cell.env_ids): each
-        for each in finished
-        if "scratch" in each.cell.arms
-    }
+    scratch: dict[tuple[int, tuple[str, ...]], list[FinishedCell]] = {}
+    for each in finished:
+        if any(arm_of(arm) == "scratch" for arm in each.cell.arms):
+            scratch.setdefault((each.cell.seed, each.cell.env_ids), []).append(each)
     rows = []
     for each in finished:
         cell = each.cell
-        source = by_name[cell.needs].result if cell.needs is not None else given_source
+        source = given_source
+        if cell.needs is not None:
+            source = by_name[cell.needs].result if cell.needs in by_name else None
         source = None if cell.source is None else source
-        beside = scratch.get((cell.seed, cell.env_ids))
         for arm in cell.arms:
+            candidates = scratch.get((cell.seed, cell.env_ids), [])
+            beside = next((s for s in candidates if is_part_of(s.cell.arms[0], arm)), None)
             for env_id in cell.env_ids:
                 rows.append(_row(each, arm, env_id, source, beside))
     return rows
+
+
+def _source_kind(cell: Cell) -> str | None:
+    """``with_loss+n_negatives=8``, out of the name of its directory."""
+    name = cell.name if cell.role == "source" else (cell.needs if cell.source else None)
+    if not name:
+        return None
+    return name.removeprefix("sources/").rpartition("-seed")[0] or None
 
 
 def _row(
@@ -116,7 +144,8 @@ def _row(
     scratch: FinishedCell | None,
 ) -> SummaryRow:
     cell, result = finished.cell, finished.result
-    curve = [point for point in finished.points if point.env_id == env_id]
+    counted_from = int(result.get("counted_from", 0))
+    curve = [p for p in finished.points if p.env_id == env_id and p.frames >= counted_from]
     scores = [point.score for point in curve]
     final = result["final"][env_id]
     information = result.get("information", {}).get(env_id, {})
@@ -151,9 +180,42 @@ def _row(
         retention=sum(kept) / len(kept) if kept else None,
         information_future=information.get("future"),
         information_source=information.get("source"),
+        counted_from=counted_from,
+        source_kind=_source_kind(cell),
     )
 
 
 def write_summary(path: Path, rows: Sequence[SummaryRow]) -> None:
     """Write the rows as a tidy table."""
     write_table(path, [field.name for field in fields(SummaryRow)], (asdict(row) for row in rows))
+
+
+def read_summary(path: Path) -> list[SummaryRow]:
+    """The rows of a file that `write_summary` wrote, also of one with fewer columns.
+
+    Raises:
+        ValueError: it is not one; the text names file and line.
+    """
+    rows = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                rows.append(SummaryRow.from_row(row))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from None
+    return rows
+
+
+def _read(name: str, hint: Any, text: str) -> Any:
+    kinds = get_args(hint) or (hint,)
+    if not text and NoneType in kinds:
+        return None
+    kind = kinds[0]
+    if kind is bool:
+        if text not in ("True", "False"):
+            raise ValueError(f"{name}: {text!r} is neither True nor False")
+        return text == "True"
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{name}: {text!r} is no {kind.__name__}") from None

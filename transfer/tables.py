@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .arms import ARMS
+from .arms import ARMS, arm_of, is_part_of
 from .intervals import bootstrap_interval
 from .summary import SummaryRow
 
@@ -36,17 +36,17 @@ def source_table(rows: Sequence[SummaryRow]) -> Table:
     """Score and frames of each source, by the kind of source and environment."""
     table = _titled("Sources")
     table.add_column("environment", overflow="fold", min_width=28)
-    table.add_column("loss")
+    table.add_column("trained", overflow="fold")
     for heading in ("final", "frames", "learnt"):
         table.add_column(heading, justify="right")
     kinds: dict[tuple[str, str], dict[int, SummaryRow]] = {}
     for row in rows:
-        kinds.setdefault((row.env_id, _loss_of_source(row.arm)), {})[row.seed] = row
-    for (env_id, loss), by_seed in kinds.items():
+        kinds.setdefault((row.env_id, _trained(row)), {})[row.seed] = row
+    for (env_id, trained), by_seed in kinds.items():
         own = list(by_seed.values())
         table.add_row(
             env_id,
-            loss,
+            trained,
             _numbers([row.final_score for row in own]),
             _frames([row.frames for row in own]),
             _learnt([row.learnt for row in own]),
@@ -54,9 +54,15 @@ def source_table(rows: Sequence[SummaryRow]) -> Table:
     return table
 
 
-def _loss_of_source(arm: str) -> str:
-    known = ARMS.get(arm)
-    return "" if known is None else ("with" if known.source_loss else "without")
+def _trained(row: SummaryRow) -> str:
+    """How a source was trained."""
+    arm = ARMS.get(arm_of(row.arm))
+    return _folded(row.source_kind or ("" if arm is None else arm.source_kind or ""))
+
+
+def _folded(label: str) -> str:
+    """A label with what varies on lines of its own."""
+    return label.replace("+", "\n +")
 
 
 def _titled(title: str) -> Table:
@@ -72,17 +78,18 @@ def plain_table() -> Table:
 
 def _target_table(env_id: str, rows: Sequence[SummaryRow]) -> Table:
     table = _titled(env_id)
-    table.add_column("arm", no_wrap=True)
+    table.add_column("arm", overflow="fold", min_width=24)
     for heading in ("AUC", "jumpstart", "final", "source"):
         table.add_column(heading, justify="right")
-    scratch = [row for row in rows if row.arm == "scratch"]
+    all_scratch = [row for row in rows if arm_of(row.arm) == "scratch"]
     for arm in dict.fromkeys(row.arm for row in rows):
         own = [row for row in rows if row.arm == arm]
+        scratch = [row for row in all_scratch if is_part_of(row.arm, arm)]
         jumps = [row.jumpstart for row in own if row.jumpstart is not None]
         table.add_row(
-            arm,
+            _folded(arm),
             _compared(own, scratch, lambda row: row.auc),
-            _numbers(jumps, signed=True) if jumps and arm != "scratch" else "",
+            _numbers(jumps, signed=True) if jumps and arm_of(arm) != "scratch" else "",
             _compared(own, scratch, lambda row: row.final_score),
             _source(own),
         )
@@ -147,7 +154,10 @@ def _legend(rows: Sequence[SummaryRow]) -> Text:
     unlearnt = [row for row in rows if row.role == "source" and not row.learnt]
     if unlearnt or any(row.source_learnt is False for row in targets):
         lines.append(f"{NOT_LEARNT}: the source was not learnt within its frames.")
-    if any(row.arm == "scratch" for row in targets):
+    longer = {arm_of(row.arm) for row in targets if row.counted_from}
+    if longer:
+        lines.append(f"{', '.join(sorted(longer))}: AUC and jumpstart of its last frames alone.")
+    if any(arm_of(row.arm) == "scratch" for row in targets):
         lines.append(f"{WORSE}: worse than from scratch (negative transfer).")
     return Text("\n".join(lines), style="dim")
 

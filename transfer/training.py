@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +19,12 @@ from contrastive_distillation.agents import (
     FiniteGradients,
     FrozenPolicy,
     FrozenTeacher,
+    MatchedPasses,
     build_agent,
     carry_weights,
     default_callbacks,
+    default_n_anchors,
+    random_weights,
     read_weights,
 )
 from contrastive_distillation.envs import TaskVecEnv, episode_seed, make_vec
@@ -28,7 +32,7 @@ from contrastive_distillation.losses import make_loss
 from contrastive_distillation.memory import MEMORIES
 
 from . import training_state
-from .cells import Cell
+from .cells import Cell, LossChoice
 from .checkpoints import Checkpoints
 from .choices import takes_source_policy, takes_teacher
 from .finishing import finish, save_agent
@@ -44,6 +48,7 @@ from .runs import (
     fingerprint,
     note_resumption,
     read_config,
+    read_result,
     start_directory,
     write_text,
 )
@@ -53,6 +58,7 @@ from .snapshots import Say, Snapshots
 Status = Literal["finished", "interrupted"]
 Weights = Mapping[str, torch.Tensor]
 
+_FIRST_TEACHER_SEED = 1_000_000  # those of agents lie below
 _PATIENCE_SECONDS = 90.0  # a process whose parent was killed finishes its rollout first
 _NUMBERS = (
     "gamma", "learning_rate", "n_steps", "batch_size", "n_epochs", "gae_lambda", "ent_coef",
@@ -97,6 +103,7 @@ def train_cell(
     """
     torch.set_num_threads(cell.threads)
     with locked(directory, TRAINING_LOCK, patience_seconds=_PATIENCE_SECONDS):
+        cell = _with_extra_frames(cell, directory)
         snapshots = Snapshots(directory / "checkpoints", identity=fingerprint(cell.config()))
         begun = (directory / CURVES).is_file()
         resumption = find_resumption(snapshots, resume=resume, trust=trust, begun=begun, say=say)
@@ -162,13 +169,13 @@ class _Training:
     def run(self, snapshots: Snapshots, resumption: Resumption | None) -> Status:
         """Train to the end, or until asked to stop; write the result."""
         cell, directory, model = self._cell, self._directory, self._model
-        weights = _source_weights(cell, directory)
+        weights = source_weights(cell, directory)
         if resumption is None:
             start_directory(
                 directory, cell.config(), command=self._command, agent_settings=_numbers(model)
             )
             _carry(cell, directory, model, weights)
-        joined = _join_loss(cell, directory, model, weights)
+        joined = join_loss(cell, directory, model, weights)
         restore_random, information = None, None
         if resumption is None:
             model.set_logger(make_logger(directory))
@@ -206,22 +213,23 @@ class _Training:
             restore_random=restore_random,
         )
         callbacks = [*default_callbacks(model), joined, FiniteGradients(cell.env_ids)]
+        if cell.matched_loss is not None:
+            callbacks.insert(0, _matched_passes(cell, cell.matched_loss, model))
         if TRANSFER_MODES[cell.mode].encoder_rate != 1.0:
             callbacks.insert(0, EncoderRate(TRANSFER_MODES[cell.mode].encoder_rate))
         on_policy = isinstance(model, OnPolicyAlgorithm)
         with joined, checkpoints, contextlib.closing(model.logger):
             model.learn(
-                cell.frames - model.num_timesteps,
+                cell.most_frames - model.num_timesteps,
                 callback=CallbackList([*callbacks, PacedLog(), checkpoints, probe, saver]),
                 log_interval=None if on_policy else EPISODES_PER_ROW,  # type: ignore[arg-type]
                 reset_num_timesteps=resumption is None,
             )
-        whole = not checkpoints.stopped
-        save_agent(directory, model, joined, with_loss=cell.loss.name != "none", whole=whole)
-        if not whole:
-            return "interrupted"
-        finish(cell, directory, model, checkpoints, probe, _source_ids(cell, directory))
-        return "finished"
+            whole = not checkpoints.stopped
+            save_agent(directory, model, joined, with_loss=cell.loss.name != "none", whole=whole)
+            if whole:
+                finish(cell, directory, model, checkpoints, probe, _source_ids(cell, directory))
+        return "finished" if whole else "interrupted"
 
 
 def build(cell: Cell, env: VecEnv) -> BaseAlgorithm:
@@ -237,13 +245,37 @@ def _env_seed(cell: Cell) -> int:
 
 
 def _source_directory(cell: Cell, directory: Path) -> Path | None:
-    """The source's directory: relative to the cell's own, unless the user named it."""
-    if cell.source is None:
-        return None
-    return directory / cell.source if cell.needs is not None else Path(cell.source)
+    """The source's directory."""
+    return None if cell.source is None else _named_directory(cell, directory, cell.source)
 
 
-def _source_weights(cell: Cell, directory: Path) -> Weights | None:
+def _named_directory(cell: Cell, directory: Path, name: str) -> Path:
+    """A directory that a cell names: relative to the cell's own, unless the user named it."""
+    return directory / name if cell.needs is not None else Path(name)
+
+
+def _with_extra_frames(cell: Cell, directory: Path) -> Cell:
+    """The cell with the frames that it adds to its own, now that they are known."""
+    if cell.adds_frames_of is None:
+        return cell
+    other = read_result(_named_directory(cell, directory, cell.adds_frames_of))
+    return replace(cell, extra_frames=int(other["frames"]))
+
+
+def _matched_passes(cell: Cell, loss: LossChoice, model: BaseAlgorithm) -> MatchedPasses:
+    """More epochs in place of a loss, by as much as that would show the encoder.
+
+    On a target the loss would have the source's memory beside its own.
+    """
+    n_anchors = min(default_n_anchors(model), loss.memory_capacity)
+    counted = make_loss(loss.name, **loss.settings)
+    return MatchedPasses(
+        every=loss.every,
+        n_encoded=counted.n_encoded(n_anchors, with_source_memory=cell.role == "target"),
+    )
+
+
+def source_weights(cell: Cell, directory: Path) -> Weights | None:
     """The weights of the cell's source, where it has one."""
     source = _source_directory(cell, directory)
     return None if source is None else read_weights(source)
@@ -262,7 +294,7 @@ def _carry(cell: Cell, directory: Path, model: BaseAlgorithm, weights: Weights |
         write_text(directory / CARRIED, f"{carried}\n")
 
 
-def _join_loss(
+def join_loss(
     cell: Cell, directory: Path, model: BaseAlgorithm, weights: Weights | None
 ) -> AuxiliaryLossCallback:
     """The callback that fills the memory, and joins the loss where there is one.
@@ -278,7 +310,10 @@ def _join_loss(
         kind = MEMORIES[read_config(source)["memory"]]
         source_memory = kind.load(source / MEMORY)
         if takes_teacher(choice.name):
-            settings["teacher"] = FrozenTeacher.from_weights(weights, like=model)
+            teaching = weights
+            if cell.random_teacher:
+                teaching = random_weights(model, seed=_FIRST_TEACHER_SEED + cell.seed)
+            settings["teacher"] = FrozenTeacher.from_weights(teaching, like=model)
         if takes_source_policy(choice.name):
             settings["source_policy"] = FrozenPolicy.from_weights(weights, like=model)
     name = "contrastive_distillation" if choice.name == "none" else choice.name

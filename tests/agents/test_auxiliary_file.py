@@ -187,3 +187,82 @@ def test_a_damaged_file_is_told(tmp_path: Path) -> None:
         AuxiliaryLossCallback.load(path)
     with pytest.raises(ValueError, match="missing or broken"):
         AuxiliaryLossCallback.load(tmp_path / "nothing.safetensors")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a callback that has been trained with."""
+    path = tmp_path_factory.mktemp("saved") / "aux.safetensors"
+    joined = join(every=1, memory=EpisodicMemory(capacity=100))
+    model().learn(64, callback=joined)
+    joined.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"n_steps": "many"}, "n_steps is 'many', not int"),
+        ({"n_updates": True}, "n_updates is True, not int"),
+        ({"n_steps": -1}, "fewer than 0 steps"),
+        ({"loss_settings": []}, r"loss_settings is \[\], not dict"),
+        ({"reference": [0.1, "x"]}, "no norm of a gradient"),
+        ({"reference": [float("nan")]}, "no norm of a gradient"),
+        ({"generator": {}}, "is broken"),
+        ({"memory": {}}, "is broken: this is not a memory's file"),
+        ({"settings": {"every": 1, "evry": 2, "weight": 0.1}}, "is broken"),
+    ],
+)
+def test_what_a_file_says_is_checked(
+    changed: dict[str, Any], said: str, saved: Path, tmp_path: Path
+) -> None:
+    found, metadata = tensors(saved)
+    path = tmp_path / "other.safetensors"
+    save_file(found, path, metadata={"auxiliary": json.dumps(metadata | changed)})
+    with pytest.raises(ValueError, match=said) as refused:
+        AuxiliaryLossCallback.load(path)
+    assert str(path) in str(refused.value)
+
+
+@pytest.mark.parametrize("fault", ["missing", "shape", "dtype", "length"])
+@pytest.mark.parametrize("room", ["loss", "heads", "memory"])
+def test_the_tensors_of_a_file_are_checked(
+    room: str, fault: str, saved: Path, tmp_path: Path
+) -> None:
+    """Each tensor in turn: it is refused before the first frame, or it does no harm."""
+    whole, metadata = tensors(saved)
+    path, trained = tmp_path / "other.safetensors", model()
+    names = [name for name in whole if name.startswith(f"{room}/") and whole[name].numel() > 1]
+    n_refused = 0
+    for name in names:
+        found, tensor = dict(whole), whole[name]
+        if fault == "missing":
+            del found[name]
+        else:
+            other = {
+                "shape": lambda t: t.unsqueeze(0),
+                "dtype": lambda t: t.to(torch.float64 if t.is_floating_point() else torch.int16),
+                "length": lambda t: t[:-1].clone(),
+            }
+            found[name] = other[fault](tensor)
+        save_file(found, path, metadata={"auxiliary": json.dumps(metadata)})
+        try:
+            AuxiliaryLossCallback.load(path).init_callback(trained)
+        except ValueError:
+            n_refused += 1
+    assert n_refused >= (len(names) if room == "heads" else 1)
+
+
+def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
+    joined = join()
+    model().learn(32, callback=joined)
+    with pytest.raises(ValueError, match=r"aux\.safetensors: there is no directory"):
+        joined.save(tmp_path / "nowhere/aux.safetensors")
+
+
+def test_a_file_nested_without_end_is_told(saved: Path, tmp_path: Path) -> None:
+    found, _ = tensors(saved)
+    path = tmp_path / "other.safetensors"
+    save_file(found, path, metadata={"auxiliary": "[" * 100_000})
+    with pytest.raises(ValueError, match="missing or broken"):
+        AuxiliaryLossCallback.load(path)

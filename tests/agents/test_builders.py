@@ -1,5 +1,6 @@
 """What builders speed up leaves what is learnt as it was."""
 
+import pytest
 import torch
 
 from contrastive_distillation.agents import build_agent
@@ -20,3 +21,12 @@ def weights_after_learning(*, fused: bool) -> torch.Tensor:
 def test_fused_adam_learns_what_plain_adam_learns() -> None:
     plain, fused = weights_after_learning(fused=False), weights_after_learning(fused=True)
     torch.testing.assert_close(fused, plain, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("n_envs", [64, 100, 136, 255, 256, 257, 258, 272, 1024])
+def test_minibatches_are_near_one_size_for_any_number_of_environments(n_envs: int) -> None:
+    env = make_vec(("MiniGrid-Empty-Random-5x5-v0",), n_envs, 0)
+    model = build_agent("ppo", env, seed=0)
+    env.close()
+    assert 960 <= model.batch_size <= 1127
+    assert model.n_steps * n_envs % model.batch_size == 0

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrastive_distillation.agents import GridEncoder, PictureEncoder, VectorEncoder
+from contrastive_distillation.agents import GridEncoder, PictureEncoder, VectorEncoder, encoders
 from contrastive_distillation.agents.distinct import distinct_rows
 
 GRID = gym.spaces.Dict(
@@ -46,6 +46,50 @@ def test_distinct_once_equals_the_plain_path(n_rows: int, n_distinct: int, seed:
     torch.testing.assert_close(once, plain, rtol=1e-10, atol=1e-10)
     for expected, found in zip(plain_gradients, once_gradients, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(n_rows=st.integers(1, 40), n_distinct=st.integers(1, 40), seed=st.integers(0, 2**31))
+def test_distinct_pictures_once_equal_the_plain_path(
+    n_rows: int, n_distinct: int, seed: int
+) -> None:
+    torch.manual_seed(0)
+    encoder = PictureEncoder(gym.spaces.Box(0, 255, (3, 37, 36), np.uint8), features_dim=8).double()
+    rng = np.random.default_rng(seed)
+    pictures = rng.integers(0, 256, (n_distinct, 3, 37, 36))
+    pictures[1:, :, 1:] = pictures[:1, :, 1:]  # told apart by their first lines alone
+    batch = torch.tensor(pictures[rng.integers(0, n_distinct, n_rows)]) / 255.0
+    direction = torch.randn(n_rows, 8, dtype=torch.float64)
+    results = []
+    for encode_distinct in (False, True):
+        encoder.encode_distinct = encode_distinct
+        encoder.zero_grad()
+        features = encoder(batch.double())
+        (features * direction).sum().backward()
+        results.append([features, *(p.grad.clone() for p in encoder.parameters())])
+    for plain, once in zip(*results, strict=True):
+        torch.testing.assert_close(once, plain, rtol=1e-8, atol=1e-10)
+
+
+def test_repeated_pictures_are_encoded_once_and_others_as_they_are() -> None:
+    encoder = PictureEncoder(gym.spaces.Box(0, 255, (3, 36, 36), np.uint8), features_dim=8)
+    encoded: list[int] = []
+    encoder.convolutions.register_forward_pre_hook(lambda _, x: encoded.append(len(x[0])))
+    pictures = torch.rand(20, 3, 36, 36)
+    encoder(pictures)
+    encoder(pictures[torch.arange(20) % 3])
+    assert encoded == [20, 3]
+
+
+def test_pictures_whose_hashes_collide_are_encoded_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = PictureEncoder(gym.spaces.Box(0, 255, (3, 36, 36), np.uint8), features_dim=8)
+    pictures = torch.rand(6, 3, 36, 36)
+    expected = encoder(pictures)
+    all_alike = (torch.zeros(1, dtype=torch.int64), torch.zeros(6, dtype=torch.int64))
+    monkeypatch.setattr(encoders, "distinct_rows", lambda codes: all_alike)
+    assert torch.equal(encoder(pictures), expected)
 
 
 @pytest.mark.parametrize("encode_distinct", [False, True])

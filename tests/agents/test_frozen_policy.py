@@ -104,6 +104,33 @@ def test_actions_without_logits_are_told() -> None:
         frozen.logits(np.zeros((2, 3), dtype=np.float32))
 
 
+@pytest.mark.parametrize("algorithm", [PPO, DQN])
+def test_fisher_information(algorithm: type[BaseAlgorithm]) -> None:
+    """Each action's gradient by hand; weights that the logits do not depend on are left out."""
+    model = trained(algorithm)
+    frozen = FrozenPolicy.from_model(model)
+    found = frozen.fisher_information(OBSERVATIONS[:4])
+    wanted = {name: torch.zeros_like(p) for name, p in model.policy.named_parameters()}
+    for observation in OBSERVATIONS[:4]:
+        for action in range(2):
+            tensors = torch.as_tensor(observation)[None]
+            if algorithm is PPO:
+                log_chance = model.policy.get_distribution(tensors).log_prob(torch.tensor(action))
+            else:
+                log_chance = model.policy.q_net(tensors).log_softmax(dim=1)[0, action]
+            model.policy.zero_grad()
+            log_chance.backward()
+            for name, parameter in model.policy.named_parameters():
+                if parameter.grad is not None:
+                    wanted[name] += log_chance.detach().exp().squeeze() * parameter.grad**2 / 4
+    assert len(found) == 8
+    for name, total in wanted.items():
+        expected = found.get(name, torch.zeros_like(total))
+        torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-9)
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    assert all(parameter.grad is None for parameter in frozen.parameters())
+
+
 def join(loss: AuxiliaryLoss) -> AuxiliaryLossCallback:
     return AuxiliaryLossCallback(loss, memory=EpisodicMemory(capacity=200), n_anchors=8, every=1)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from torch import Tensor
 
 from contrastive_distillation.agents import (
     AuxiliaryLossCallback,
@@ -19,8 +21,8 @@ from contrastive_distillation.agents import (
     VectorEncoder,
     find_encoder,
 )
-from contrastive_distillation.losses import ContrastiveDistillation
-from contrastive_distillation.memory import EpisodicMemory, ReplayMemory
+from contrastive_distillation.losses import AuxiliaryLoss, ContrastiveDistillation, Learner
+from contrastive_distillation.memory import EpisodicMemory, MemoryBatch, ReplayMemory
 
 KWARGS = {"features_extractor_class": VectorEncoder, "net_arch": [16]}
 
@@ -31,9 +33,10 @@ def ppo(**settings: Any) -> BaseAlgorithm:
     return PPO("MlpPolicy", env, policy_kwargs=dict(KWARGS), **(defaults | settings))
 
 
-def join(**settings: Any) -> AuxiliaryLossCallback:
+def join(loss: AuxiliaryLoss | None = None, **settings: Any) -> AuxiliaryLossCallback:
+    loss = loss or ContrastiveDistillation(n_negatives=16)
     defaults: dict[str, Any] = {"memory": EpisodicMemory(capacity=500), "weight": 0.3, "every": 1}
-    return AuxiliaryLossCallback(ContrastiveDistillation(n_negatives=16), **(defaults | settings))
+    return AuxiliaryLossCallback(loss, **(defaults | settings))
 
 
 def test_a_model_on_another_device_is_refused() -> None:
@@ -115,3 +118,88 @@ def test_a_memory_without_a_whole_batch_is_waited_for_and_told_once(
     assert "memory holds 5 rows, too few for a batch of 22 anchors" in waits[0]
     assert begun == [25]
     assert joined.n_updates == 6  # of ten optimiser steps: those with 25 rows and more
+
+
+# -- what was typed by mistake ------------------------------------------------------------------
+
+
+class Size(AuxiliaryLoss):
+    """Returns what it is told to."""
+
+    name: ClassVar[str] = "size"
+
+    def __init__(self, returns: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.returns = returns
+
+    def forward(self, learner: Learner, batch: MemoryBatch) -> Any:
+        return self.returns(learner.encoder(batch.observations).square())
+
+
+class Unbegun(AuxiliaryLoss):
+    name: ClassVar[str] = "unbegun"
+
+    def __init__(self) -> None:
+        pass
+
+
+class Nameless(AuxiliaryLoss):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            {"loss": "curl"},
+            r"loss is 'curl', expected an object such as ContrastiveDistillation\(\)",
+        ),
+        ({"loss": ContrastiveDistillation}, r"loss is <class .*, expected an object"),
+        ({"loss": Unbegun()}, r"Unbegun\.__init__ does not begin with super\(\)\.__init__\(\)"),
+        ({"loss": Nameless()}, "Nameless has no name: write name = "),
+        ({"memory": "episodic"}, "memory is 'episodic', expected an object such as EpisodicMemory"),
+        ({"memory": EpisodicMemory}, "memory is <class .*, expected an object"),
+        ({"weight": "0.1"}, "weight is '0.1', expected a number"),
+        ({"every": 2.5}, "every is 2.5, expected a whole number ≥ 1"),
+        ({"n_anchors": 8.0}, "n_anchors is 8.0, expected a whole number"),
+        ({"seed": -1}, "seed is -1, expected a whole number ≥ 0"),
+    ],
+)
+def test_arguments_of_another_kind(arguments: dict[str, Any], said: str) -> None:
+    given = {"loss": ContrastiveDistillation(), "memory": EpisodicMemory()} | arguments
+    with pytest.raises(ValueError, match=said):
+        AuxiliaryLossCallback(given.pop("loss"), **given)
+
+
+@pytest.mark.parametrize(
+    ("returns", "said"),
+    [
+        (lambda x: x.mean(), r"it returned a tensor of shape \(\)"),
+        (lambda x: {"size": x.mean(dim=1)}, r"returned \{'size': a tensor of shape \(16,\)\}"),
+        (lambda x: {"size": 0.5}, r"returned \{'size': a float\}"),
+        (lambda x: None, "it returned a NoneType"),
+    ],
+)
+def test_a_loss_that_returns_no_scalars_by_name(returns: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=r"Size\.forward must return one scalar .*" + said):
+        ppo().learn(64, callback=join(Size(returns), n_anchors=16))
+
+
+def test_a_memory_of_other_observations_is_refused() -> None:
+    seen = EpisodicMemory(capacity=500)
+    env = make_vec_env("Pendulum-v1", n_envs=1, seed=0)
+    other = PPO("MlpPolicy", env, policy_kwargs=dict(KWARGS), n_steps=16, batch_size=16)
+    other.learn(32, callback=join(memory=seen))
+    said = r"memory holds observations of shape \(3,\), the model observes \(4,\)"
+    for given in ({"memory": seen}, {"source_memory": seen}):
+        with pytest.raises(ValueError, match=said):
+            ppo().learn(32, callback=join(**given))
+
+
+@pytest.mark.parametrize("twice", ["a memory", "a callback"])
+def test_a_memory_has_one_writer(twice: str) -> None:
+    """Else one episode would hold each step twice."""
+    first = join()
+    second = first if twice == "a callback" else join(memory=first.memory)
+    with pytest.raises(ValueError, match="somebody else writes into this callback's memory"):
+        ppo().learn(32, callback=[first, second])

@@ -72,6 +72,13 @@ class SmallPolicy(nn.Module):
     def logits(self, observations: Observations) -> Tensor:
         return self.actions(self.encoder(observations))
 
+    def fisher_information(self, observations: Observations) -> dict[str, Tensor]:
+        """Ones and twos, by how many letters a name has; the value function has none."""
+        if hasattr(self, "seen"):
+            self.seen.append(observations)
+        named = self.named_parameters()
+        return {n: torch.ones_like(p) * (1 + len(n) % 2) for n, p in named if "value" not in n}
+
 
 class SmallLearner:
     def __init__(self) -> None:

@@ -177,6 +177,36 @@ def test_metrics_by_loops(learner, filled):
     assert loss.metrics["duplicate_rate"] == pytest.approx(1 - len(distinct) / 16)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("n_anchors", [1, 24])
+@pytest.mark.parametrize("with_source_memory", [False, True])
+def test_negatives_of_other_neighbourhoods_count_nowhere(
+    learner, teacher, filled, with_source_memory, n_anchors
+):
+    source_memory = filled(seed=5) if with_source_memory else None
+    loss = built(learner, teacher=teacher, negatives="nearest", n_negatives=16, window=0)
+    memory = filled()
+    drawn = []
+    draw = loss.negatives.draw
+    loss.negatives.draw = lambda *inputs: drawn.append(draw(*inputs)) or drawn[0]
+    batch = loss.sample(memory, n_anchors, np.random.default_rng(0), source_memory)
+    loss(learner, batch)
+    (pool,) = drawn
+    assert (pool.meant.sum(axis=1) == 16).all()
+    assert not (batch.target.mask & ~pool.meant).any()
+    assert batch.target.n_pairs == batch.source.n_pairs == 16 * n_anchors
+    assert (batch.source.mask.sum(axis=1) <= 16).all()
+    assert batch.source.mask.sum() > 12 * n_anchors
+    masked = 1 - batch.target.mask.sum() / (16 * n_anchors)
+    assert loss.metrics["masked_fraction"] == pytest.approx(masked)
+    assert loss.metrics["masked_fraction"] < 0.5
+    of_each = [memory.hashes(pool.rows[line]).tolist() for line in pool.meant]
+    repeated = np.mean([1 - len(set(hashes)) / 16 for hashes in of_each])
+    assert loss.metrics["duplicate_rate"] == pytest.approx(repeated)
+    if len(batch.source.mask) > 8:
+        assert len(batch.source.mask[0]) > 16
+
+
 def test_all_masked_contributes_exactly_nothing(learner, teacher, filled):
     memory = filled(n_values=1)  # every observation is the same
     loss = built(learner, teacher=teacher)
@@ -367,6 +397,23 @@ def test_terms_can_be_left_out(learner, teacher, filled):
         assert terms.keys() == target_only.term_weights(0.0).keys() == {"target"}
     with pytest.raises(ValueError, match="target_weight is 0 and there is no teacher"):
         ContrastiveDistillation(target_weight=0.0)
+
+
+def test_a_teacher_that_is_none():
+    with pytest.raises(ValueError, match="teacher is a int; expected a frozen encoder with n_fea"):
+        ContrastiveDistillation(teacher=3)
+
+
+@pytest.mark.parametrize("of_source", [False, True])
+def test_an_own_sampler_that_draws_nonsense_is_named(learner, teacher, filled, of_source):
+    class Lost(UniformNegatives):
+        def draw(self, memory, anchors, k, generator, insight):
+            lost = (memory is not ours) == of_source
+            return Pool(np.array([memory.capacity if lost else memory.rows()[0]]))
+
+    ours, loss = filled(), built(learner, teacher=teacher, negatives=Lost())
+    with pytest.raises(ValueError, match=r"Lost\.draw gave rows that are not stored"):
+        loss.sample(ours, 12, np.random.default_rng(0), filled(seed=5))
 
 
 def test_own_sampler_by_object():

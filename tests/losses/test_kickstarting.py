@@ -105,7 +105,7 @@ def test_a_source_is_needed(learner):
 @pytest.mark.parametrize("whose", ["agent", "source policy"])
 def test_values_are_refused(learner, source_policy, whose):
     (learner if whose == "agent" else source_policy).acts_by = "values"
-    with pytest.raises(ValueError, match=f"which this {whose} has not; .* qdagger with DQN"):
+    with pytest.raises(ValueError, match=f"which this {whose} does not have; .* qdagger with DQN"):
         Kickstarting(source_policy=source_policy).build(learner)
 
 

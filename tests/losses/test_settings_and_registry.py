@@ -116,8 +116,8 @@ def test_own_loss_by_path(monkeypatch):
 
 
 def test_unknown_loss_or_setting():
-    with pytest.raises(ValueError, match=r"unknown loss 'contrastive'\. Nearest: contrastive_dis"):
-        make_loss("contrastive")
+    with pytest.raises(ValueError, match=r"unknown loss 'contrastive_dis'\. Nearest: contrastive_"):
+        make_loss("contrastive_dis")
     with pytest.raises(ValueError, match=r"no setting 'temprature'\. Nearest: temperature"):
         make_loss("contrastive_distillation", temprature=1)
 

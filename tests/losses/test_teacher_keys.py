@@ -144,6 +144,17 @@ def test_keys_of_another_width_are_refused_with_both(learner, filled):
         other.target_keys.restore_arrays(arrays)
 
 
+def test_a_number_of_a_snapshot_is_never_used_twice(learner, filled):
+    """Under VecNormalize keys are not restored; samplers must not take new ones for the old."""
+    loss, other = built(learner), built(learner)
+    loss.sample(filled(), 12, np.random.default_rng(0))
+    assert loss.target_keys.snapshot == 1
+    other.target_keys.snapshot_encoder.normalises = True
+    other.load_state_dict(loss.state_dict())
+    other.sample(filled(), 12, np.random.default_rng(0))
+    assert other.target_keys.snapshot == 2
+
+
 def test_other_positives(learner, filled):
     memory = filled()
     same = built(learner, positives="same")

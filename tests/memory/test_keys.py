@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrastive_distillation.memory import KeyTable, NearestKeys, n_observations
+from contrastive_distillation.memory import KeyTable, NearestKeys, n_observations, nearest_keys
 
 WIDTH = 3
 
@@ -79,7 +79,9 @@ def test_broken_keys_are_refused(filled):
     with pytest.raises(ValueError, match="not finite"):
         table.restore(state["hashes"], np.full_like(state["keys"], np.nan))
     row = memory.rows()[:1]
-    message = rf"key of an observation of task-0 \(frame {memory.times(row)[0]}\)"
+    message = (
+        rf"task-0 \(step {memory.steps(row)[0]} of .*, frame {memory.times(row)[0]}\) is not f"
+    )
     diverged = KeyTable(width=WIDTH, encode=lambda o: np.full((n_observations(o), 3), np.nan))
     with pytest.raises(FloatingPointError, match=message):
         diverged.keys(memory, row)
@@ -108,13 +110,43 @@ def test_flat_search_is_brute_force(n, n_queries, k, seed):
     np.testing.assert_allclose(np.take_along_axis(truth, places, 1), similarities, atol=1e-5)
 
 
-def test_approximate_search_recalls_the_band():
-    """Keys in clusters, as a teacher gives them."""
+def test_search_in_parts_is_the_same(monkeypatch):
+    keys, queries = NearestKeys(unit(300, seed=0)), unit(7, seed=1)
+    places, similarities = keys.search(queries, 20)
+    monkeypatch.setattr(nearest_keys, "_MOST_COMPARED", 600)
+    in_parts = keys.search(queries, 20)
+    np.testing.assert_array_equal(in_parts[0], places)
+    np.testing.assert_allclose(in_parts[1], similarities, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [500, 12_000])
+@pytest.mark.parametrize("noise", [0.5, 100.0])
+def test_approximate_search_recalls_the_band(n, noise):
+    """Keys in clusters, as a teacher gives them, and strewn everywhere."""
     generator = np.random.default_rng(0)
-    keys = unit(40, seed=0)[generator.integers(0, 40, 12_000)] + 0.5 * unit(12_000, seed=1)
+    keys = unit(40, seed=0)[generator.integers(0, 40, n)] + noise * unit(n, seed=1)
     keys = NearestKeys(keys / np.linalg.norm(keys, axis=1, keepdims=True), index="ivf")
     assert keys.index == "ivf"
-    assert keys.recall(keys.keys[:16], (12, 600)) >= 0.95
+    queries = keys.keys[generator.integers(0, n, 32)]
+    assert keys.recall(queries, (n // 1000, n // 100)) >= 0.95
+    assert keys.recall(queries, (n // 1000, n // 20)) >= 0.95
+
+
+def test_approximate_search_moves_to_a_gpu_what_faiss_can_do_there(monkeypatch):
+    moved = []
+    faiss = nearest_keys.faiss
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(
+        faiss, "index_cpu_to_gpu", lambda _, gpu, lists: moved.append(gpu) or lists, raising=False
+    )
+    keys = NearestKeys(unit(3000, seed=0), index="ivf")
+    keys.search(unit(1, seed=1), 2048)
+    assert moved == [0]
+    keys.search(unit(1, seed=1), 10)
+    assert moved == [0]  # the same lists
+    keys.search(unit(1, seed=1), 2049)
+    assert moved == [0]  # more neighbours than faiss finds on a GPU
 
 
 @pytest.mark.parametrize("index", ["flat", "ivf"])

@@ -47,9 +47,44 @@ def test_truncation_leaves_late_returns_unknown():
     np.testing.assert_allclose(memory.returns(memory.rows()), [1.111, 1.11, 0, 0])
 
 
+@pytest.mark.parametrize("keep", ["fifo", "reservoir"])
+def test_returns_of_finished_episodes(keep):
+    """Of two environments at once; ended, truncated and cut episodes count, open ones do not."""
+    memory = EpisodicMemory(capacity=200, keep=keep)
+    memory.start(n_envs=2, gamma=0.9, tasks=["a"])
+    ends = {2: (0, "terminated"), 3: (1, "truncated"), 5: (1, "terminated")}  # at step: who, how
+    for step in range(8):
+        done = {how: np.zeros(2, dtype=bool) for how in ("terminated", "truncated")}
+        if step in ends:
+            who, how = ends[step]
+            done[how][who] = True
+        add(memory, rewards=np.array([1.0, 10.0]), **done)
+    assert memory.finished_returns(9).tolist() == [3.0, 40.0, 20.0]
+    assert memory.finished_returns(2).tolist() == [40.0, 20.0]
+    memory.start(n_envs=2, gamma=0.9, tasks=["a"])  # cuts what is open
+    assert memory.finished_returns(9).tolist() == [3.0, 40.0, 5.0, 20.0, 20.0]
+
+
+def test_an_episode_without_its_head_has_no_return():
+    memory = ReplayMemory(capacity=8)
+    memory.start(n_envs=1, gamma=0.9, tasks=["a"])
+    assert memory.finished_returns(9).tolist() == []
+    for step in range(12):
+        add(memory, n_envs=1, rewards=np.ones(1), terminated=np.array([step in (5, 8, 11)]))
+    assert memory.finished_returns(9).tolist() == [3.0, 3.0]
+
+
 def test_terminated_wins_over_truncated():
     memory = started(n_envs=1)
     add(memory, n_envs=1, terminated=np.array([True]), truncated=np.array([True]))
+    assert memory.return_known(memory.rows()).all()
+
+
+def test_returns_of_the_largest_rewards_are_finite():
+    memory = started(n_envs=1, gamma=1.0, capacity=2000)
+    for step in range(2000):
+        add(memory, n_envs=1, rewards=np.array([9e29]), terminated=np.array([step == 1999]))
+    assert np.isfinite(memory.returns(memory.rows())).all()
     assert memory.return_known(memory.rows()).all()
 
 
@@ -93,12 +128,25 @@ def test_sample_draws_different_rows_and_all_if_too_few(filled):
     np.testing.assert_array_equal(rows, same)
 
 
-def test_sample_is_uniform(filled):
+@pytest.mark.parametrize("n", [1, 5, 20, 30])
+def test_sample_is_uniform(filled, n):
     memory = filled(capacity=50, n_steps=40)
+    assert 30 < len(memory) < 50  # up to half of them are drawn another way than more
     generator = np.random.default_rng(0)
-    drawn = np.concatenate([memory.sample_rows(5, generator) for _ in range(4000)])
+    drawn = np.concatenate([memory.sample_rows(n, generator) for _ in range(20_000 // n)])
     share = np.bincount(drawn, minlength=50)[memory.rows()] / len(drawn)
     np.testing.assert_allclose(share, 1 / len(memory), rtol=0.25)
+
+
+def test_pairs_are_sampled_uniformly():
+    memory = started(n_envs=1)
+    for _ in range(4):
+        add(memory, n_envs=1)
+    generator = np.random.default_rng(0)
+    pairs = [frozenset(memory.sample_rows(2, generator).tolist()) for _ in range(6000)]
+    counts = [pairs.count(pair) for pair in set(pairs)]
+    assert len(counts) == 6
+    assert max(abs(count - 1000) for count in counts) < 120  # four standard deviations
 
 
 def test_recent_rows(filled, step):
@@ -202,6 +250,10 @@ def test_bad_start():
         (
             {"observations": np.array([[0, 0, 0], [0, -np.inf, 0]], dtype=np.float32)},
             r"observation is -inf in b \(environment 1, step 1",
+        ),
+        (
+            {"rewards": np.array([-1e30, 0.0])},
+            r"reward is -1\S* in a \(environment 0, step 1 .*\); expected numbers below 1e\+30",
         ),
         ({"rewards": np.zeros(3)}, r"rewards has shape \(3,\); expected \(2,\)"),
         ({"tasks": np.array([0, 2])}, r"numbers 0 to 2; start\(\) named 2"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contrastive_distillation.transfer import signing
+from contrastive_distillation.transfer import signing, snapshots
 from contrastive_distillation.transfer.snapshots import CheckpointError, Snapshots
 
 from .conftest import Trainer
@@ -18,9 +18,9 @@ def store(directory: Path) -> Snapshots:
     return Snapshots(directory / "checkpoints", identity="a run")
 
 
-def write(snapshots: Snapshots, frames: int, score: float | None = None) -> None:
+def write(into: Snapshots, frames: int, score: float | None = None) -> None:
     writers = {"a.bin": lambda path: path.write_bytes(b"a" * 1000)}
-    snapshots.write(writers, frames=frames, score=score, say=pytest.fail)
+    into.write(writers, frames=frames, score=score, say=pytest.fail)
 
 
 def names(directory: Path) -> list[int]:
@@ -75,6 +75,20 @@ def test_of_another_run_or_under_another_name(tmp_path: Path) -> None:
         store(tmp_path).check(directory.with_name("000000000008"))
 
 
+def test_of_another_version_of_the_program(
+    interrupted: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost: not even set aside."""
+    before = [path.name for path in interrupted.snapshots]
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshots, "VERSION", snapshots.VERSION + 1)
+        with pytest.raises(snapshots.OtherVersionError, match=r"is of version 1, .* reads 2: cont"):
+            interrupted.run()
+    assert [path.name for path in interrupted.snapshots] == before
+    assert interrupted.run(stop_at=1) == "interrupted"
+    assert interrupted.said[-1].startswith("continues at frame ")
+
+
 @pytest.mark.parametrize("fault", ["flipped", "truncated", "missing", "no manifest"])
 def test_a_broken_one_is_reported_and_the_one_before_it_used(
     fault: str, interrupted: Trainer
@@ -113,7 +127,7 @@ def test_resume_never_starts_from_the_seed(interrupted: Trainer) -> None:
 
 def test_what_is_whole_but_does_not_fit_is_refused_in_one_line(interrupted: Trainer) -> None:
     """A manifest that is right about files that are wrong: only a person could have made it."""
-    from contrastive_distillation.transfer import durable, snapshots
+    from contrastive_distillation.transfer import durable
 
     newest = interrupted.snapshots[-1]
     (newest / "optimiser.pth").write_bytes(b"no optimiser")

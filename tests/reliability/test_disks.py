@@ -1,8 +1,10 @@
 """Full disks and directories that may not be written: a clear line, nothing lost."""
 
+import contextlib
 import errno
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,19 +14,23 @@ from contrastive_distillation.run_agent import main
 from contrastive_distillation.transfer import durable
 from contrastive_distillation.transfer.snapshots import Snapshots
 
-from .conftest import GRID, Trainer
+from .conftest import GRID, VECTOR, Trainer
+
+
+def mount(directory: Path, *options: str) -> None:
+    command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(directory)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("no right to mount a tmpfs")
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1.5 MB; needs the right to mount one."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(mount)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("no right to mount a tmpfs")
-    yield mount
-    subprocess.run(["umount", "-l", str(mount)], check=True)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount(disk, "size=1500k")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(small_disk: Path) -> None:
@@ -37,6 +43,51 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(small_disk: Path) -> None:
     assert not list(trainer.directory.rglob("*writing*"))
     for directory in trainer.snapshots:
         assert store(trainer).check(directory).is_own
+
+
+@contextlib.contextmanager
+def filled(disk: Path, once: Path) -> Iterator[None]:
+    """As soon as `once` is there, somebody else takes every byte of the disk that is free."""
+    ended = threading.Event()
+
+    def fill() -> None:
+        while not once.exists():
+            if ended.wait(0.02):
+                return
+        with (disk / "others").open("wb", buffering=0) as file:
+            while not ended.wait(0.001):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(b"x" * 4096)
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        (disk / "others").unlink(missing_ok=True)
+
+
+def test_a_disk_that_others_fill_is_named_and_the_run_goes_on_with_room(
+    small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even the worker's log can be written."""
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    run = small_disk / "run"
+    words = ["train", "--env", VECTOR, "--frames", "5_000", "--n-envs", "4"]
+    words += ["--backend", "gymnasium", "--memory-capacity", "500", "--checkpoint-every", "1"]
+    words += ["--output", str(run)]
+    with filled(small_disk, run / "checkpoints/000000000512/manifest.json"):
+        assert main(words) == 1
+    said = capsys.readouterr()
+    assert f"{run}  failed: {run}/" in said.out
+    assert "no space left on device; make room, then give the same command again" in said.out
+    errors = said.err.splitlines()
+    assert errors and all(line.startswith(f"error: {run}") for line in errors)
+    assert main(words) == 0
+    assert f"{run}  continues at frame " in capsys.readouterr().out
 
 
 def store(trainer: Trainer) -> Snapshots:

@@ -18,15 +18,18 @@ from contrastive_distillation import run_agent, transfer
 from contrastive_distillation.transfer.fields import flag_of, key_of
 from contrastive_distillation.transfer.settings import COMMANDS
 
-TRAINING = ("train", "transfer")
+TRAINING = ("train", "transfer", "ablate")
 FUZZ = settings(
     max_examples=120,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+POSITIONAL = {"--run", "--directory"}
 FLAGS = {
-    command: sorted({flag_of(field.name) for field in dataclasses.fields(kind)} - {"--run"})
+    command: sorted(
+        {flag_of(field.name) for field in dataclasses.fields(kind)} - {"--run", "--directory"}
+    )
     for command, kind in COMMANDS.items()
 }
 KEYS = {
@@ -38,7 +41,7 @@ ODD_WORDS = [
     "999999999999999999999999999999", "none", "true", "ppo", "dqn", "sac", "smoke", "CartPole-v1",
     "nowhere:No-v0", ":", "a:b", "/dev/null", "../..", "\x00x", "é", "--",
     "contrastive_distillation", "uniform", "replay", "gymnasium", "auto", "never", "100_000",
-    "0x10", "1.5",
+    "0x10", "1.5", "every=1,2", "n_negatives=8,nan", "=", "temperature=1e400,[", "gamma=0.9,,",
 ]  # fmt: skip
 WORDS = st.one_of(st.sampled_from(ODD_WORDS), st.text(alphabet=string.printable, max_size=8))
 ODD_VALUES: list[Any] = [
@@ -138,7 +141,7 @@ def test_any_file(content: bytes) -> None:
 
 @FUZZ
 @given(
-    command=st.sampled_from(["evaluate", "watch", "list", "fly", ""]),
+    command=st.sampled_from(["evaluate", "watch", "report", "list", "fly", ""]),
     words=st.lists(WORDS, max_size=3),
 )
 def test_any_other_command(command: str, words: list[str]) -> None:

@@ -39,12 +39,12 @@ def test_our_defaults() -> None:
     assert joining("--loss atc --every 2 --balance project --weight 2") == (2.0, "project", 2)
 
 
-@pytest.mark.parametrize("name", [n for n in LOSSES if LOSSES[n].published and n != "kickstarting"])
+@pytest.mark.parametrize(
+    "name", [n for n in LOSSES if LOSSES[n].published and not LOSSES[n].needs_source]
+)
 def test_as_published(name: str) -> None:
     published = LOSSES[name].published
     assert published is not None
-    if LOSSES[name].needs_source:
-        return
     wanted = (published.weight, published.balance, published.every)
     assert joining(f"--loss {name} --as-published") == wanted
     assert "as_published" not in config(f"--loss {name} --as-published")
@@ -65,7 +65,11 @@ def test_a_configuration_as_published_is_the_one_it_stands_for() -> None:
         ("--as-published", "no paper gives a weight for --loss contrastive_distillation"),
         ("--loss none --as-published", "no paper gives a weight for --loss none"),
         ("--loss kickstarting", "needs a source agent, which train has not; use transfer"),
-        ("--loss kickstarting --agent dqn", "is for --agent ppo, not dqn"),
+        (
+            "--loss kickstarting --agent dqn",
+            "not dqn; use it with that, or --loss qdagger with dqn",
+        ),
+        ("--loss qdagger", "is for --agent dqn, not ppo"),
         ("--loss atc --loss-settings offset=0", "offset is 0; it must be 1 or more"),
     ],
 )
@@ -83,11 +87,8 @@ def test_arms_that_train_a_source_with_it_are_refused(name: str) -> None:
     )
     with pytest.raises(SettingsError, match="the arm contrastive_distillation trains the source"):
         plan_transfer(settings)
-    plan_transfer(
-        TransferSettings(
-            suite=suite, agent=agent, loss=name, arms=("fine_tune", "contrastive_target_only")
-        )
-    )
+    arms = ("fine_tune", "contrastive_target_only", "atc", name)
+    plan_transfer(TransferSettings(suite=suite, agent=agent, loss=name, arms=arms))
 
 
 def test_the_command_line_and_a_file_say_it_alike(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_the_command_line_and_a_file_say_it_alike(tmp_path: Path) -> None:
     assert plan_train(settings).config["balance"] == "none"
 
 
-@pytest.mark.parametrize("name", ["kickstarting"])
+@pytest.mark.parametrize("name", ["kickstarting", "qdagger"])
 def test_a_source_reaches_its_loss(name: str, tmp_path: Path) -> None:
     """A source and a target, trained for a few hundred frames."""
     agent = (LOSSES[name].agents or ("ppo",))[0]

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from contrastive_distillation.transfer.progress import LineDisplay, Tally
+from contrastive_distillation.transfer.progress import LineDisplay
 from contrastive_distillation.transfer.summary import SummaryRow
 from contrastive_distillation.transfer.tables import show, train_table, transfer_tables
+from contrastive_distillation.transfer.tally import Tally
 
 ROW = SummaryRow(
     suite="keydoor",
@@ -91,8 +92,30 @@ def test_sources_are_listed_by_their_loss() -> None:
     text = shown(rows)
     lines = [line for line in text.splitlines() if line.strip().startswith("MiniGrid")]
     assert len(lines) == 2, "arms that share a source share its line"
-    assert "with " in lines[0] and "yes" in lines[0]
-    assert "without" in lines[1] and "✗ no" in lines[1]
+    assert "with_loss " in lines[0] and "yes" in lines[0]
+    assert "plain" in lines[1] and "✗ no" in lines[1]
+
+
+def test_what_varies_stands_below_its_arm() -> None:
+    label = "contrastive_distillation+negatives=value_contrast+n_negatives=128"
+    rows = [
+        replace(ROW, arm="scratch+n_envs=8", auc=0.3),
+        replace(ROW, arm="scratch+n_envs=16", auc=0.5),
+        arm("fine_tune+n_envs=8", auc=0.4),
+        arm("fine_tune+n_envs=16", auc=0.4),
+        arm(label, role="source", source_kind="with_loss+n_negatives=128"),
+        arm(label),
+        replace(ROW, arm="scratch_source_budget", counted_from=300),
+    ]
+    text = shown(rows)
+    assert "+negatives=value_contrast" in text
+    lines = text.splitlines()
+    at = {part: i for i, line in enumerate(lines) for part in ("=8 ", "=16 ") if part in line}
+    assert len(at) == 2
+    tuned = [line for line in lines if line.strip().startswith("fine_tune")]
+    assert "0.40 " in tuned[0] and "▼" not in tuned[0], "held against scratch with 8 environments"
+    assert "0.40▼" in tuned[1], "and with 16"
+    assert "scratch_source_budget: AUC and jumpstart of its last frames alone" in text
 
 
 def test_train_table_fits(capsys: pytest.CaptureFixture[str]) -> None:

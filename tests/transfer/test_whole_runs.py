@@ -14,14 +14,29 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 from contrastive_distillation.agents import default_weight
+from contrastive_distillation.envs import make_vec
 from contrastive_distillation.run_agent import main
-from contrastive_distillation.transfer import ARMS
+from contrastive_distillation.transfer import (
+    ARMS,
+    Cell,
+    TransferSettings,
+    parse_command_line,
+    plan_transfer,
+)
+from contrastive_distillation.transfer.training import build
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "MiniGrid-Empty-Random-5x5-v0"
 TARGET = "MiniGrid-Empty-Random-6x6-v0"
+TRIED = (
+    "contrastive_distillation", "contrastive_source_only", "contrastive_target_only", "fine_tune",
+    "frozen_encoder", "scratch", "random_encoder", "random_teacher", "equal_compute",
+    "scratch_source_budget",
+)  # fmt: skip
+WITHOUT_SOURCE = ("scratch", "random_encoder", "scratch_source_budget")
 TINY = ["--frames", "2_000", "--n-envs", "8", "--memory-capacity", "4_000"]
 TINY += ["--checkpoint-every", "1_000"]
 COLUMNS = (
@@ -53,14 +68,14 @@ def has_events(directory: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def transferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A transfer with all arms and one target."""
+    """A transfer with many arms and one target."""
     directory = tmp_path_factory.mktemp("runs") / "transfer"
     assert main(transfer_words(directory)) == 0
     return directory
 
 
 def transfer_words(directory: Path) -> list[str]:
-    words = ["transfer", "--source", SOURCE, "--target", TARGET, "--arms", *ARMS]
+    words = ["transfer", "--source", SOURCE, "--target", TARGET, "--arms", *TRIED]
     return [*words, "--source-frames", "2_000", *TINY, "--workers", "2", "--output", str(directory)]
 
 
@@ -71,25 +86,28 @@ def test_a_transfer_leaves_its_files(transferred: Path) -> None:
         "result.json", "sources", "targets",
     }  # fmt: skip
     cells = [path.parent for path in transferred.rglob("*/result.json")]
-    assert len(cells) == 2 + len(ARMS), "arms share the two sources"
+    assert len(cells) == 3 + len(TRIED), "arms share the three sources"
     for cell in cells:
         assert files_under(cell) >= CELL_FILES, cell
         assert has_events(cell)
         assert not (cell / "worker.log").exists()
         with_loss = yaml.safe_load((cell / "config.yaml").read_text())["loss"] != "none"
         assert (cell / "aux.safetensors").exists() == with_loss
-        has_source = "targets" in str(cell) and "scratch" not in str(cell)
+        has_source = "targets" in str(cell) and not any(
+            f"/{n}/" in str(cell) for n in WITHOUT_SOURCE
+        )
         assert (cell / "carried.txt").exists() == has_source
 
 
 def test_curves_are_tidy_and_complete(transferred: Path) -> None:
     assert (transferred / "curves.csv").read_text().splitlines()[0] == COLUMNS
     rows = read_csv(transferred / "curves.csv")
-    for arm in ARMS:
+    for arm in TRIED:
         roles = {row["role"] for row in rows if row["arm"] == arm}
-        assert roles == ({"target"} if arm == "scratch" else {"source", "target"})
+        assert roles == ({"target"} if arm in WITHOUT_SOURCE else {"source", "target"})
         curve = [row for row in rows if row["arm"] == arm and row["role"] == "target"]
-        assert [int(row["frames"]) for row in curve] == [0, 1024, 2048]
+        longer = [3072, 4096] if arm == "scratch_source_budget" else []
+        assert [int(row["frames"]) for row in curve] == [0, 1024, 2048, *longer]
         assert {row["env_id"] for row in curve} == {TARGET}
     for row in rows:
         assert 0 <= float(row["score"]) <= 1
@@ -101,11 +119,12 @@ def test_information_is_gathered_against_frames(transferred: Path) -> None:
     rows = read_csv(transferred / "information.csv")
     expected = "suite,agent,arm,seed,role,env_id,frames,quantity,nats,cap"
     assert (transferred / "information.csv").read_text().splitlines()[0] == expected
-    for arm in ARMS:
+    for arm in TRIED:
         own = [row for row in rows if row["arm"] == arm and row["role"] == "target"]
-        kinds = ["future"] if arm == "scratch" else ["future", "source"]
+        kinds = ["future"] if arm in WITHOUT_SOURCE else ["future", "source"]
         assert [row["quantity"] for row in own] == 2 * kinds
-        assert [int(row["frames"]) for row in own[:: len(kinds)]] == [1024, 2048]
+        end = 4096 if arm == "scratch_source_budget" else 2048  # that one goes on after the curve
+        assert [int(row["frames"]) for row in own[:: len(kinds)]] == [1024, end]
     summary = read_csv(transferred / "summary.csv")
     (last,) = (
         row["nats"]
@@ -122,36 +141,41 @@ def test_information_is_gathered_against_frames(transferred: Path) -> None:
 
 
 def test_arms_start_from_the_source_they_are_meant_to(transferred: Path) -> None:
-    for name, arm in ARMS.items():
+    for name in TRIED:
+        arm = ARMS[name]
         (cell,) = [p.parent for p in transferred.glob(f"targets/{name}/*/seed0/config.yaml")]
         config = yaml.safe_load((cell / "config.yaml").read_text())
-        assert (config["loss"] != "none") == arm.target_loss
+        assert (config["loss"] != "none") == (arm.target_loss is not None)
         source = config["resolved"]["source"]
-        if arm.source_loss is None:
+        if arm.source_kind is None:
             assert source is None
             continue
+        assert source.endswith(f"sources/{arm.source_kind}-seed0")
         found = yaml.safe_load((cell / source / "config.yaml").read_text())
-        assert (found["loss"] != "none") == arm.source_loss
+        assert (found["loss"] != "none") == (arm.source_loss is not None)
 
 
 def test_summary_and_result(transferred: Path) -> None:
     rows = [row for row in read_csv(transferred / "summary.csv") if row["role"] == "target"]
-    assert {row["arm"] for row in rows} == set(ARMS)
+    assert {row["arm"] for row in rows} == set(TRIED)
     curves = read_csv(transferred / "curves.csv")
 
     def first_score(arm: str) -> float:
         return next(
             float(row["score"])
             for row in curves
-            if row["arm"] == arm and row["role"] == "target" and row["frames"] == "0"
+            if row["arm"] == arm and row["role"] == "target" and int(row["frames"]) >= counted(arm)
         )
+
+    def counted(arm: str) -> int:
+        return 2048 if arm == "scratch_source_budget" else 0
 
     for row in rows:
         expected = first_score(row["arm"]) - first_score("scratch")
         assert float(row["jumpstart"]) == pytest.approx(expected, abs=1e-5)
         assert row["final_backend"] == "gymnasium"
-        assert (row["source_frames"] == "") == (row["arm"] == "scratch")
-        assert (row["retention"] == "") == (row["arm"] == "scratch")
+        assert (row["source_frames"] == "") == (row["arm"] in WITHOUT_SOURCE)
+        assert (row["retention"] == "") == (row["arm"] in WITHOUT_SOURCE)
     frozen = read_json(transferred / f"targets/frozen_encoder/{TARGET}/seed0/result.json")
     assert frozen["retention"].keys() == {SOURCE}
     assert frozen["retention"][SOURCE]["episodes"] >= 8
@@ -159,7 +183,7 @@ def test_summary_and_result(transferred: Path) -> None:
     result = read_json(transferred / "result.json")
     assert len(result["weights_sha256"]) == 64
     assert result["frames_per_second"] > 0
-    assert len(result["cells"]) == 2 + len(ARMS)
+    assert len(result["cells"]) == 3 + len(TRIED)
 
 
 def test_frozen_encoders_do_not_move(transferred: Path) -> None:
@@ -174,6 +198,80 @@ def test_frozen_encoders_do_not_move(transferred: Path) -> None:
     assert not all(source[name].equal(tuned[name]) for name in encoder)
 
 
+def test_a_frozen_random_encoder_stays_as_it_began(transferred: Path) -> None:
+    from contrastive_distillation.agents import read_weights
+
+    cell = target_cell(transferred, "random_encoder")
+    began, ended = first_weights(cell), read_weights(transferred / cell.name)
+    encoder = [name for name in ended if name.startswith("features_extractor")]
+    assert encoder
+    # orthogonal initial weights depend in their last digits on the number of threads
+    assert all(began[name].allclose(ended[name], atol=1e-6) for name in encoder)
+    assert not all(began[name].allclose(ended[name], atol=1e-4) for name in ended)
+
+
+def target_cell(transferred: Path, arm: str) -> Cell:
+    settings = parse_command_line(transfer_words(transferred))
+    assert isinstance(settings, TransferSettings)
+    cells = plan_transfer(settings).cells
+    (cell,) = [cell for cell in cells if cell.name == f"targets/{arm}/{TARGET}/seed0"]
+    return cell
+
+
+def first_weights(cell: Cell) -> dict[str, Any]:
+    """Those that its agent begins with."""
+    env = make_vec(cell.env_ids, cell.n_envs, 0, mission=cell.mission)
+    weights = build(cell, env).policy.state_dict()
+    env.close()
+    return weights
+
+
+def teacher_in(directory: Path) -> dict[str, Any]:
+    """Weights of the teacher that a loss was taught by."""
+    tensors = load_file(directory / "aux.safetensors")
+    found = {name: t for name, t in tensors.items() if name.startswith("loss/teacher.")}
+    assert found
+    return found
+
+
+def test_a_random_teacher_is_nobodys_encoder(transferred: Path) -> None:
+    from contrastive_distillation.agents import read_weights
+
+    source = read_weights(transferred / "sources/with_loss-seed0")
+    began = first_weights(target_cell(transferred, "scratch"))
+    for arm, is_source in (("contrastive_distillation", True), ("random_teacher", False)):
+        teacher = teacher_in(transferred / f"targets/{arm}/{TARGET}/seed0")
+        weights = [tensor for tensor in teacher.values() if tensor.ndim > 1]
+        known = [tensor for tensor in source.values() if tensor.ndim > 1]
+        first = [tensor for tensor in began.values() if tensor.ndim > 1]
+
+        def among(tensor: Any, others: list[Any]) -> bool:
+            return any(tensor.shape == t.shape and tensor.equal(t) for t in others)
+
+        assert all(among(tensor, known) == is_source for tensor in weights)
+        assert not any(among(tensor, first) for tensor in weights), "nor the agent's own first one"
+    carried = (transferred / f"targets/random_teacher/{TARGET}/seed0/carried.txt").read_text()
+    source_of = transferred / f"targets/contrastive_distillation/{TARGET}/seed0/carried.txt"
+    assert carried == source_of.read_text(), "the same source is carried over"
+
+
+def test_scratch_with_the_sources_frames_counts_its_last(transferred: Path) -> None:
+    from contrastive_distillation.transfer import area_under_curve
+
+    source = read_json(transferred / "sources/plain-seed0/result.json")["frames"]
+    (row,) = [r for r in read_csv(transferred / "summary.csv") if r["arm"] == WITHOUT_SOURCE[-1]]
+    assert (int(row["counted_from"]), int(row["frames"])) == (source, 2 * source)
+    curve = [
+        (int(r["frames"]), float(r["score"]))
+        for r in read_csv(transferred / "curves.csv")
+        if r["arm"] == WITHOUT_SOURCE[-1]
+    ]
+    counted = [point for point in curve if point[0] >= source]
+    assert len(counted) == 3 < len(curve)
+    expected = area_under_curve(*map(list, zip(*counted, strict=True)))
+    assert float(row["auc"]) == pytest.approx(expected, abs=1e-5)
+
+
 def test_the_same_command_shows_the_result_and_trains_nothing(
     transferred: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,7 +279,7 @@ def test_the_same_command_shows_the_result_and_trains_nothing(
     assert main(transfer_words(transferred)) == 0
     text = capsys.readouterr().out
     assert "is finished already" in text
-    assert all(arm in text for arm in ARMS)
+    assert all(arm in text for arm in TRIED)
     assert max(len(line) for line in text.splitlines() if str(transferred) not in line) <= 80
     after = {name: os.stat(transferred / name).st_mtime_ns for name in files_under(transferred)}
     assert after == before
@@ -198,7 +296,7 @@ def test_unfinished_cells_alone_are_trained_again(
     (copy / "result.json").unlink()
     assert main(transfer_words(copy)) == 0
     text = capsys.readouterr().out
-    assert "7 of 8 trainings are finished already" in text
+    assert "12 of 13 trainings are finished already" in text
     assert f"targets/scratch/{TARGET}/seed0  continues at frame 1_024" in text
     assert "start new episodes with a new seed: they could not give their state" in text
     assert read_json(copy / "result.json")["cells"].keys() == hashes[1]["cells"].keys()
@@ -255,6 +353,40 @@ def test_evaluate_and_watch(
     assert main(["evaluate", str(run), "--env", "CartPole-v1"]) == 2
 
 
+def test_a_report_of_a_whole_run(
+    transferred: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(transferred), "--output", str(tmp_path / "report")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "From one seed there is no interval" in said[0]
+    page = tmp_path / "report/report.html"
+    assert said[-1] == str(page)
+    text = page.read_text()
+    for part in ("What the loss contrasts", "Health of encoder", "gradient cosine", "key drift"):
+        assert part in text
+    assert (tmp_path / "report/figures/examples.png").is_file()
+    labels = (tmp_path / "report/projector/metadata.tsv").read_text().splitlines()
+    keys = (tmp_path / "report/projector/tensors.tsv").read_text().splitlines()
+    assert labels[0].split("\t") == ["task", "return", "episode", "step", "memory"]
+    assert len(keys) == len(labels) - 1 == 2000
+    assert {line.split("\t")[0] for line in labels[1:]} == {SOURCE, TARGET}
+    assert {len(key.split("\t")) for key in keys} == {128}
+    assert main(["report", str(transferred), "--output", str(transferred)]) == 2
+    assert "is the run itself" in capsys.readouterr().err
+
+
+def test_a_report_of_a_train_and_of_one_training(
+    transferred: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("sources/with_loss-seed0", f"targets/fine_tune/{TARGET}/seed0"):
+        output = tmp_path / name.replace("/", "-")
+        assert main(["report", str(transferred / name), "--output", str(output)]) == 0
+        assert (output / "report.html").is_file()
+    said = capsys.readouterr().out
+    assert "Last scores, means over 1 seed:" in said
+    assert "Fine tune alone was tried" in said
+
+
 @pytest.mark.parametrize(
     ("agent", "env_id", "frames"), [("ppo", SOURCE, "2_000"), ("dqn", "CartPole-v1", "1_500")]
 )
@@ -304,12 +436,12 @@ def test_sources_stop_when_they_are_learnt(tmp_path: Path) -> None:
     words = ["train", "--suite", str(tmp_path / "easy.yaml"), "--until-learnt", "--n-envs", "16"]
     assert main([*words, "--output", str(tmp_path / "run")]) == 0
     result = read_json(tmp_path / "run/result.json")
-    assert result["frames"] == 4096, "the first rollout that ends at or after 20 000 / 6 frames"
+    assert result["frames"] == 6144, "the first rollout that ends at or after 20 000 / 4 frames"
     assert result["learnt"] == {SOURCE: True, "MiniGrid-Empty-5x5-v0": True}
     rows = read_csv(tmp_path / "run/curves.csv")
     assert [(row["env_id"], row["frames"]) for row in rows] == [
         (SOURCE, "0"), ("MiniGrid-Empty-5x5-v0", "0"),
-        (SOURCE, "4096"), ("MiniGrid-Empty-5x5-v0", "4096"),
+        (SOURCE, "6144"), ("MiniGrid-Empty-5x5-v0", "6144"),
     ]  # fmt: skip
 
 
