@@ -167,7 +167,7 @@ class InformationProbe(BaseCallback):
         return InformationPoint(
             suite=cell.suite.name,
             agent=cell.agent,
-            arm=cell.arms[0],
+            arm=cell.arms[0] if cell.arms else cell.name,
             seed=cell.seed,
             role=cell.role,
             env_id=env_id,

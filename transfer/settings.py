@@ -279,7 +279,7 @@ class WatchSettings(_Everywhere, _WatchScope):
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSettings(_Everywhere, _ReportScope):
-    """Make one self-contained page of a run: the answer, its intervals, curves, tables."""
+    """Make one self-contained page of a run: the answer, intervals, curves, tables."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any, Self, get_args, get_type_hints
@@ -60,13 +60,17 @@ class SummaryRow:
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> Self:
-        """A row from a line of the file, as `csv.DictReader` gives it; a missing column is None.
+        """A row from a line of the file, as `csv.DictReader` gives it.
+
+        Columns that came later may be missing: they have their defaults.
 
         Raises:
             ValueError: a value is missing or is not of its kind.
         """
         hints = get_type_hints(cls)
-        return cls(**{name: _read(name, hint, row.get(name) or "") for name, hint in hints.items()})
+        later = {f.name for f in fields(cls) if f.default is not MISSING}
+        there = {name: hint for name, hint in hints.items() if name in row or name not in later}
+        return cls(**{name: _read(name, hint, row.get(name) or "") for name, hint in there.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

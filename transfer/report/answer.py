@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..arms import arm_of
 from .labels import CANDIDATE, parse_label, readable
 from .numbers import ArmSummary, auc, difference, reference_of, scores_of
 from .reading import Experiment
@@ -32,9 +33,11 @@ def answer(experiment: Experiment, arms: list[ArmSummary]) -> Answer:
             caveats=experiment.progress,
         )
     reference = reference_of(experiment)
-    candidates = [a for a in arms if parse_label(a.label).arm == CANDIDATE and a.label != reference]
-    candidates = candidates or [a for a in arms if a.label != reference][:1]
-    if not candidates:
+    candidates = [arm for arm in arms if arm_of(arm.label) == CANDIDATE]
+    candidates = candidates or [arm for arm in arms if arm_of(arm.label) != reference][:1]
+    if len(candidates) > 1:
+        return _of_variants(experiment, candidates, reference)
+    if not candidates or candidates[0].reference is None:
         only = arms[0]
         value = "unknown" if only.auc is None else with_interval(only.auc)
         return Answer(
@@ -42,9 +45,7 @@ def answer(experiment: Experiment, arms: list[ArmSummary]) -> Answer:
             f"learning curve is {value} (interquartile mean). There is nothing to compare it with.",
             caveats=_caveats(experiment, [only]),
         )
-    if len(candidates) > 1:
-        return _of_variants(experiment, candidates, reference)
-    return _of_two(experiment, candidates[0], reference)
+    return _of_two(experiment, candidates[0], candidates[0].reference)
 
 
 def _of_two(experiment: Experiment, candidate: ArmSummary, reference: str) -> Answer:

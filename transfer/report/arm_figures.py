@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from ..arms import arm_of
 from ..intervals import Estimate, bootstrap_band
 from ..scores import Floats, performance_profiles
 from .drawing import Picture, drawing, finished, legend_below, legend_height, line, unit
 from .labels import SCRATCH, Style, in_legend, on_axis, parse_label, readable, short_env
 from .labels import styles as styles_of
-from .numbers import ArmSummary, final, reference_of, scores_of, seeded
+from .numbers import ArmSummary, counterpart, final, reference_of, scores_of, seeded
 from .reading import Experiment
 from .text import score, seconds, signed, with_interval
 
@@ -119,17 +120,18 @@ def compute_figure(arms: Sequence[ArmSummary], styles: Mapping[str, Style]) -> P
 
 def source_map(experiment: Experiment) -> Picture | None:
     """Each source agent × each target: the area of the arms that start from it, less scratch's."""
-    scratch = {(r.seed, r.env_id): r.auc for r in experiment.targets if r.arm == SCRATCH}
+    areas = {(row.arm, row.seed, row.env_id): row.auc for row in experiment.targets}
+    has_scratch = any(arm_of(arm) == SCRATCH for arm in experiment.arms)
     cells: dict[tuple[str, str], list[float]] = {}
     unlearnt = set()
     kinds = _source_kinds(experiment)
     for row in experiment.targets:
         kind = kinds.get((row.arm, row.seed))
-        if kind is None:
+        scratch = counterpart(experiment, row.arm, SCRATCH) or ""
+        base = areas.get((scratch, row.seed, row.env_id)) if has_scratch else 0.0
+        if kind is None or base is None:
             continue
-        cells.setdefault((kind, row.env_id), []).append(
-            row.auc - scratch.get((row.seed, row.env_id), 0.0)
-        )
+        cells.setdefault((kind, row.env_id), []).append(row.auc - base)
         if row.source_learnt is False:
             unlearnt.add(kind)
     if not cells:
@@ -137,21 +139,21 @@ def source_map(experiment: Experiment) -> Picture | None:
     rows, columns = sorted({k for k, _ in cells}), experiment.target_ids
     values = np.array([[np.mean(cells.get((r, c), [np.nan])) for c in columns] for r in rows])
     names = [f"{row} ✗" if row in unlearnt else row for row in rows]
-    what = "area under the curve, less scratch's" if scratch else "area under the curve"
+    what = "area under the curve, less scratch's" if has_scratch else "area under the curve"
     return _heat_map(
         values, names, columns, name="sources-targets", what=what,
         title="Each source agent × each target: area of the arms that start from it.",
-        show=signed if scratch else score,
+        show=signed if has_scratch else score,
     )  # fmt: skip
 
 
 def _source_kinds(experiment: Experiment) -> dict[tuple[str, int], str]:
-    """(arm, seed) → its source's name; arms with the same source weights share it."""
+    """(arm, seed) → its source's name; arms with the same source share it."""
     names: dict[str, str] = {}
     found = {}
     for row in experiment.sources:
-        first = names.setdefault(row.weights_sha256, readable(row.arm))
-        found[(row.arm, row.seed)] = f"seed {row.seed}, {first}"
+        first = names.setdefault(row.weights_sha256, row.source_kind or row.arm)
+        found[(row.arm, row.seed)] = f"seed {row.seed}, {readable(first)}"
     for row in experiment.targets:  # the sources of --from are none of ours
         if row.source_frames is not None:
             found.setdefault((row.arm, row.seed), "the given source")

@@ -11,8 +11,9 @@ from ..intervals import bootstrap_band
 from ..scores import Floats
 from .drawing import Picture, drawing, finished, legend_below, legend_height, line, thousands, unit
 from .labels import Style, in_legend, readable, short_env
-from .numbers import curves_of, seeded, summarise_target
+from .numbers import seeded
 from .reading import Experiment
+from .target_numbers import curves_of, summarise_target
 
 _SHOWN_SEEDS = 5
 """With more seeds than that, single ones are no longer drawn."""

@@ -7,8 +7,9 @@ from ..curves import write_table
 from ..intervals import Estimate
 from ..runs import write_text
 from .labels import readable, short_env
-from .numbers import ArmSummary, TargetSummary, reference_of
+from .numbers import ArmSummary, reference_of
 from .reading import Experiment
+from .target_numbers import TargetSummary
 from .text import MISSING, score
 
 COLUMNS = ("arm", "target", "quantity", "value", "low", "high", "n_seeds")

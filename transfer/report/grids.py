@@ -10,8 +10,9 @@ import numpy as np
 from ..run_log import PROGRESS
 from ..scores import Survival
 from .labels import readable, short_env
-from .numbers import HALF, ArmSummary, TargetSummary, estimate_of, reference_of
+from .numbers import ArmSummary, estimate_of, reference_of
 from .reading import Experiment
+from .target_numbers import HALF, TargetSummary
 from .text import MISSING, frames, number, score, with_interval
 
 WORSE = "▼"

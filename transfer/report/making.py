@@ -13,11 +13,12 @@ from .drawing import Picture
 from .examples import example_figure
 from .files import write_aggregates, write_latex
 from .labels import CANDIDATE, parse_label, short_env, styles
-from .numbers import ArmSummary, TargetSummary, summarise_arms, summarise_target
+from .numbers import ArmSummary, summarise_arms
 from .page import Section, page
 from .projector import embed, write_embedding
 from .reading import Experiment
 from .remembering import remember
+from .target_numbers import TargetSummary, summarise_target
 
 PAGE = "report.html"
 FIGURES = "figures"

@@ -1,32 +1,23 @@
-"""The statistics of an experiment: of each arm over all targets, and of each arm on each target."""
+"""The statistics of an experiment: of each arm over all targets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..curves import CurvePoint
+from ..arms import arm_of, is_part_of
 from ..intervals import Estimate, Statistic, estimate, improvement, paired_difference
 from ..scores import (
     Floats,
-    Survival,
-    TimeToThreshold,
-    asymptote,
-    charged,
     forward_transfer,
     interquartile_means,
-    kaplan_meier,
     means,
     optimality_gaps,
-    time_to_threshold,
     without_gaps,
 )
 from ..summary import SummaryRow
-from .labels import REFERENCE, SCRATCH
+from .labels import CANDIDATE, REFERENCE, SCRATCH
 from .reading import Experiment
-
-HALF = 0.5
-"""The lower of the two scores to which times are told; the other counts as learnt."""
 
 
 def seeded() -> np.random.Generator:
@@ -90,6 +81,8 @@ class ArmSummary:
     label: str
     seeds: tuple[int, ...]
     left_out: tuple[int, ...]
+    reference: str | None
+    """The label it is held against; None for the reference itself."""
     auc: Estimate | None
     """Interquartile mean of the areas."""
     final: Estimate | None
@@ -118,47 +111,59 @@ class ArmSummary:
 
 
 def reference_of(experiment: Experiment) -> str:
-    """The arm that others are held against: fine_tune, else scratch, else the first."""
-    arms = experiment.arms
-    return next((name for name in (REFERENCE, SCRATCH) if name in arms), arms[0])
+    """The arm that others are held against: fine_tune, else scratch, else what is not ours."""
+    arms = [arm_of(label) for label in experiment.arms]
+    others = [arm for arm in arms if arm != CANDIDATE]
+    return next((name for name in (REFERENCE, SCRATCH) if name in arms), (others or arms)[0])
+
+
+def counterpart(experiment: Experiment, label: str, arm: str) -> str | None:
+    """The variant of another arm under the same settings: all that varies in it varies alike.
+
+    ``contrastive_distillation+gamma=0.9+n_negatives=8`` is held against ``fine_tune+gamma=0.9``.
+    None where there is none, and for the arm itself.
+    """
+    if arm_of(label) == arm:
+        return None
+    labels = [each for each in experiment.arms if arm_of(each) == arm and is_part_of(each, label)]
+    return max(labels, key=lambda each: each.count("+")) if labels else None
 
 
 def summarise_arms(experiment: Experiment) -> list[ArmSummary]:
     """Every arm over all targets; the intervals are those of `intervals`."""
     targets = experiment.target_ids
     areas = {label: scores_of(experiment, label, auc, targets) for label in experiment.arms}
-    reference = areas[reference_of(experiment)] if areas else None
-    scratch = areas.get(SCRATCH)
-    found = []
-    for label, area in areas.items():
-        ends = scores_of(experiment, label, final, targets)
-        is_reference = area is reference
-        both = reference is not None and bool(area.seeds and reference.seeds)
-        forward = None
-        if scratch is not None and scratch.seeds and area.seeds and label != SCRATCH:
-            forward = forward_transfer(area.table, scratch.table)
-        found.append(
-            ArmSummary(
-                label=label,
-                seeds=area.seeds,
-                left_out=area.left_out,
-                auc=_estimate(area, interquartile_means),
-                final=_estimate(ends, interquartile_means),
-                gap=_estimate(ends, optimality_gaps),
-                difference=None if is_reference or not reference else difference(area, reference),
-                improvement=improvement(area.table, reference.table, seeded())
-                if both and reference is not None and not is_reference
-                else None,
-                over_scratch=difference(area, scratch)
-                if scratch is not None and label != SCRATCH
-                else None,
-                forward=None if forward is None else estimate(forward.values, seeded()),
-                forward_is_raw=forward is not None and bool(forward.is_raw.any()),
-                retention=_retention(experiment, label),
-                seconds=_estimate(scores_of(experiment, label, seconds, targets), means),
-            )
-        )
-    return found
+    return [_summarise_arm(experiment, label, areas) for label in areas]
+
+
+def _summarise_arm(experiment: Experiment, label: str, areas: Mapping[str, Scores]) -> ArmSummary:
+    targets, area = experiment.target_ids, areas[label]
+    ends = scores_of(experiment, label, final, targets)
+    name = counterpart(experiment, label, reference_of(experiment))
+    reference = areas.get(name or "")
+    scratch = areas.get(counterpart(experiment, label, SCRATCH) or "")
+    both = reference is not None and bool(area.seeds and reference.seeds)
+    forward = None
+    if scratch is not None and scratch.seeds and area.seeds:
+        forward = forward_transfer(area.table, scratch.table)
+    return ArmSummary(
+        label=label,
+        seeds=area.seeds,
+        left_out=area.left_out,
+        reference=name,
+        auc=_estimate(area, interquartile_means),
+        final=_estimate(ends, interquartile_means),
+        gap=_estimate(ends, optimality_gaps),
+        difference=None if reference is None else difference(area, reference),
+        improvement=improvement(area.table, reference.table, seeded())
+        if both and reference is not None
+        else None,
+        over_scratch=None if scratch is None else difference(area, scratch),
+        forward=None if forward is None else estimate(forward.values, seeded()),
+        forward_is_raw=forward is not None and bool(forward.is_raw.any()),
+        retention=_retention(experiment, label),
+        seconds=_estimate(scores_of(experiment, label, seconds, targets), means),
+    )
 
 
 def seconds(row: SummaryRow) -> float:
@@ -182,96 +187,6 @@ def _retention(experiment: Experiment, label: str) -> Estimate | None:
     if not by_seed:
         return None
     return estimate([float(np.mean(each)) for each in by_seed.values()], seeded())
-
-
-@dataclass(frozen=True, kw_only=True)
-class TargetSummary:
-    """One arm on one target, over its seeds."""
-
-    label: str
-    env_id: str
-    auc: Estimate
-    jumpstart: Estimate | None
-    asymptote: Estimate | None
-    final: Estimate
-    over_scratch: Estimate | None
-    forward: float | None
-    forward_is_raw: bool
-    to_half: Survival | None
-    to_learnt: Survival | None
-    to_half_charged: Survival | None
-    """The first with the frames of the sources added."""
-
-    @property
-    def is_negative(self) -> bool:
-        """Whether it is below scratch, at two digits."""
-        return self.over_scratch is not None and round(self.over_scratch.value, 2) < 0
-
-
-def summarise_target(experiment: Experiment, env_id: str) -> list[TargetSummary]:
-    """Every arm on one target."""
-    rows = [row for row in experiment.targets if row.env_id == env_id]
-    areas = {label: scores_of(experiment, label, auc, [env_id]) for label in experiment.arms}
-    scratch = areas.get(SCRATCH)
-    found = []
-    for label in dict.fromkeys(row.arm for row in rows):
-        own = [row for row in rows if row.arm == label]
-        curves = curves_of(experiment.points, label, env_id, [row.seed for row in own])
-        jumps = [row.jumpstart for row in own if row.jumpstart is not None]
-        against = scratch if scratch is not None and scratch.seeds and label != SCRATCH else None
-        forward = None if against is None else forward_transfer(areas[label].table, against.table)
-        found.append(
-            TargetSummary(
-                label=label,
-                env_id=env_id,
-                auc=estimate([row.auc for row in own], seeded()),
-                jumpstart=estimate(jumps, seeded()) if jumps and label != SCRATCH else None,
-                asymptote=estimate([asymptote([p.score for p in c]) for c in curves], seeded())
-                if curves
-                else None,
-                final=estimate([row.final_score for row in own], seeded()),
-                over_scratch=None if against is None else difference(areas[label], against),
-                forward=None if forward is None else float(forward.values.mean()),
-                forward_is_raw=forward is not None and bool(forward.is_raw.any()),
-                to_half=survival(curves, HALF),
-                to_learnt=survival(curves, experiment.learnt_score),
-                to_half_charged=survival(
-                    curves, HALF, {r.seed: float(r.source_frames or 0) for r in own}
-                ),
-            )
-        )
-    return found
-
-
-def curves_of(
-    points: Sequence[CurvePoint],
-    label: str,
-    env_id: str,
-    seeds: Sequence[int],
-    role: str = "target",
-) -> list[list[CurvePoint]]:
-    """The learning curves of an arm on an environment, one for each seed that has one."""
-    curves = []
-    for seed in seeds:
-        key = (label, env_id, seed, role)
-        own = [p for p in points if (p.arm, p.env_id, p.seed, p.role) == key]
-        if own:
-            curves.append(sorted(own, key=lambda point: point.frames))
-    return curves
-
-
-def survival(
-    curves: Sequence[Sequence[CurvePoint]],
-    threshold: float,
-    source_frames: dict[int, float] | None = None,
-) -> Survival | None:
-    """Kaplan and Meier's curve of the times to a score; None without curves."""
-    times: list[TimeToThreshold] = []
-    for curve in curves:
-        time = time_to_threshold([p.frames for p in curve], [p.score for p in curve], threshold)
-        extra = 0.0 if source_frames is None else source_frames.get(curve[0].seed, 0.0)
-        times.append(charged(time, extra))
-    return kaplan_meier(times) if times else None
 
 
 def estimate_of(values: Sequence[float]) -> Estimate:

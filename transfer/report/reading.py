@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,7 @@ def read_experiment(directory: Path) -> Experiment:
         for cell in (each.cell for each in whole)
         if cell.role == "target" and cell.arms
     }
+    points = _counted(points, rows)
     order = _order(config, [row.arm for row in rows] + [point.arm for point in points])
     return Experiment(
         directory=directory,
@@ -120,7 +121,7 @@ def read_experiment(directory: Path) -> Experiment:
         manifest=_manifest(directory),
         rows=tuple(sorted(rows, key=lambda row: order.index(row.arm))),
         points=tuple(sorted(points, key=lambda point: order.index(point.arm))),
-        information=tuple(_all(directory, INFORMATION, InformationPoint, found)),
+        information=tuple(_counted(_all(directory, INFORMATION, InformationPoint, found), rows)),
         cells=cells,
         progress=tuple(_progress(config, rows, points)),
         notes=tuple(dict.fromkeys(notes)),
@@ -241,6 +242,24 @@ def _all(directory: Path, name: str, kind: type[AnyPoint], cells: Sequence[Cell]
     fresh = all_points(cells, [directory / cell.name for cell in cells], name, kind)
     seen = {(point.arm, point.seed, point.role, point.env_id) for point in fresh}
     return [p for p in kept if (p.arm, p.seed, p.role, p.env_id) not in seen] + fresh
+
+
+def _counted(points: Sequence[AnyPoint], rows: Sequence[SummaryRow]) -> list[AnyPoint]:
+    """Points from where their curve counts on, their frames counted from there.
+
+    A training that makes up for its source's frames is judged by what comes after those; where it
+    is not finished, how many these are is not known, and its points are left out.
+    """
+    start = {(row.arm, row.env_id, row.seed, row.role): row.counted_from for row in rows}
+    late = {key[0] for key, frames in start.items() if frames}
+    counted = []
+    for point in points:
+        key = (point.arm, point.env_id, point.seed, point.role)
+        if point.arm not in late:
+            counted.append(point)
+        elif key in start and point.frames >= start[key]:
+            counted.append(replace(point, frames=point.frames - start[key]))
+    return counted
 
 
 def _without_nan(

@@ -19,9 +19,10 @@ from .curve_figures import information_curves, learning_curves, survival_curves
 from .drawing import Picture
 from .grids import arm_grid, diagnostics_grid, source_grid, target_grid, train_grid
 from .labels import Style, readable, short_env
-from .numbers import ArmSummary, TargetSummary, reference_of
+from .numbers import ArmSummary, reference_of
 from .page import Section
 from .reading import Experiment
+from .target_numbers import TargetSummary
 
 Styles = Mapping[str, Style]
 

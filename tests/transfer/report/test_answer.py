@@ -12,12 +12,9 @@ from contrastive_distillation.transfer.report.labels import (
     short_env,
     styles,
 )
-from contrastive_distillation.transfer.report.numbers import (
-    ArmSummary,
-    summarise_arms,
-    summarise_target,
-)
+from contrastive_distillation.transfer.report.numbers import ArmSummary, summarise_arms
 from contrastive_distillation.transfer.report.reading import Experiment
+from contrastive_distillation.transfer.report.target_numbers import summarise_target
 from contrastive_distillation.transfer.report.text import frames, score, signed, with_interval
 
 from .directories import TARGETS, Score, write_run
@@ -135,6 +132,35 @@ def test_variants_are_ranged_and_none_is_picked(tmp_path: Path) -> None:
     assert "(n_negatives 8) to 0.60" in sentence and "(n_negatives 128)" in sentence
     assert "the interval of 1 lies above 0, of 2 below, of 0 on both sides." in sentence
     assert "a choice made afterwards" in caveats[0]
+
+
+def test_variants_are_held_against_their_own_counterparts(tmp_path: Path) -> None:
+    level = {"fine_tune": 0.4, "scratch": 0.1, "contrastive_distillation": 0.5}
+
+    def value(arm: str, env_id: str, seed: int) -> float:
+        variant = parse_label(arm)
+        return level[variant.arm] + 0.1 * (variant.number("gamma") or 0.0) + 0.01 * seed
+
+    gammas = ["+gamma=0", "+gamma=1"]
+    arms = [f"contrastive_distillation{g}+n_negatives=8" for g in gammas]
+    arms += [f"{arm}{g}" for arm in ("fine_tune", "scratch") for g in gammas]
+    write_run(tmp_path, arms=arms, score=value, seeds=range(5), command="ablate")
+    found = by_label(read_experiment(tmp_path))
+    for g in gammas:
+        arm = found[f"contrastive_distillation{g}+n_negatives=8"]
+        assert arm.reference == f"fine_tune{g}"
+        assert arm.difference is not None and arm.difference.value == pytest.approx(0.1)
+        assert arm.over_scratch is not None and arm.over_scratch.value == pytest.approx(0.4)
+        assert found[f"fine_tune{g}"].reference is None
+        assert found[f"scratch{g}"].over_scratch is None
+
+
+def test_without_rivals_another_arm_is_the_reference(tmp_path: Path) -> None:
+    arms = ("contrastive_distillation", "frozen_encoder")
+    _, sentence, _ = told(tmp_path, lucky, arms=arms, seeds=range(5))
+    assert "contrastive distillation had the larger area under the learning curve than frozen" in (
+        sentence
+    )
 
 
 def test_every_target_by_hand(tmp_path: Path) -> None:
