@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from contrastive_distillation import run_agent
 from contrastive_distillation.run_agent import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,7 +150,10 @@ def test_a_file_of_settings_names_no_other(capsys: pytest.CaptureFixture[str]) -
     assert "names no other one" in refused(capsys, "train", "--config", "settings.yaml")
 
 
-def test_a_warning_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_is_shown_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_agent, "_WARNED", set())
     words = ["train", "--env", "Pendulum-v1", "--agent", "dqn"]
     said = refused(capsys, *words) + refused(capsys, *words)
     assert said.count("no return range is known for 'Pendulum-v1'") == 1
