@@ -35,6 +35,10 @@ def test_checkpoints_are_quarters_where_episodes_are_long() -> None:
     assert protocol.checkpoint_frames(200_000, [250, 640]) == [0, 50_000, 100_000, 150_000]
 
 
+def test_checkpoints_of_cart_pole_are_sixths() -> None:
+    assert len(protocol.checkpoint_frames(200_000, [500])) == 6
+
+
 def test_long_trainings_are_judged_more_often() -> None:
     assert protocol.checkpoint_frames(1_500_000, [250, 288])[:3] == [0, 50_000, 100_000]
 
