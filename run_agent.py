@@ -26,6 +26,9 @@ from contrastive_distillation.transfer import (
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
+_WARNED: set[str] = set()
+"""Warnings that this process has shown."""
+
 Action = Callable[[], int]
 """A command with its arguments checked; returns the exit code."""
 
@@ -112,9 +115,13 @@ def _warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning as one line, without the line of code it came from."""
-    if not issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
-        print(f"warning: {message}", file=sys.stderr)
+    """A warning as one line, once, without the line of code it came from."""
+    if issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
+        return
+    text = f"warning: {message}"
+    if text not in _WARNED:
+        _WARNED.add(text)
+        print(text, file=sys.stderr)
 
 
 def _prepare_training(settings: TrainSettings | TransferSettings, command: Sequence[str]) -> Action:

@@ -179,7 +179,7 @@ class Until(BaseCallback):
     def __init__(self, env_ids: Sequence[str], seed: int, every: int) -> None:
         super().__init__()
         self._evaluator = Evaluator(
-            env_ids=env_ids, n_episodes=32, backend="auto", observation="auto", mission=False
+            env_ids=env_ids, backend="auto", observation="auto", mission=False
         )
         self._threshold = LEARNT[tuple(env_ids)]
         self._seed, self._every, self._next = seed, every, every
@@ -193,7 +193,7 @@ class Until(BaseCallback):
         started = time.perf_counter()
         with own_randomness(self._seed) as seed:
             act = policy_of(self.model, seed=seed)
-            played = self._evaluator.play(act, seed=self._seed, index=self._next)
+            played = self._evaluator.play(act, n_episodes=32, seed=self._seed, index=self._next)
         if min(float(np.mean(episodes.returns)) for episodes in played) >= self._threshold:
             self.learnt_at = self.num_timesteps
         self.seconds += time.perf_counter() - started

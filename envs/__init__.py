@@ -4,7 +4,7 @@
 can and through Gymnasium everywhere else, with the same observations.
 """
 
-from .make import BACKENDS, make_vec
+from .make import BACKENDS, check_backend, make_vec
 from .mission import (
     MISSION_LENGTH,
     MISSION_VOCABULARY,
@@ -39,6 +39,7 @@ __all__ = [
     "Task",
     "TaskVecEnv",
     "UnknownNameError",
+    "check_backend",
     "compare_spaces",
     "draw_pictures",
     "encode_mission",

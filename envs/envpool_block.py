@@ -53,6 +53,17 @@ def envpool_has(env_id: str) -> bool:
     return (base.startswith(_GRIDS) or base in _SAME_PHYSICS) and base in envpool_ids()
 
 
+def check_envpool_has(env_id: str) -> None:
+    """Raise ValueError, saying why, where `envpool_has` says no."""
+    if env_id in PROCGEN and not procgen_available():
+        raise ValueError(PROCGEN_REFUSAL)
+    if not envpool_has(env_id):
+        raise ValueError(
+            f"EnvPool has no environment {env_id!r} that equals Gymnasium's: use "
+            f'backend="auto" or backend="gymnasium".'
+        )
+
+
 class EnvPoolBlock:
     """`n_envs` EnvPool environments of one id, in the synchronous mode."""
 
@@ -62,13 +73,6 @@ class EnvPoolBlock:
     def __init__(
         self, *, env_id: str, n_envs: int, observation: str, mission: bool, num_threads: int = 1
     ) -> None:
-        if env_id in PROCGEN and not procgen_available():
-            raise ValueError(PROCGEN_REFUSAL)
-        if not envpool_has(env_id):
-            raise ValueError(
-                f"EnvPool has no environment {env_id!r} that equals Gymnasium's: use "
-                f'backend="auto" or backend="gymnasium".'
-            )
         self.env_id = env_id
         self.n_envs = n_envs
         variant, game = COLOUR_VARIANTS.get(env_id), PROCGEN.get(env_id)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from .block import Block
-from .envpool_block import EnvPoolBlock, envpool_has
+from .envpool_block import EnvPoolBlock, check_envpool_has, envpool_has
 from .gymnasium_block import GymnasiumBlock
 from .single import find_spec, resolve_mission
 from .spaces import compare_spaces, space_table
@@ -45,7 +45,11 @@ def make_vec(
     """
     ids = [env_ids] if isinstance(env_ids, str) else list(env_ids)
     share = _share(ids, n_envs)
-    _check(ids, backend, num_threads, render_mode)
+    check_backend(ids, backend)
+    if num_threads < 1:
+        raise ValueError(f"num_threads must be at least 1, got {num_threads}")
+    if backend == "envpool" and render_mode is not None:
+        raise ValueError('EnvPool does not draw here: use backend="gymnasium" with render_mode.')
     with_mission = resolve_mission(ids, mission, observation)
     blocks = [
         _make_block(env_id, share, backend, observation, with_mission, num_threads, render_mode)
@@ -72,12 +76,14 @@ def _share(ids: list[str], n_envs: int) -> int:
     return share
 
 
-def _check(ids: list[str], backend: str, num_threads: int, render_mode: str | None) -> None:
+def check_backend(env_ids: Sequence[str], backend: str) -> None:
+    """Raise ValueError where `backend` is none, or cannot run one of `env_ids` here.
+
+    Raises UnknownNameError for an unknown id.
+    """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
-    if num_threads < 1:
-        raise ValueError(f"num_threads must be at least 1, got {num_threads}")
-    for env_id in ids:
+    for env_id in env_ids:
         find_spec(env_id)
     if backend != "envpool":
         return
@@ -88,8 +94,8 @@ def _check(ids: list[str], backend: str, num_threads: int, render_mode: str | No
             f'backend="envpool" needs EnvPool, which does not import here ({error}): '
             f'pip install envpool, or use backend="auto" or "gymnasium".'
         ) from error
-    if render_mode is not None:
-        raise ValueError('EnvPool does not draw here: use backend="gymnasium" with render_mode.')
+    for env_id in env_ids:
+        check_envpool_has(env_id)
 
 
 def _make_block(

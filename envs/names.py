@@ -23,6 +23,10 @@ def nearest_names(name: str, names: Iterable[str], n: int = 3) -> list[str]:
     return [each for score, each in scored[:n] if score >= 0.4]
 
 
+_FEW = 12
+"""Of so many names, all are said where none is near."""
+
+
 class UnknownNameError(ValueError):
     """A name (of an environment, a suite, a configuration key, …) that nothing goes by.
 
@@ -32,8 +36,11 @@ class UnknownNameError(ValueError):
     def __init__(self, kind: str, name: str, names: Iterable[str], *, hint: str = "") -> None:
         self.kind = kind
         self.name = name
-        self.nearest = nearest_names(name, names)
+        known = list(names)
+        self.nearest = nearest_names(name, known)
         text = f"unknown {kind} {name!r}."
         if self.nearest:
             text += f" Nearest: {', '.join(self.nearest)}."
+        elif 0 < len(known) <= _FEW:
+            text += f" There are: {', '.join(known)}."
         super().__init__(f"{text} {hint}".rstrip())

@@ -36,7 +36,8 @@ def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     try:
         return gym.spec(name)
     except gym.error.Error as error:
-        raise UnknownNameError("environment", env_id, gym.registry, hint=_extra(name)) from error
+        hint = f"({module} is there, but registers no {name}.)" if module else _extra(name)
+        raise UnknownNameError("environment", name, gym.registry, hint=hint) from error
 
 
 def make_raw_env(env_id: str, *, render_mode: str | None = None) -> gym.Env[Any, Any]:

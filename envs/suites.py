@@ -12,7 +12,7 @@ import yaml
 
 from .names import UnknownNameError
 from .obstacles import SEVEN_ACTIONS_ID
-from .procgen import PROCGEN, procgen_available
+from .procgen import PROCGEN, PROCGEN_REFUSAL, procgen_available
 from .single import OBSERVATIONS, find_spec
 from .tasks import Task, task, task_in_range
 from .variants import BASE_OF_VARIANT, COLOUR_DOSES, NAMESPACE
@@ -81,7 +81,10 @@ def suite_settings(suite: Suite) -> dict[str, Any]:
 def get_suite(name: str) -> Suite:
     """The suite called `name`. Raises UnknownNameError with the nearest names."""
     if name not in SUITES:
-        raise UnknownNameError("suite", name, SUITES, hint="A suite of your own is a YAML file.")
+        hint = "A suite of your own is a YAML file."
+        if name == "procgen":
+            hint = PROCGEN_REFUSAL
+        raise UnknownNameError("suite", name, SUITES, hint=hint)
     return SUITES[name]
 
 

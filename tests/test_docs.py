@@ -58,6 +58,16 @@ def test_readme_links_the_page() -> None:
     assert "(docs/plug_in.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_two_commands_are_what_is_run_from_a_fresh_clone() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = readme[readme.index("## Two commands") :].split("```bash\n")[1].split("```")[0]
+    commands = block.strip().splitlines()
+    assert len(commands) == 2
+    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    for command in commands:
+        assert any(line.removesuffix(" || exit 1") == command for line in run), command
+
+
 def test_local_links_lead_somewhere() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")

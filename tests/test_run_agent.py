@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from contrastive_distillation import run_agent
 from contrastive_distillation.run_agent import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,6 +16,7 @@ PROMISED = """
     suite agent loss frames seed seeds output backend n-envs gamma config device threads
     workers negatives n-negatives weight balance every memory keep memory-capacity debug
 """
+VARIED = "contrastive/CartPole-Random-v0"
 LISTED = """
     doorkey smoke keydoor appearance dynamics pixels ppo dqn contrastive_distillation
     uniform in_batch episodic replay fifo reservoir per_task value_stratified
@@ -97,6 +99,17 @@ def test_list_fits_80_columns_and_names_everything(capsys: pytest.CaptureFixture
         (["train", "--n-envs", "512", "--memory-capacity", "256"], "--memory-capacity 256"),
         (["train", "--suite", "mine.yaml"], "there is no suite file 'mine.yaml'"),
         (["train", "--agent", "dqn", "--env", "Pendulum-v1"], "needs discrete actions"),
+        (["train", "--memory", "xyz"], "unknown memory 'xyz'. There are: episodic, replay."),
+        (["train", "--env", "Blackjack-v1"], "an agent here sees Box, Discrete, MultiDiscrete"),
+        (["train", "--env", "gymnasium:Nope-v0"], "gymnasium is there, but registers no Nope-v0"),
+        (
+            ["train", "--env", "FrozenLake-v1", "--backend", "envpool"],
+            "EnvPool has no environment 'FrozenLake-v1'",
+        ),
+        (
+            [*["transfer", "--source", "CartPole-v1", "--backend", "envpool", "--target"], VARIED],
+            f"EnvPool has no environment '{VARIED}'",
+        ),
         (["evaluate", "nowhere"], "nowhere: is no run's directory"),
         (["watch", "nowhere", "--output", "film.mp4"], "must end in .gif"),
         (["ablate", "--vary", "evry=1,2"], "no setting 'evry' can vary. Nearest: every"),
@@ -151,6 +164,20 @@ def test_a_bad_suite_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     Path("mine.yaml").write_text(yaml.safe_dump(suite))
     assert main(["train", "--suite", "mine.yaml"]) == 2
     assert "target_frams" in capsys.readouterr().err
+
+
+def test_a_file_of_settings_names_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("settings.yaml").write_text("config: others.yaml\n")
+    assert "names no other one" in refused(capsys, "train", "--config", "settings.yaml")
+
+
+def test_a_warning_is_shown_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_agent, "_WARNED", set())
+    words = ["train", "--env", "Pendulum-v1", "--agent", "dqn"]
+    said = refused(capsys, *words) + refused(capsys, *words)
+    assert said.count("no return range is known for 'Pendulum-v1'") == 1
 
 
 def test_an_output_that_is_no_run_is_left_alone(

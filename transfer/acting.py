@@ -12,13 +12,18 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
+from contrastive_distillation.memory import Memory
+
 Observations = Any
 """An array (N, …), or a dict of such."""
 Act = Callable[[Observations], NDArray[Any]]
 """From observations (N, …) to actions (N, …)."""
 
+_SMALL_BYTES = 512  # a grid's observation has 148 to 180, a picture 9,408
+_MOST_FAMILIAR = 4096
 
-def policy_of(model: BaseAlgorithm, *, seed: int) -> Act:
+
+def policy_of(model: BaseAlgorithm, *, seed: int, memory: Memory | None = None) -> Act:
     """The model's policy as a function, good until its weights change.
 
     Where observations are whole numbers and actions discrete, each distinct observation goes
@@ -29,6 +34,8 @@ def policy_of(model: BaseAlgorithm, *, seed: int) -> Act:
         model: a PPO, A2C, DQN or other Stable-Baselines3 model.
         seed: of the sampled actions. Other policies than the above sample from torch's global
             generator: see `own_randomness`.
+        memory: what the agent has lived through: small observations that are frequent there go
+            through the network beforehand, all at once.
     """
     greedy = isinstance(model, DQN)
     spaces = model.observation_space
@@ -36,8 +43,25 @@ def policy_of(model: BaseAlgorithm, *, seed: int) -> Act:
     whole = all(part.dtype is not None and np.issubdtype(part.dtype, np.integer) for part in parts)
     discrete = isinstance(model.action_space, gym.spaces.Discrete)
     if whole and discrete and (greedy or isinstance(model.policy, ActorCriticPolicy)):
-        return _RememberingPolicy(model, greedy=greedy, seed=seed)
+        act = _RememberingPolicy(model, greedy=greedy, seed=seed)
+        if memory is not None and len(memory) and _n_bytes(spaces) <= _SMALL_BYTES:
+            act.learn_by_heart(_familiar(memory))
+        return act
     return lambda observations: model.predict(observations, deterministic=greedy)[0]
+
+
+def _n_bytes(space: gym.Space[Any]) -> int:
+    """Bytes of one observation."""
+    parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
+    return sum(int(np.prod(part.shape or ())) * np.dtype(part.dtype).itemsize for part in parts)
+
+
+def _familiar(memory: Memory) -> Observations:
+    """The most frequent of a memory's observations, each once; at most `_MOST_FAMILIAR`."""
+    rows = memory.rows()
+    _, first, counts = np.unique(memory.hashes(rows), return_index=True, return_counts=True)
+    frequent = np.argsort(-counts, kind="stable")[:_MOST_FAMILIAR]
+    return memory.observations(rows[first[frequent]])
 
 
 class _RememberingPolicy:
@@ -54,19 +78,24 @@ class _RememberingPolicy:
         self._cumulated = np.empty((256, self._n_actions))
 
     def __call__(self, observations: Observations) -> NDArray[Any]:
+        rows = self.learn_by_heart(observations)
+        cumulated = self._cumulated[rows]
+        drawn = self._generator.random((len(cumulated), 1))
+        actions: NDArray[Any] = (cumulated[:, :-1] <= drawn).sum(axis=1)
+        return actions
+
+    def learn_by_heart(self, observations: Observations) -> list[int]:
+        """Put observations through the network that have not been yet; returns where all stand."""
         keys = _keys(observations)
         fresh: dict[bytes, int] = {}
         for i, key in enumerate(keys):
             if key not in self._row_of:
                 fresh.setdefault(key, i)
         if fresh:
-            self._learn_by_heart(observations, fresh)
-        cumulated = self._cumulated[[self._row_of[key] for key in keys]]
-        drawn = self._generator.random((len(keys), 1))
-        actions: NDArray[Any] = (cumulated[:, :-1] <= drawn).sum(axis=1)
-        return actions
+            self._add(observations, fresh)
+        return [self._row_of[key] for key in keys]
 
-    def _learn_by_heart(self, observations: Observations, fresh: dict[bytes, int]) -> None:
+    def _add(self, observations: Observations, fresh: dict[bytes, int]) -> None:
         rows = np.fromiter(fresh.values(), np.int64)
         probabilities = self._probabilities(take_observations(observations, rows))
         start = len(self._row_of)
@@ -92,7 +121,8 @@ class _RememberingPolicy:
 
 def _keys(observations: Observations) -> list[bytes]:
     """One key for each row: all of its bytes, or a digest where they are many."""
-    parts = observations.values() if isinstance(observations, dict) else [observations]
+    is_dict = isinstance(observations, dict)
+    parts = [observations[key] for key in sorted(observations)] if is_dict else [observations]
     flat = np.concatenate(
         [
             np.ascontiguousarray(part).reshape(len(part), -1).view(np.uint8).reshape(len(part), -1)

@@ -10,8 +10,9 @@ from contrastive_distillation.losses import LOSSES, loss_class
 
 from .arms import ARMS, OWN, Arm
 from .cells import Cell
-from .choices import choose_n_envs, compare_all, takes_teacher
+from .choices import choose_n_envs, takes_teacher
 from .fields import SettingsError, annotations_of
+from .fitting import compare_all
 from .settings import TransferSettings
 from .settled import settled_cell
 from .varying import OF_LOSS, Variant

@@ -11,13 +11,14 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from contrastive_distillation.envs import Suite
+from contrastive_distillation.memory import Memory
 
 from .acting import policy_of
 from .cells import Cell
 from .curves import CurvePoint, write_curves
 from .evaluation import Episodes, Evaluator, own_randomness
 from .progress import Report, Stop
-from .protocol import checkpoint_frames, episodes_at_checkpoint
+from .protocol import Outlook, checkpoint_frames, episodes_at_checkpoint
 from .run_log import note_scalars
 from .runs import CURVES
 
@@ -33,20 +34,25 @@ class Checkpoints(BaseCallback):
     evaluation and in a second one with other episodes.
     """
 
-    def __init__(self, cell: Cell, directory: Path, *, report: Report, stop: Stop) -> None:
+    def __init__(
+        self, cell: Cell, directory: Path, *, memory: Memory, report: Report, stop: Stop
+    ) -> None:
+        """Args: memory: what the agent lives through, which is only read."""
         super().__init__()
         self._cell = cell
+        self.memory = memory
         self._path = directory / CURVES
         self._report = report
         self._stop = stop
-        self._due = checkpoint_frames(cell.frames, extra=cell.extra_frames)
+        longest = [cell.suite.task(env_id).max_episode_steps for env_id in cell.env_ids]
+        self._due = checkpoint_frames(cell.frames, longest, extra=cell.extra_frames)
+        self.outlook = Outlook.at_first(longest, trained=cell.source is not None)
+        """What the next round of episodes may be like."""
         self._n_rounds = 0
         self._last_report = -np.inf
         self._started = time.perf_counter()
-        longest = [cell.suite.task(env_id).max_episode_steps for env_id in cell.env_ids]
         self._evaluator = Evaluator(
             env_ids=cell.env_ids,
-            n_episodes=episodes_at_checkpoint(cell.frames, longest),
             backend=cell.backend,
             observation=cell.suite.observation,
             mission=cell.mission,
@@ -102,6 +108,7 @@ class Checkpoints(BaseCallback):
         return {
             "due": self._due,
             "n_rounds": self._n_rounds,
+            "outlook": asdict(self.outlook),
             "points": [asdict(point) for point in self.points],
             "seconds": self.seconds,
             "saving_seconds": self.saving_seconds,
@@ -119,6 +126,10 @@ class Checkpoints(BaseCallback):
         try:
             self._due = [int(frames) for frames in state["due"]]
             self._n_rounds = int(state["n_rounds"])
+            self.outlook = Outlook(
+                lengths=tuple(float(steps) for steps in state["outlook"]["lengths"]),
+                scored=bool(state["outlook"]["scored"]),
+            )
             self.points = [CurvePoint(**point) for point in state["points"]]
             self.seconds = float(state["seconds"])
             self.saving_seconds = float(state["saving_seconds"])
@@ -173,13 +184,26 @@ class Checkpoints(BaseCallback):
 
     def _play(self) -> list[CurvePoint]:
         """One round of episodes; each round has its own."""
-        played = play(self.model, self._evaluator, seed=self._cell.seed, index=self._n_rounds)
+        cell = self._cell
+        played = play(
+            self.model,
+            self._evaluator,
+            memory=self.memory,
+            n_episodes=episodes_at_checkpoint(cell.frames, self.outlook),
+            seed=cell.seed,
+            index=self._n_rounds,
+        )
         self._n_rounds += 1
         seconds = time.perf_counter() - self._started
-        return [
-            curve_point(self._cell, episodes, frames=self.num_timesteps, seconds=seconds)
+        points = [
+            curve_point(cell, episodes, frames=self.num_timesteps, seconds=seconds)
             for episodes in played
         ]
+        self.outlook = Outlook(
+            lengths=tuple(float(episodes.lengths.mean()) for episodes in played),
+            scored=any(point.score > 0 for point in points),
+        )
+        return points
 
     def _found_learnt(self, points: list[CurvePoint]) -> dict[str, bool]:
         threshold = self._cell.suite.learnt_score
@@ -194,10 +218,19 @@ def evaluation_scalars(point: CurvePoint) -> dict[str, float]:
     }
 
 
-def play(model: BaseAlgorithm, evaluator: Evaluator, *, seed: int, index: int) -> list[Episodes]:
+def play(
+    model: BaseAlgorithm,
+    evaluator: Evaluator,
+    *,
+    n_episodes: int,
+    seed: int,
+    index: int,
+    memory: Memory | None = None,
+) -> list[Episodes]:
     """One round of a model's episodes, leaving no trace in the global random state."""
     with own_randomness(seed * 1_000_003 + index, model.device) as own_seed:
-        return evaluator.play(policy_of(model, seed=own_seed), seed=seed, index=index)
+        act = policy_of(model, seed=own_seed, memory=memory)
+        return evaluator.play(act, n_episodes=n_episodes, seed=seed, index=index)
 
 
 def curve_point(cell: Cell, episodes: Episodes, *, frames: int, seconds: float) -> CurvePoint:

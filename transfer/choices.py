@@ -6,19 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import gymnasium as gym
 import yaml
 
 from contrastive_distillation.agents import AGENTS, default_n_envs, default_weight, observation_kind
 from contrastive_distillation.envs import (
     Suite,
     UnknownNameError,
-    compare_spaces,
     get_suite,
     load_suite,
-    make_env,
     mission_varies,
-    space_table,
 )
 from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, Joining, make_loss
 from contrastive_distillation.memory import KEEPS, MEMORIES, NEGATIVES, POSITIVES
@@ -26,6 +22,7 @@ from contrastive_distillation.memory import KEEPS, MEMORIES, NEGATIVES, POSITIVE
 from .arms import ARMS, OWN, Arm
 from .cells import LossChoice
 from .fields import SettingsError
+from .fitting import spaces_of
 from .settings import TrainSettings, TransferSettings
 
 DEFAULT_SUITE = "doorkey"
@@ -231,7 +228,7 @@ def takes_source_policy(loss: str) -> bool:
 def choose_n_envs(given: int | None, agent: str, n_tasks: int, suite: Suite, mission: bool) -> int:
     """As given, or the agent's default, rounded up to equal shares for the tasks."""
     if given is None:
-        kind = observation_kind(_spaces(suite.sources[0], suite, mission)[0])
+        kind = observation_kind(spaces_of(suite.sources[0], suite, mission)[0])
         return -(-default_n_envs(agent, kind) // n_tasks) * n_tasks
     if given % n_tasks:
         lower = given // n_tasks * n_tasks
@@ -257,41 +254,3 @@ def without_loss(loss: LossChoice) -> LossChoice:
 def needs_mission(env_ids: Iterable[str], observation: str) -> bool:
     """Whether observations of these environments must hold the mission."""
     return observation != "picture" and mission_varies(list(env_ids))
-
-
-def _spaces(env_id: str, suite: Suite, mission: bool) -> tuple[gym.Space[Any], gym.Space[Any]]:
-    env = make_env(env_id, observation=suite.observation, mission=mission)
-    spaces = env.observation_space, env.action_space
-    env.close()
-    return spaces
-
-
-def check_actions(agent: str, env_id: str, suite: Suite, mission: bool) -> None:
-    """Refuse actions that the agent cannot take."""
-    _, actions = _spaces(env_id, suite, mission)
-    if agent == "dqn" and not isinstance(actions, gym.spaces.Discrete):
-        raise SettingsError(
-            f"--agent dqn: needs discrete actions, {env_id} has {actions}; use --agent ppo"
-        )
-
-
-def compare_all(
-    suite: Suite,
-    source: str,
-    others: Sequence[str],
-    mission: bool,
-    *,
-    source_mission: bool | None = None,
-) -> None:
-    """Refuse, with a table, environments that one agent cannot carry its weights between."""
-    known = _spaces(source, suite, mission if source_mission is None else source_mission)
-    tables = []
-    for env_id in others:
-        rows = compare_spaces(*known, *_spaces(env_id, suite, mission))
-        if not all(row.fits for row in rows):
-            tables.append(space_table(rows, source, env_id))
-    if tables:
-        raise SettingsError(
-            f"what an agent of {source} sees or does does not fit every environment:\n\n"
-            + "\n\n".join(tables)
-        )

@@ -5,8 +5,9 @@ episode, and the batch shrinks as they end.
 """
 
 import contextlib
+import functools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from contrastive_distillation.envs import (
     BadNumberError,
+    TaskVecEnv,
     episode_seed,
     make_env,
     make_vec,
@@ -45,7 +47,7 @@ class _Stage(Protocol):
 
     backend: str
 
-    def reset(self, seed: int) -> Observations: ...
+    def reset(self, seed: int, n_episodes: int) -> Observations: ...
 
     def step(
         self, going: NDArray[np.intp], actions: NDArray[Any]
@@ -59,19 +61,21 @@ class _PythonStage:
 
     backend = "gymnasium"
 
-    def __init__(self, env_id: str, n_episodes: int, observation: str, mission: bool) -> None:
-        self._envs: list[gym.Env[Any, Any]] = [
-            make_env(env_id, observation=observation, mission=mission) for _ in range(n_episodes)
-        ]
+    def __init__(self, env_id: str, observation: str, mission: bool) -> None:
+        self._make = functools.partial(make_env, env_id, observation=observation, mission=mission)
+        self._envs: list[gym.Env[Any, Any]] = [self._make()]
         self._discrete = isinstance(self._envs[0].action_space, gym.spaces.Discrete)
         self._env_id = env_id
         self._n_steps = 0
 
-    def reset(self, seed: int) -> Observations:
+    def reset(self, seed: int, n_episodes: int) -> Observations:
+        self._envs += [self._make() for _ in range(n_episodes - len(self._envs))]
         with contextlib.redirect_stdout(None):  # BabyAI prints while it draws a level
-            observations = _stack([env.reset(seed=seed + i)[0] for i, env in enumerate(self._envs)])
+            observations = _stack(
+                [self._envs[i].reset(seed=seed + i)[0] for i in range(n_episodes)]
+            )
         self._n_steps = 0
-        self._check_numbers(np.arange(len(self._envs)), observations, None)
+        self._check_numbers(np.arange(n_episodes), observations, None)
         return observations
 
     def step(
@@ -115,13 +119,18 @@ class _PythonStage:
 class _PoolStage:
     """A vectorised environment that can only step as a whole: finished ones step idly."""
 
-    def __init__(self, vec: Any) -> None:
-        self._vec = vec
-        self.backend: str = vec.backend[0]
-        space = vec.action_space
-        self._actions = np.zeros((vec.num_envs, *space.shape), space.dtype)
+    def __init__(self, make: Callable[[int], TaskVecEnv]) -> None:
+        """Args: make: gives a vector of so many environments."""
+        self._make = make
+        self._vec = make(1)
+        self.backend = self._vec.backend[0]
 
-    def reset(self, seed: int) -> Observations:
+    def reset(self, seed: int, n_episodes: int) -> Observations:
+        if self._vec.num_envs != n_episodes:
+            self._vec.close()
+            self._vec = self._make(n_episodes)
+        space = self._vec.action_space
+        self._actions = np.zeros((n_episodes, *(space.shape or ())), space.dtype)
         self._vec.seed(seed)
         return self._vec.reset()
 
@@ -137,7 +146,7 @@ class _PoolStage:
 
 
 class Evaluator:
-    """Plays ``n_episodes`` episodes in each of some environments, as often as asked.
+    """Plays rounds of episodes in each of some environments, as often as asked.
 
     An environment without a limit of steps is cut after `UNKNOWN_LENGTH`, so that an agent that
     never ends an episode cannot hold up its training.
@@ -147,23 +156,20 @@ class Evaluator:
         self,
         *,
         env_ids: Sequence[str],
-        n_episodes: int,
         backend: str,
         observation: str,
         mission: bool,
     ) -> None:
         self.env_ids = tuple(env_ids)
-        self.n_episodes = n_episodes
         self._longest = [task(env_id).max_episode_steps or UNKNOWN_LENGTH for env_id in env_ids]
-        self._stages = [
-            _make_stage(env_id, n_episodes, backend, observation, mission) for env_id in env_ids
-        ]
+        self._stages = [_make_stage(env_id, backend, observation, mission) for env_id in env_ids]
 
-    def play(self, act: Act, *, seed: int, index: int = 0) -> list[Episodes]:
+    def play(self, act: Act, *, n_episodes: int, seed: int, index: int = 0) -> list[Episodes]:
         """Play one round.
 
         Args:
             act: the policy.
+            n_episodes: of each environment; fewer are the first of more.
             seed: the run's seed.
             index: which round; every index has episodes of its own, disjoint from training's.
         """
@@ -172,7 +178,7 @@ class Evaluator:
             for i in range(len(self._stages))
         ]
         rounds = [
-            _Round(stage, s, self.n_episodes, longest)
+            _Round(stage, s, n_episodes, longest)
             for stage, s, longest in zip(self._stages, seeds, self._longest, strict=True)
         ]
         while open_rounds := [each for each in rounds if len(each.going)]:
@@ -200,7 +206,7 @@ class _Round:
         self._stage = stage
         self._longest = longest
         self.backend = stage.backend
-        self.observations = stage.reset(seed)
+        self.observations = stage.reset(seed, n_episodes)
         self.going: NDArray[np.intp] = np.arange(n_episodes)
         self.returns = np.zeros(n_episodes)
         self.lengths = np.zeros(n_episodes, np.int64)
@@ -215,15 +221,16 @@ class _Round:
         self.observations = take_observations(observations, np.flatnonzero(~dones))
 
 
-def _make_stage(
-    env_id: str, n_episodes: int, backend: str, observation: str, mission: bool
-) -> _Stage:
+def _make_stage(env_id: str, backend: str, observation: str, mission: bool) -> _Stage:
+    def make(n_envs: int) -> TaskVecEnv:
+        return make_vec([env_id], n_envs, 0, backend, observation=observation, mission=mission)
+
     if backend != "gymnasium":
-        vec = make_vec([env_id], n_episodes, 0, backend, observation=observation, mission=mission)
-        if vec.backend[0] != "gymnasium":
-            return _PoolStage(vec)
-        vec.close()
-    return _PythonStage(env_id, n_episodes, observation, mission)
+        stage = _PoolStage(make)
+        if stage.backend != "gymnasium":
+            return stage
+        stage.close()
+    return _PythonStage(env_id, observation, mission)
 
 
 @contextlib.contextmanager

@@ -8,13 +8,19 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from contrastive_distillation.agents import AuxiliaryLossCallback, policy_sha256
+from contrastive_distillation.memory import Memory
 
 from .cells import Cell
 from .checkpoints import Checkpoints, measures, play
 from .durable import write_with
 from .evaluation import Evaluator
 from .information import InformationProbe
-from .protocol import FINAL_INDEX, RETENTION_INDEX, episodes_at_end, episodes_for_retention
+from .protocol import (
+    FINAL_INDEX,
+    RETENTION_INDEX,
+    episodes_at_end,
+    episodes_for_retention,
+)
 from .run_log import note_scalars
 from .runs import AUXILIARY, FINAL, INTERRUPTED, MEMORY, RESULT, write_json
 
@@ -51,7 +57,7 @@ def finish(
         source_ids: the environments its source learnt: what is left of them is judged too.
     """
     started = time.perf_counter()
-    final = evaluate_at_end(cell, model)
+    final = evaluate_at_end(cell, model, checkpoints)
     retention = evaluate_on_sources(cell, model, source_ids)
     evaluation = checkpoints.seconds + time.perf_counter() - started
     apart = checkpoints.seconds + checkpoints.saving_seconds + probe.seconds
@@ -80,10 +86,14 @@ def finish(
     )
 
 
-def evaluate_at_end(cell: Cell, model: BaseAlgorithm) -> dict[str, dict[str, Any]]:
+def evaluate_at_end(
+    cell: Cell, model: BaseAlgorithm, checkpoints: Checkpoints
+) -> dict[str, dict[str, Any]]:
     """Environment id → score and returns in the reference environment."""
-    n_episodes = episodes_at_end(cell.frames, _longest(cell, cell.env_ids))
-    return _judge(cell, model, cell.env_ids, n_episodes, index=FINAL_INDEX)
+    n_episodes = episodes_at_end(cell.frames, checkpoints.outlook)
+    return _judge(
+        cell, model, cell.env_ids, n_episodes, index=FINAL_INDEX, memory=checkpoints.memory
+    )
 
 
 def evaluate_on_sources(
@@ -92,20 +102,22 @@ def evaluate_on_sources(
     """The same for what the agent's source learnt, before which the target came; few episodes."""
     if not source_ids:
         return {}
-    n_episodes = episodes_for_retention(cell.frames, _longest(cell, source_ids))
+    longest = [cell.suite.task(env_id).max_episode_steps for env_id in source_ids]
+    n_episodes = episodes_for_retention(cell.frames, longest)
     return _judge(cell, model, source_ids, n_episodes, index=RETENTION_INDEX)
 
 
-def _longest(cell: Cell, env_ids: Sequence[str]) -> list[int | None]:
-    return [cell.suite.task(env_id).max_episode_steps for env_id in env_ids]
-
-
 def _judge(
-    cell: Cell, model: BaseAlgorithm, env_ids: Sequence[str], n_episodes: int, *, index: int
+    cell: Cell,
+    model: BaseAlgorithm,
+    env_ids: Sequence[str],
+    n_episodes: int,
+    *,
+    index: int,
+    memory: Memory | None = None,
 ) -> dict[str, dict[str, Any]]:
     evaluator = Evaluator(
         env_ids=env_ids,
-        n_episodes=n_episodes,
         backend="gymnasium",
         observation=cell.suite.observation,
         mission=cell.mission,
@@ -117,7 +129,14 @@ def _judge(
                 "episodes": len(episodes.returns),
                 "backend": episodes.backend,
             }
-            for episodes in play(model, evaluator, seed=cell.seed, index=index)
+            for episodes in play(
+                model,
+                evaluator,
+                n_episodes=n_episodes,
+                seed=cell.seed,
+                index=index,
+                memory=memory,
+            )
         }
     finally:
         evaluator.close()

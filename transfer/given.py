@@ -7,9 +7,10 @@ from typing import Any
 from contrastive_distillation.envs import Suite
 
 from .cells import suite_of
-from .choices import choose_suite, compare_all, needs_mission
+from .choices import choose_suite, needs_mission
 from .command_line import RESOLVED
 from .fields import SettingsError
+from .fitting import compare_all
 from .ownership import check_modules
 from .runs import RESULT, read_config, read_result
 from .settings import TransferSettings

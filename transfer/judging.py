@@ -16,9 +16,9 @@ from contrastive_distillation.envs import Suite, make_vec
 
 from .cells import suite_of
 from .checkpoints import measures, play
-from .choices import compare_all
 from .command_line import RESOLVED
 from .evaluation import Evaluator
+from .fitting import compare_all
 from .given import read_agent_config
 from .ownership import check_modules
 from .protocol import EVALUATE_INDEX
@@ -85,13 +85,18 @@ def evaluate(agent: TrainedAgent, settings: EvaluateSettings, console: Console) 
     """Play complete episodes, print their returns, and keep them in the run's directory."""
     evaluator = Evaluator(
         env_ids=agent.env_ids,
-        n_episodes=settings.episodes,
         backend=settings.backend,
         observation=agent.suite.observation,
         mission=agent.mission,
     )
     try:
-        played = play(agent.model, evaluator, seed=settings.seed, index=EVALUATE_INDEX)
+        played = play(
+            agent.model,
+            evaluator,
+            n_episodes=settings.episodes,
+            seed=settings.seed,
+            index=EVALUATE_INDEX,
+        )
     finally:
         evaluator.close()
     rows: dict[str, Mapping[str, Any]] = {

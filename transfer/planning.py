@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from contrastive_distillation.envs import Suite, suite_settings
+from contrastive_distillation.envs import Suite, check_backend, suite_settings
 
 from .arm_cells import ArmCells, check_arms
 from .arms import Arm
@@ -15,11 +15,11 @@ from .choices import (
     choose_n_envs,
     choose_suite,
     choose_workers,
-    compare_all,
     needs_mission,
 )
 from .command_line import RESOLVED
 from .fields import SettingsError
+from .fitting import compare_all
 from .given import around_given, find_given_source, note_on_given
 from .ray_workers import check_executor
 from .runs import default_directory
@@ -68,6 +68,7 @@ def plan_train(settings: TrainSettings) -> Plan:
         ValueError: for anything that cannot be trained as asked.
     """
     suite = choose_suite(settings.suite, settings.env, ())
+    check_backend(suite.sources, settings.backend)
     mission = needs_mission(suite.sources, suite.observation)
     compare_all(suite, suite.sources[0], suite.sources, mission)
     common = settled_cell(settings, suite, mission)
@@ -127,6 +128,8 @@ def _plan_arms(settings: TransferSettings, *, command: str, vary: Sequence[str])
         suite, mission = _around_suite(settings)
     else:
         settings, suite, mission = around_given(settings, given)
+    trained_on = suite.targets if given else (*suite.sources, *suite.targets)
+    check_backend(trained_on, settings.backend)
     if isinstance(settings, AblateSettings):
         settings = shortened(settings, suite)
         check_executor(settings.executor)

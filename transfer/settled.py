@@ -5,8 +5,9 @@ from contrastive_distillation.envs import Suite, UnknownNameError
 from contrastive_distillation.memory import KEEPS
 
 from .cells import Cell
-from .choices import check_actions, choose_loss, choose_n_envs
+from .choices import choose_loss, choose_n_envs
 from .fields import SettingsError
+from .fitting import check_spaces
 from .settings import TrainSettings, TransferSettings
 
 
@@ -19,7 +20,7 @@ def settled_cell(settings: TrainSettings | TransferSettings, suite: Suite, missi
     agent = settings.agent or suite.agents[0]
     if agent not in AGENTS:
         raise UnknownNameError("agent", agent, AGENTS, hint=f"There are: {', '.join(AGENTS)}.")
-    check_actions(agent, suite.sources[0], suite, mission)
+    check_spaces(agent, suite.sources[0], suite, mission)
     loss = choose_loss(settings, agent)
     n_envs = choose_n_envs(settings.n_envs, agent, 1, suite, mission)
     per_env = KEEPS[loss.keep].rows_per_env

@@ -163,13 +163,12 @@ class _Training:
         self._command = command
         self._say = say
         self._model = build(cell, env)
-        self._checkpoints = Checkpoints(cell, directory, report=report, stop=stop)
+        self._report, self._stop = report, stop
         self._information_points = information_points
 
     def run(self, snapshots: Snapshots, resumption: Resumption | None) -> Status:
         """Train to the end, or until asked to stop; write the result."""
         cell, directory, model = self._cell, self._directory, self._model
-        checkpoints = self._checkpoints
         weights = source_weights(cell, directory)
         if resumption is None:
             start_directory(
@@ -183,12 +182,16 @@ class _Training:
         else:
             joined = resumption.joined(joined, directory / "resuming.writing.safetensors")
             restore_random = resumption.restore(cell, self._env, model, joined, self._say)
-            checkpoints.restore(resumption.state["judged"])
             information = resumption.state.get("information")
             model.set_logger(
                 make_logger(directory, earlier=resumption.progress, frames=model.num_timesteps)
             )
             training_state.restore_log(model, resumption.state)
+        checkpoints = Checkpoints(
+            cell, directory, memory=joined.memory, report=self._report, stop=self._stop
+        )
+        if resumption is not None:
+            checkpoints.restore(resumption.state["judged"])
         probe = InformationProbe(
             cell,
             directory,

@@ -20,7 +20,8 @@ def quick() -> Iterator[None]:
     """Frames are reported at every step, and little time goes into judging."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints_module, "_SECONDS_BETWEEN_REPORTS", 0.0)
-        patch.setattr(protocol, "N_INTERVALS", 2)
+        for name in ("FEWEST_INTERVALS", "MOST_INTERVALS"):
+            patch.setattr(protocol, name, 2)
         yield
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from contrastive_distillation.agents import build_agent
 from contrastive_distillation.envs import BadNumberError, make_vec
+from contrastive_distillation.memory import EpisodicMemory
 from contrastive_distillation.transfer import Evaluator, own_randomness, policy_of
 from contrastive_distillation.transfer.protocol import UNKNOWN_LENGTH
 
@@ -24,14 +25,8 @@ def along_the_wall(observations: dict[str, NDArray[Any]]) -> NDArray[Any]:
     return np.where(ahead == WALL, RIGHT, FORWARD)
 
 
-def evaluator(env_ids: list[str], n_episodes: int, backend: str) -> Evaluator:
-    return Evaluator(
-        env_ids=env_ids,
-        n_episodes=n_episodes,
-        backend=backend,
-        observation="auto",
-        mission=False,
-    )
+def evaluator(env_ids: list[str], backend: str) -> Evaluator:
+    return Evaluator(env_ids=env_ids, backend=backend, observation="auto", mission=False)
 
 
 @pytest.fixture(params=["gymnasium", "envpool"])
@@ -42,7 +37,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 def test_returns_and_lengths_of_a_known_walk(backend: str) -> None:
-    (episodes,) = evaluator([EMPTY], 3, backend).play(along_the_wall, seed=0)
+    (episodes,) = evaluator([EMPTY], backend).play(along_the_wall, n_episodes=3, seed=0)
     assert episodes.backend == backend
     assert episodes.lengths.tolist() == [5, 5, 5]
     assert episodes.returns == pytest.approx([1 - 0.9 * 5 / 100] * 3)
@@ -56,7 +51,7 @@ def test_every_environment_plays_one_episode_and_the_batch_shrinks(backend: str)
         sizes.append(len(observations["image"]))
         return generator.integers(0, 3, sizes[-1])
 
-    played = evaluator([RANDOM, EMPTY], 6, backend).play(at_random, seed=1)
+    played = evaluator([RANDOM, EMPTY], backend).play(at_random, n_episodes=6, seed=1)
     assert [episodes.env_id for episodes in played] == [RANDOM, EMPTY]
     lengths = np.concatenate([episodes.lengths for episodes in played])
     assert len(lengths) == 12
@@ -68,12 +63,27 @@ def test_every_environment_plays_one_episode_and_the_batch_shrinks(backend: str)
 
 
 def test_the_same_round_plays_the_same_episodes(backend: str) -> None:
-    rounds = [evaluator([RANDOM], 8, backend) for _ in range(2)]
-    first = rounds[0].play(along_the_wall, seed=3, index=1)[0].lengths
-    assert rounds[1].play(along_the_wall, seed=3, index=1)[0].lengths.tolist() == first.tolist()
-    assert rounds[0].play(along_the_wall, seed=3, index=1)[0].lengths.tolist() == first.tolist()
-    others = [rounds[0].play(along_the_wall, seed=3, index=i)[0].lengths for i in (0, 2, 5)]
-    assert any(other.tolist() != first.tolist() for other in others)
+    judges = [evaluator([RANDOM], backend) for _ in range(2)]
+
+    def lengths(judge: int, index: int, n_episodes: int = 8) -> list[int]:
+        (episodes,) = judges[judge].play(along_the_wall, n_episodes=n_episodes, seed=3, index=index)
+        return [int(steps) for steps in episodes.lengths]
+
+    first = lengths(0, 1)
+    assert lengths(1, 1) == first
+    assert lengths(0, 1) == first
+    assert any(lengths(0, i) != first for i in (0, 2, 5))
+
+
+def test_a_smaller_round_plays_the_first_episodes_of_a_larger_one(backend: str) -> None:
+    judge = evaluator([RANDOM], backend)
+    rounds = [
+        judge.play(along_the_wall, n_episodes=n_episodes, seed=3)[0] for n_episodes in (8, 3, 12)
+    ]
+    assert [len(episodes.returns) for episodes in rounds] == [8, 3, 12]
+    starts = [episodes.lengths.tolist() for episodes in rounds]
+    assert starts[0][:3] == starts[1]
+    assert starts[2][:8] == starts[0]
 
 
 def test_remembered_probabilities_are_the_policys() -> None:
@@ -90,6 +100,64 @@ def test_remembered_probabilities_are_the_policys() -> None:
     found = np.stack([np.bincount(row, minlength=7) / 4000 for row in actions])
     assert np.abs(found - expected).max() < 0.04
     assert expected.max() > 0.5
+
+
+def remembered(observations: dict[str, NDArray[Any]]) -> EpisodicMemory:
+    """A memory of single steps, its keys in another order than the environment's."""
+    n = len(observations["image"])
+    memory = EpisodicMemory(capacity=n)
+    memory.start(n_envs=n, gamma=0.99, tasks=[RANDOM])
+    memory.add(
+        observations={key: observations[key] for key in sorted(observations, reverse=True)},
+        actions=np.zeros(n, np.int64),
+        rewards=np.zeros(n, np.float32),
+        terminated=np.ones(n, np.bool_),
+        truncated=np.zeros(n, np.bool_),
+        tasks=np.zeros(n, np.int64),
+        time=n,
+    )
+    return memory
+
+
+@pytest.mark.parametrize("agent", ["ppo", "dqn"])
+def test_what_is_remembered_goes_through_the_network_beforehand(
+    agent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = make_vec([RANDOM], 600, 0, "auto", mission=False)
+    model = build_agent(agent, env, seed=0)
+    observations: Any = env.reset()
+    n_seen: list[int] = []
+    forward = model.policy.obs_to_tensor
+
+    def counting(these: dict[str, NDArray[Any]]) -> Any:
+        n_seen.append(len(these["image"]))
+        return forward(these)
+
+    monkeypatch.setattr(model.policy, "obs_to_tensor", counting)
+    plain, prepared = (
+        policy_of(model, seed=3, memory=memory) for memory in (None, remembered(observations))
+    )
+    n_distinct = len({image.tobytes() for image in observations["image"]})
+    assert n_distinct > 20
+    assert n_seen[0] >= n_distinct
+    n_before = len(n_seen)
+    chosen = prepared(observations)
+    assert len(n_seen) == n_before, "each of them was known"
+    assert chosen.tolist() == plain(observations).tolist()
+
+
+def test_pictures_are_not_learnt_by_heart() -> None:
+    env = make_vec([RANDOM], 4, 0, "gymnasium", observation="picture")
+    model = build_agent("ppo", env, seed=0)
+    memory = EpisodicMemory(capacity=4)  # reading it would raise: it is empty
+    assert len(policy_of(model, seed=0, memory=memory)(env.reset())) == 4
+
+
+def test_an_empty_memory_tells_nothing() -> None:
+    env = make_vec([RANDOM], 4, 0, "gymnasium", mission=False)
+    model = build_agent("ppo", env, seed=0)
+    act = policy_of(model, seed=0, memory=EpisodicMemory(capacity=4))
+    assert len(act(env.reset())) == 4
 
 
 def test_a_dqn_is_judged_greedily() -> None:
@@ -155,13 +223,13 @@ for bad in ("nothing", "reward", "observation"):
 def test_evaluation_names_what_is_no_number(bad: str) -> None:
     env_id = f"test/Bad-{bad}-v0"
     with pytest.raises(BadNumberError, match=f"{env_id}.*its {bad} at step 1"):
-        evaluator([env_id], 2, "gymnasium").play(lambda o: np.zeros(len(o), int), seed=0)
+        evaluator([env_id], "gymnasium").play(lambda o: np.zeros(len(o), int), n_episodes=2, seed=0)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_an_endless_episode_is_cut() -> None:
-    (episodes,) = evaluator(["test/Bad-nothing-v0"], 2, "gymnasium").play(
-        lambda o: np.zeros(len(o), int), seed=0
+    (episodes,) = evaluator(["test/Bad-nothing-v0"], "gymnasium").play(
+        lambda o: np.zeros(len(o), int), n_episodes=2, seed=0
     )
     assert episodes.lengths.tolist() == [UNKNOWN_LENGTH] * 2
     assert episodes.returns == pytest.approx([0.25 * UNKNOWN_LENGTH] * 2)

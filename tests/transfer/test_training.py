@@ -52,7 +52,8 @@ def test_being_judged_changes_nothing(
     agent: str, env_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, often = train(tmp_path / "often", agent, env_id, "contrastive_distillation")
-    monkeypatch.setattr(protocol, "N_INTERVALS", 1)
+    for name in ("FEWEST_INTERVALS", "MOST_INTERVALS"):
+        monkeypatch.setattr(protocol, name, 1)
     _, seldom = train(tmp_path / "seldom", agent, env_id, "contrastive_distillation")
     assert often == seldom
 
