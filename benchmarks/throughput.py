@@ -29,6 +29,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3 import DQN, PPO
@@ -77,10 +78,12 @@ def stock(agent: str, env_ids: Sequence[str], frames: int, picture: bool = False
         env = DummyVecEnv(makers)
         ours = build_agent(agent, env, seed=seed)
         settings: dict[str, Any] = {"policy_kwargs": dict(ours.policy_kwargs), "seed": seed}
-        if not picture and isinstance(env.observation_space.sample(), dict):
+        is_dict = isinstance(env.observation_space, gym.spaces.Dict)
+        policy = "MultiInputPolicy" if is_dict else "MlpPolicy"
+        if is_dict or picture:
             settings["policy_kwargs"]["features_extractor_kwargs"] = {"encode_distinct": False}
         if agent == "ppo":
-            return learn(PPO(ours.policy_class, env, **settings, **TUNED), frames, callbacks)
+            return learn(PPO(policy, env, **settings, **TUNED), frames, callbacks)
         build = partial(build_agent, agent, env, seed=seed)
         model: BaseAlgorithm = build(policy_kwargs=settings["policy_kwargs"])
         assert isinstance(model, DQN)
