@@ -1,4 +1,4 @@
-"""The command line: `run_agent.py train | transfer | ablate | evaluate | watch | list`.
+"""The command line: `run_agent.py train | transfer | ablate | evaluate | watch | report | list`.
 
 Also installed as ``contrastive-distillation``. Exit codes: 0 done, 2 bad arguments, 130
 and 143 interrupted by Ctrl-C and SIGTERM, 1 anything else, with one line that says why.
@@ -16,6 +16,7 @@ from typing import TextIO
 from contrastive_distillation.transfer import (
     AblateSettings,
     EvaluateSettings,
+    ReportSettings,
     Settings,
     TrainSettings,
     TransferSettings,
@@ -98,6 +99,8 @@ def _prepare(settings: Settings, command: Sequence[str]) -> Action:
         return _prepare_evaluate(settings)
     if isinstance(settings, WatchSettings):
         return _prepare_watch(settings)
+    if isinstance(settings, ReportSettings):
+        return _prepare_report(settings)
     return _list
 
 
@@ -175,6 +178,21 @@ def _prepare_watch(settings: WatchSettings) -> Action:
     def act() -> int:
         n_frames = watch(agent, path, n_episodes=settings.episodes, seed=settings.seed)
         print(f"{path}: {n_frames} frames")
+        return DONE
+
+    return act
+
+
+def _prepare_report(settings: ReportSettings) -> Action:
+    from contrastive_distillation.transfer import check_output, make_report, read_experiment
+
+    directory = Path(settings.directory)
+    output = directory / "report" if settings.output is None else Path(settings.output)
+    experiment = read_experiment(directory)
+    check_output(directory, output)
+
+    def act() -> int:
+        print(make_report(experiment, output))
         return DONE
 
     return act

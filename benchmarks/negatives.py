@@ -214,7 +214,7 @@ class TeacherInsight:
 
 
 def pools_table(directory: Path, n_pools: int = 20, n_anchors: int = 256) -> str:
-    """Of the agent without a loss, seed 0: means over pools, all pairs of anchor and negative."""
+    """Of the agent without a loss, seed 0: means over the pairs of an anchor and its negatives."""
     run = directory / "none-0-seed0"
     memory = EpisodicMemory.load(run / "memory.safetensors")
     insight = TeacherInsight(memory, FrozenTeacher.from_model(load_agent(run).model))
@@ -226,7 +226,7 @@ def pools_table(directory: Path, n_pools: int = 20, n_anchors: int = 256) -> str
         generator, sampler = np.random.default_rng(0), make_negatives(name)
         means = []
         for _ in range(n_pools):
-            anchors = memory.sample_rows(n_anchors, generator)
+            anchors = sampler.draw_anchors(memory, n_anchors, generator, insight)
             pool = sampler.draw(memory, anchors, k, generator, insight)
             means.append(pool_measures(memory, anchors, pool, insight, generator))
         cells = " | ".join(f"{value:.3f}" for value in np.mean(means, axis=0))
@@ -250,7 +250,9 @@ def pool_measures(
     info = memory.info(anchors)
     usable = negative_mask(info, info, memory.info(pool.rows), 8)
     weights = np.ones(near.shape) if pool.log_weights is None else np.exp(pool.log_weights)
-    return [near.mean(), same_task.mean(), 1 - usable.mean(), weights[usable].mean()]
+    meant = np.ones(near.shape, np.bool_) if pool.meant is None else pool.meant
+    shares = [near[meant].mean(), same_task[meant].mean(), 1 - usable[meant].mean()]
+    return [*shares, weights[usable & meant].mean()]
 
 
 # ------------------------------------------------------------------------------------ reporting

@@ -13,6 +13,7 @@ from .mission import (
     mission_varies,
 )
 from .names import UnknownNameError, nearest_names
+from .pictures import draw_pictures
 from .seeds import episode_seed
 from .single import make_env
 from .spaces import SpaceRow, compare_spaces, space_table
@@ -39,6 +40,7 @@ __all__ = [
     "TaskVecEnv",
     "UnknownNameError",
     "compare_spaces",
+    "draw_pictures",
     "encode_mission",
     "episode_seed",
     "get_suite",

@@ -204,6 +204,10 @@ class AuxiliaryLoss(nn.Module):
     `sample` (numpy; only `generator` may be drawn from), `forward` (draws nothing, changes
     nothing but `metrics`) and, after the optimisers' step, `after_step`. All that must survive a
     checkpoint is in `state_dict()`.
+
+    While transferring, the command line passes the source's frozen encoder as `teacher` and its
+    whole policy as `source_policy` to a constructor that has such a keyword. A loss that changes
+    more than the encoder declares it in `changed_parameters`.
     """
 
     name: ClassVar[str]

@@ -33,6 +33,7 @@ from .contrastive_batch import (
     TargetBatch,
     draw_source,
     draw_target,
+    duplicate_rate,
 )
 from .info_nce import info_nce
 from .queries import distinct_queries
@@ -55,10 +56,10 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
     Each term is the mean over its usable anchors: those with a positive and an unmasked negative.
 
     Metrics: `accuracy` (share of usable anchors whose positive beats every usable negative),
-    `masked_fraction` (of all pairs), `usable_anchors`, `duplicate_rate` (share of the pool that
-    repeats an observation of it), `key_age` (frames since the keys' snapshot was taken) and
-    `key_drift` (1 - cosine of old and new keys, when it was last looked at); for the source term
-    the first three, prefixed `source_`.
+    `masked_fraction` (of all pairs of an anchor and a negative meant for it), `usable_anchors`,
+    `duplicate_rate` (share of an anchor's negatives that repeat an observation among them),
+    `key_age` (frames since the keys' snapshot was taken) and `key_drift` (1 - cosine of old and new
+    keys, when it was last looked at); for the source term the first three, prefixed `source_`.
     """
 
     name: ClassVar[str] = "contrastive_distillation"
@@ -81,7 +82,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         band_low: float = 0.001,
         band_high: float = 0.05,
         uniform_share: float = 0.5,
-        n_searched: int = 2048,
+        n_searched: int = 4096,
         index: str = "auto",
         refresh_frames: int = 16_384,
         refresh_drift: float = 0.0,
@@ -192,14 +193,13 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         if self.source_keys is not None and self.has_source_term:
             at_home = source_memory if source_memory is not None and len(source_memory) else memory
             self.source_keys.fix_mean(at_home, generator)
-        anchor_rows = memory.sample_rows(n_anchors, generator, recent=recent)
         keys = self.target_keys if self.has_target_term else self.source_keys
         assert keys is not None
         insight = LearnerInsight(memory, keys, self._learner)
+        anchor_rows = self.negatives.draw_anchors(memory, n_anchors, generator, insight)
         pool = self.negatives.draw(memory, anchor_rows, settings.n_negatives, generator, insight)
         check_pool(pool, self.negatives, memory, anchor_rows)
-        n_distinct = len(np.unique(memory.hashes(pool.rows)))
-        metrics["duplicate_rate"] = 1.0 - n_distinct / max(len(pool.rows), 1)
+        metrics["duplicate_rate"] = duplicate_rate(memory, pool)
         target = source = None
         if self.has_target_term:
             target = draw_target(
@@ -246,20 +246,17 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
 
     def _target_term(self, features: Tensor, batch: TargetBatch) -> Tensor:
         queries, inverse = distinct_queries(self.target_head, features, batch.hashes)
-        return self._contrast(
-            queries, inverse, batch.keys, batch.mask, batch.log_weights, prefix=""
-        )
+        return self._contrast(queries, inverse, batch, batch.log_weights, prefix="")
 
     def _source_term(self, features: Tensor, source: SourceBatch) -> Tensor:
         queries, inverse = distinct_queries(self.source_head, features, source.hashes)
-        return self._contrast(queries, inverse, source.keys, source.mask, None, prefix="source_")
+        return self._contrast(queries, inverse, source, None, prefix="source_")
 
     def _contrast(
         self,
         queries: Tensor,
         inverse: Tensor | None,
-        keys: np.ndarray,
-        mask: np.ndarray,
+        batch: TargetBatch | SourceBatch,
         log_weights: np.ndarray | None,
         *,
         prefix: str,
@@ -269,20 +266,20 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         Args:
             queries: (M, D), of the distinct anchors.
             inverse: (B,), which of them each anchor is; None: M = B, each its own.
-            keys: (B + K, D), positives first.
-            mask: (B, K) bool.
+            batch: its keys, positives first, and its mask.
             log_weights: (B, K) or None.
             prefix: of the metrics' names.
         """
+        mask = batch.mask
         n_anchors = len(mask)
-        known = torch.as_tensor(keys, device=queries.device)
+        known = torch.as_tensor(batch.keys, device=queries.device)
         positives, negatives = known[:n_anchors], known[n_anchors:]
         negative_logits = queries @ (negatives.T / self.settings.temperature)
         if inverse is not None:
             queries = queries.index_select(0, inverse)
             negative_logits = negative_logits.index_select(0, inverse)
         positive_logits = (queries * positives).sum(dim=1) / self.settings.temperature
-        self.metrics[f"{prefix}masked_fraction"] = 1.0 - float(mask.mean()) if mask.size else 1.0
+        self.metrics[f"{prefix}masked_fraction"] = 1.0 - int(mask.sum()) / max(batch.n_pairs, 1)
         weights = None
         if log_weights is not None:
             weights = torch.as_tensor(log_weights, device=queries.device)

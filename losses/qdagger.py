@@ -27,9 +27,9 @@ class QDagger(AuxiliaryLoss):
     the student's last 10 finished episodes; until there are so many, the weight is 1.
 
     Our reading: R_T, the teacher's, is that of the last 100 episodes in the source's memory, so
-    on the source's tasks (in the paper teacher and student have one task); without such a memory
-    the weight stays 1. Returns are discounted, as the memory keeps them. So that returns below 0
-    have an order, the weight is `(R_T - R) / |R_T|` in [0, 1], the same where 0 <= R and 0 < R_T.
+    on the source's tasks and with the source's exploration (in the paper teacher and student have
+    one task); without such a memory the weight stays 1. So that returns below 0 have an order, the
+    weight is `(R_T - R) / |R_T|` in [0, 1], the same where 0 <= R and 0 < R_T.
 
     Metrics: `agreement`, the share of observations on which both prefer the same action;
     `shortfall`, the weight.
@@ -109,18 +109,9 @@ def _shortfall(memory: Memory, source_memory: Memory | None) -> float:
     """How far the student's returns stay behind the teacher's, in [0, 1]; 1 if not known."""
     if source_memory is None:
         return 1.0
-    student, teacher = last_returns(memory, _N_STUDENT), last_returns(source_memory, _N_TEACHER)
+    student = memory.finished_returns(_N_STUDENT)
+    teacher = source_memory.finished_returns(_N_TEACHER)
     if len(student) < _N_STUDENT or not len(teacher):
         return 1.0
     missing = float(teacher.mean()) - float(student.mean())
     return min(max(missing / max(abs(float(teacher.mean())), 1e-8), 0.0), 1.0)
-
-
-def last_returns(memory: Memory, n: int) -> np.ndarray:
-    """(<= n,): discounted returns of whole episodes, those of the last n that began."""
-    rows = memory.rows()
-    rows = rows[memory.return_known(rows)]
-    rows = rows[memory.steps(rows) == 0]
-    last = np.argsort(memory.episodes(rows))[-n:]
-    returns: np.ndarray = memory.returns(rows[last])
-    return returns

@@ -45,7 +45,7 @@ class LossSettings:
     """The share of ranks that they reach to; in (band_low, 1]."""
     uniform_share: float = 0.5
     """Share of the negatives that stays uniform beside hard ones; in [0.5, 1]."""
-    n_searched: int = 2048
+    n_searched: int = 4096
     """Rows of the memory that hard negatives are looked for in; >= 2."""
     index: str = "auto"
     """How those are searched, see memory.NearestKeys."""

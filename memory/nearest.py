@@ -16,23 +16,29 @@ from .negatives import (
     check_searched,
     check_share,
     n_hard,
-    with_uniform,
 )
 from .observations import Int64Array
 from .searched import KEPT, SearchedRows
 
-_DRAWS_PER_QUERY = 8  # near negatives taken from around one anchor
+N_GROUPS = 8
+"""Neighbourhoods that the anchors of one auxiliary step come from."""
 _SMALLEST_SCALE = 1e-6  # returns of a task that vary less do not vary
 
 
 class NearestNegatives(NegativeSampler):
-    """Rows from a band of ranks around some of the anchors; at least half stay uniform.
+    """Rows from a band of ranks around an anchor; at least half stay uniform.
 
-    For every 8 near negatives one anchor is picked at random; the *distinct* observations of a
-    sample of the memory (`n_searched` rows; all of a smaller one) are ranked by the cosine of
-    their keys to that anchor's, its own observation left out; and 8 different ranks r are drawn
-    uniformly from `floor(low · m) <= r < ceil(high · m)`, m the number of those observations and
-    r = 0 the nearest.
+    The B anchors come in G = 8 neighbourhoods, so that few negatives are near to all of them: G
+    queries are drawn uniformly from the memory, and the anchors of a group are its query and the
+    observations nearest to it. Anchor b is of group `b mod G`, and the first G are the queries.
+
+    Near is what has keys of a large cosine. The *distinct* observations of a sample of the memory
+    (`n_searched` rows; all of a smaller one), those still stored, are ranked by it, the query's
+    own left out; the near negatives of a group are different ranks r drawn uniformly from
+    `floor(low · m) <= r < ceil(high · m)`, m the number of those observations and r = 0 the
+    nearest. They are `k · (1 - uniform_share)` of a group's k, or the whole band where it is
+    smaller; the others are uniform, and shared by the groups as far as possible. Another group's
+    near negatives are not meant for an anchor (`Pool.meant`).
 
     The very nearest are skipped: the hardest 5 % are necessary and sufficient, the hardest 0.1 %
     often hurt (Cai et al. 2020, https://arxiv.org/abs/2010.06682).
@@ -45,7 +51,7 @@ class NearestNegatives(NegativeSampler):
         *,
         band: tuple[float, float] = (0.001, 0.05),
         uniform_share: float = 0.5,
-        n_searched: int = 2048,
+        n_searched: int = 4096,
         index: Index = "auto",
     ) -> None:
         """
@@ -67,6 +73,18 @@ class NearestNegatives(NegativeSampler):
         self._distinct: Int64Array = np.empty(0, np.int64)  # places among the searched rows
         self._keys: NearestKeys | None = None
 
+    def draw_anchors(
+        self, memory: Memory, n: int, generator: np.random.Generator, insight: Insight
+    ) -> Int64Array:
+        """Up to n rows, in neighbourhoods; see the class. Fewer where there is less to search."""
+        self._renew(memory, insight, generator)
+        queries = memory.sample_rows(min(N_GROUPS, n), generator)
+        n_others = math.ceil(n / len(queries)) - 1
+        ranked, n_usable = self._ranked(memory, queries, n_others, insight)
+        others = ranked[:, : min(n_others, int(n_usable.min()))]
+        rows = np.concatenate([queries, self._rows(others).T.ravel()])
+        return rows[:n]
+
     def draw(
         self,
         memory: Memory,
@@ -75,9 +93,19 @@ class NearestNegatives(NegativeSampler):
         generator: np.random.Generator,
         insight: Insight,
     ) -> Pool:
-        hard = n_hard(k, self.uniform_share)
-        near = self.near(memory, anchors, hard, generator, insight)
-        return Pool(with_uniform(near, memory, k, generator))
+        near = self.near(
+            memory, anchors[:N_GROUPS], n_hard(k, self.uniform_share), generator, insight
+        )
+        uniform = generator.permutation(memory.sample_rows(k, generator))
+        groups = [
+            np.concatenate([rows, uniform[~np.isin(uniform, rows)][: k - len(rows)]])
+            for rows in near
+        ]
+        rows = np.unique(np.concatenate(groups))
+        meant = np.zeros((len(groups), len(rows)), np.bool_)
+        for line, group in zip(meant, groups, strict=True):
+            line[np.searchsorted(rows, group)] = True
+        return Pool(rows, meant=meant[np.arange(len(anchors)) % len(groups)])
 
     def _renew(self, memory: Memory, insight: Insight, generator: np.random.Generator) -> bool:
         renewed = self._searched.renew(memory, insight.snapshot, generator)
@@ -90,31 +118,54 @@ class NearestNegatives(NegativeSampler):
     def near(
         self,
         memory: Memory,
-        anchors: np.ndarray,
+        queries: np.ndarray,
         n: int,
         generator: np.random.Generator,
         insight: Insight,
-    ) -> Int64Array:
-        """Up to n rows from the bands around some anchors; see the class."""
+    ) -> list[Int64Array]:
+        """For each of the rows `queries` up to n different rows from its band; see the class."""
         self._renew(memory, insight, generator)
-        assert self._keys is not None
-        if n == 0:
-            return np.empty(0, np.int64)
-        n_queries = min(math.ceil(n / _DRAWS_PER_QUERY), len(anchors))
-        queries = generator.choice(anchors, n_queries, replace=False, shuffle=False)
-        first, last = self._ranks(len(self._keys))
-        found, _ = self._keys.search(insight.keys(queries), last + 1)  # one may be its own
-        own = self._searched.hashes[self._distinct[found]] == memory.hashes(queries)[:, None]
-        order = np.argsort(own | (found < 0), axis=1, kind="stable")  # usable ones to the front
-        ranked = np.take_along_axis(found, order, axis=1)
-        usable = np.take_along_axis(~own & (found >= 0), order, axis=1)
+        m = int(self._live(memory).sum())
+        if n == 0 or m == 0:
+            return [np.empty(0, np.int64) for _ in queries]
+        first, last = self._ranks(m)
+        ranked, n_usable = self._ranked(memory, queries, last, insight)
         last = min(last, ranked.shape[1])
-        n_drawn = min(_DRAWS_PER_QUERY, last - first)
-        drawn = first + _distinct_numbers(generator, n_queries, n_drawn, last - first)
-        places = np.take_along_axis(ranked, drawn, axis=1)[np.take_along_axis(usable, drawn, 1)]
-        places = self._distinct[places]
-        rows: Int64Array = self._searched.rows[places[self._searched.unchanged(memory, places)]]
-        return rows[:n]
+        if last <= first:
+            return [np.empty(0, np.int64) for _ in queries]
+        n_drawn = min(n, last - first)
+        drawn = first + _distinct_numbers(generator, len(queries), n_drawn, last - first)
+        places = np.take_along_axis(ranked, drawn, axis=1)
+        return [
+            self._rows(line[ranks < found])
+            for line, ranks, found in zip(places, drawn, n_usable, strict=True)
+        ]
+
+    def _live(self, memory: Memory) -> np.ndarray:
+        """(m,) bool: which of the distinct observations searched are still stored."""
+        return self._searched.unchanged(memory, self._distinct)
+
+    def _rows(self, places: np.ndarray) -> Int64Array:
+        """Rows of the memory that hold the distinct observations at `places`."""
+        rows: Int64Array = self._searched.rows[self._distinct[places]]
+        return rows
+
+    def _ranked(
+        self, memory: Memory, queries: np.ndarray, k: int, insight: Insight
+    ) -> tuple[Int64Array, Int64Array]:
+        """The k distinct observations nearest to each of Q rows, but its own and those overwritten.
+
+        Returns:
+            places (Q, k') int64, the nearest first, and (Q,) how many of a line are to be used.
+        """
+        assert self._keys is not None
+        live = self._live(memory)
+        n_skipped = 1 + int((~live).sum())  # the own, and those overwritten
+        found, _ = self._keys.search(insight.keys(queries), k + n_skipped)
+        own = self._searched.hashes[self._distinct[found]] == memory.hashes(queries)[:, None]
+        usable = live[found] & ~own & (found >= 0)
+        order = np.argsort(~usable, axis=1, kind="stable")[:, :k]  # usable ones to the front
+        return np.take_along_axis(found, order, axis=1), np.minimum(usable.sum(axis=1), k)
 
     def _ranks(self, m: int) -> tuple[int, int]:
         """First and one past the last of m ranks in the band; at least one."""
@@ -163,7 +214,8 @@ class ValueContrastNegatives(NearestNegatives):
         insight: Insight,
     ) -> Pool:
         pool = super().draw(memory, anchors, k, generator, insight)
-        return Pool(pool.rows, value_log_weights(memory, anchors, pool.rows, self._scales))
+        weights = value_log_weights(memory, anchors, pool.rows, self._scales)
+        return Pool(pool.rows, weights, pool.meant)
 
     def _renew(self, memory: Memory, insight: Insight, generator: np.random.Generator) -> bool:
         renewed = super()._renew(memory, insight, generator)

@@ -13,11 +13,9 @@ from .observations import Int64Array
 Index = Literal["auto", "flat", "ivf"]
 INDEXES: tuple[str, ...] = get_args(Index)
 
-LEAST_RECALL = 0.95
-"""Of the k nearest, the share that `ivf` finds, measured on some of the keys themselves."""
-_N_MEASURED = 16  # keys on which that is measured
+_N_MEASURED, _RECALL_MEASURED = 32, 0.97  # on so many of the keys, for .95 on others
 _SHARES_PROBED = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)  # of the lists; the last is exact
-_MOST_ON_GPU = 2048  # faiss searches for no more neighbours there
+_MOST_ON_GPU = 2048  # faiss searches for no more neighbours there, nor in more lists
 _MOST_COMPARED = 2**24  # similarities held at once
 
 _log = logging.getLogger(__name__)
@@ -28,8 +26,8 @@ class NearestKeys:
 
     `flat` compares every key with every query, in one matrix product: exact; a key can be
     overwritten in place. `ivf` (faiss's inverted lists, on the first GPU where faiss has one) looks
-    into as few lists as find `LEAST_RECALL` of the nearest, and is built again where keys have
-    changed. Ties go in any order.
+    into as few lists as find 95 % of the nearest, and is built again where keys have changed. Ties
+    go in any order.
 
     `auto` is `flat`, of however many keys: for what the samplers ask, a twentieth of the keys, it
     was the faster at every size tried, to 1e6, the building of lists not counted (docs/memory.md).
@@ -53,7 +51,8 @@ class NearestKeys:
         _check_finite(self._keys)
         self.index = "flat" if index == "auto" else index
         self._lists: Any = None
-        self._built_for = 0  # neighbours
+        self._ready: Any = None  # the lists, where they are searched
+        self._ready_for = 0  # neighbours
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -111,9 +110,14 @@ class NearestKeys:
         return _shared(found[:, first:], truth[:, first:])
 
     def _approximate(self, k: int) -> Any:
-        if self._lists is None or k > self._built_for:
-            self._lists, self._built_for = _inverted_lists(self._keys, k), k
-        return self._lists
+        if self._lists is None:
+            self._lists, self._ready_for = _inverted_lists(self._keys), 0
+        if k > self._ready_for:
+            _probe_enough(self._lists, self._keys, k)
+            fits = max(k, self._lists.nprobe) <= _MOST_ON_GPU
+            self._ready = _on_gpu(self._lists) if fits else self._lists
+            self._ready_for = k
+        return self._ready
 
     def _check_width(self, keys: np.ndarray) -> None:
         if keys.ndim != 2 or keys.shape[1] != self.width:
@@ -140,8 +144,7 @@ def _nearest(keys: np.ndarray, queries: np.ndarray, k: int) -> tuple[Int64Array,
     return places, similarities
 
 
-def _inverted_lists(keys: np.ndarray, k: int) -> Any:
-    """A faiss index that finds at least `LEAST_RECALL` of the k nearest of some of the keys."""
+def _inverted_lists(keys: np.ndarray) -> Any:
     n_keys, width = keys.shape
     n_lists = max(1, int(np.sqrt(n_keys)))
     lists = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, n_lists, faiss.METRIC_INNER_PRODUCT)
@@ -149,17 +152,22 @@ def _inverted_lists(keys: np.ndarray, k: int) -> Any:
     lists.cp.min_points_per_centroid = 1
     lists.train(keys[:: max(1, n_keys // (64 * n_lists))])
     lists.add(keys)
+    return lists
+
+
+def _probe_enough(lists: Any, keys: np.ndarray, k: int) -> None:
+    """Has so many lists looked into that 97 % of the k nearest of some of the keys are found."""
+    n_keys, n_lists = len(keys), lists.nlist
     queries = keys[:: -(-n_keys // _N_MEASURED)]
     truth, _ = _nearest(keys, queries, k)
     for share in _SHARES_PROBED:
         lists.nprobe = max(1, round(n_lists * share))
         recall = _shared(lists.search(queries, k)[1], truth)
-        if recall >= LEAST_RECALL:
+        if recall >= _RECALL_MEASURED:
             break
     _log.info(
         "%d of %d lists of keys hold %.3f of the %d nearest", lists.nprobe, n_lists, recall, k
     )
-    return _on_gpu(lists) if k <= _MOST_ON_GPU else lists
 
 
 def _shared(found: np.ndarray, truth: np.ndarray) -> float:

@@ -16,12 +16,32 @@ from .observations import Int64Array
 
 @dataclass(frozen=True)
 class Pool:
-    """Negatives drawn once per auxiliary step and shared by all its anchors."""
+    """Negatives drawn once per auxiliary step, for all its anchors or each for some of them."""
 
     rows: np.ndarray
-    """(K',) int64, all different, K' <= K."""
+    """(K',) int64, all different."""
     log_weights: np.ndarray | None = None
     """(B, K') float32: log of each anchor's weight for each negative; None: all weigh 1."""
+    meant: np.ndarray | None = None
+    """(B, K') bool: which negatives are meant for an anchor, at most K in a line; None: all."""
+
+    def n_pairs(self, n_anchors: int) -> int:
+        """How many pairs of one of B anchors and a negative meant for it there are."""
+        return n_anchors * len(self.rows) if self.meant is None else int(self.meant.sum())
+
+    def thinned(self, n_anchors: int, n: int, generator: np.random.Generator) -> Pool:
+        """For the first `n_anchors` anchors, n of each one's negatives, without the weights.
+
+        Anchors that share negatives share those left, too.
+        """
+        if self.meant is None:
+            n = min(n, len(self.rows))
+            return Pool(generator.choice(self.rows, n, replace=False, shuffle=False))
+        order = generator.permutation(len(self.rows))
+        meant = self.meant[:n_anchors, order]
+        kept = meant & (meant.cumsum(axis=1) <= n)
+        used = kept.any(axis=0)
+        return Pool(self.rows[order[used]], meant=kept[:, used])
 
 
 class Insight(Protocol):
@@ -44,8 +64,8 @@ class Insight(Protocol):
 class NegativeSampler(ABC):
     """Draws the pool of negatives. Masks are not its concern: `negative_mask` sees to them.
 
-    One's own sampler is one class: `draw` must be written, and `state_arrays` and `restore` where
-    it remembers anything from draw to draw.
+    One's own sampler is one class: `draw` must be written; `draw_anchors` where anchors are to be
+    other than uniform; `state_arrays` and `restore` where it remembers anything from draw to draw.
     """
 
     name: ClassVar[str] = "own"
@@ -54,6 +74,19 @@ class NegativeSampler(ABC):
     """Do anchors and negatives come only from the current rollout?"""
     uses_returns: ClassVar[bool] = False
     """Does it look at what followed? Else there is nothing to shuffle for a control."""
+
+    def draw_anchors(
+        self, memory: Memory, n: int, generator: np.random.Generator, insight: Insight
+    ) -> Int64Array:
+        """Up to n rows of `memory` that `draw` is then asked for negatives of: here uniform.
+
+        Args:
+            memory: not empty.
+            n: how many anchors, >= 1.
+            generator: its only source of chance.
+            insight: keys and errors of the memory's rows.
+        """
+        return memory.sample_rows(n, generator, recent=self.recent)
 
     @abstractmethod
     def draw(
@@ -64,7 +97,7 @@ class NegativeSampler(ABC):
         generator: np.random.Generator,
         insight: Insight,
     ) -> Pool:
-        """Up to k rows of `memory` for the anchors in its rows `anchors` (B,).
+        """Up to k rows of `memory` for each of the anchors in its rows `anchors` (B,).
 
         Args:
             memory: not empty.

@@ -32,7 +32,7 @@ class PredictionErrorNegatives(NegativeSampler):
     name = "prediction_error"
     uses_returns = True
 
-    def __init__(self, *, uniform_share: float = 0.5, n_searched: int = 2048) -> None:
+    def __init__(self, *, uniform_share: float = 0.5, n_searched: int = 4096) -> None:
         """
         Args:
             uniform_share: of the negatives, in [0.5, 1].

@@ -184,6 +184,19 @@ class StoredRows:
             valid=valid,
         )
 
+    def finished_returns(self, n: int) -> np.ndarray:
+        """(<= n,) float64: sums of the rewards of the last n finished episodes stored whole.
+
+        Undiscounted, in the order in which the episodes began; also of those that were truncated
+        or cut, whose discounted returns may be unknown.
+        """
+        slots = self._episodes.alive()
+        whole = ~self._episodes.is_open[slots] & (self._episodes.first_step[slots] == 0)
+        slots = slots[whole][-n:]
+        return np.array(
+            [self.rewards(self._places.rows_of(slot)).sum(dtype=np.float64) for slot in slots]
+        )
+
     def known_fraction(self) -> float:
         """Share of the stored rows whose return is known; 0 for an empty memory."""
         if not len(self):

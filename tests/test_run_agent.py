@@ -10,7 +10,7 @@ import yaml
 from contrastive_distillation.run_agent import main
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["train", "transfer", "ablate", "evaluate", "watch", "list"]
+COMMANDS = ["train", "transfer", "ablate", "evaluate", "watch", "report", "list"]
 PROMISED = """
     suite agent loss frames seed seeds output backend n-envs gamma config device threads
     workers negatives n-negatives weight balance every memory keep memory-capacity debug
@@ -102,6 +102,8 @@ def test_list_fits_80_columns_and_names_everything(capsys: pytest.CaptureFixture
         (["ablate", "--vary", "evry=1,2"], "no setting 'evry' can vary. Nearest: every"),
         (["ablate", "--executor", "rya"], "'local', 'ray'"),
         (["transfer", "--from", "nowhere"], "nowhere: is no run's directory"),
+        (["report", "nowhere"], "nowhere: there is no such directory; expected the directory of"),
+        (["report"], "DIR"),
     ],
 )
 def test_bad_arguments(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from .judging import TrainedAgent, evaluate, load_agent
     from .listing import listing
     from .planning import Plan, plan_ablate, plan_train, plan_transfer
+    from .report import Experiment, check_output, make_report, read_experiment
     from .runs import RunDirectoryError
     from .scores import area_under_curve, interquartile_mean, jumpstart, kaplan_meier
     from .settings import (
         AblateSettings,
         EvaluateSettings,
         ListSettings,
+        ReportSettings,
         Settings,
         TrainSettings,
         TransferSettings,
@@ -64,12 +66,14 @@ _HOME = {
     "judging": ("TrainedAgent", "evaluate", "load_agent"),
     "listing": ("listing",),
     "planning": ("Plan", "plan_ablate", "plan_train", "plan_transfer"),
+    "report": ("Experiment", "check_output", "make_report", "read_experiment"),
     "runs": ("RunDirectoryError",),
     "scores": ("area_under_curve", "interquartile_mean", "jumpstart", "kaplan_meier"),
     "settings": (
         "AblateSettings",
         "EvaluateSettings",
         "ListSettings",
+        "ReportSettings",
         "Settings",
         "TrainSettings",
         "TransferSettings",
@@ -91,9 +95,11 @@ __all__ = [
     "Estimate",
     "EvaluateSettings",
     "Evaluator",
+    "Experiment",
     "ListSettings",
     "LossChoice",
     "Plan",
+    "ReportSettings",
     "RunDirectoryError",
     "Settings",
     "SettingsError",
@@ -106,6 +112,7 @@ __all__ = [
     "carry_out",
     "check_directories",
     "check_gif",
+    "check_output",
     "estimate",
     "evaluate",
     "explain",
@@ -116,6 +123,7 @@ __all__ = [
     "kaplan_meier",
     "listing",
     "load_agent",
+    "make_report",
     "own_randomness",
     "paired_difference",
     "parse_command_line",
@@ -124,6 +132,7 @@ __all__ = [
     "plan_transfer",
     "policy_of",
     "read_curves",
+    "read_experiment",
     "train_cell",
     "warm_up",
     "watch",

@@ -10,7 +10,7 @@ from contrastive_distillation.losses import LOSSES, loss_class
 
 from .arms import ARMS, OWN, Arm
 from .cells import Cell
-from .choices import choose_n_envs, compare_all
+from .choices import choose_n_envs, compare_all, takes_teacher
 from .fields import SettingsError, annotations_of
 from .settings import TransferSettings
 from .settled import settled_cell
@@ -32,6 +32,12 @@ def check_arms(
         if arm.more_epochs and settings.loss == "none":
             raise SettingsError(
                 f"--arms {arm.name}: matches what the loss costs, and --loss none has no loss"
+            )
+        has_loss = settings.loss != "none"
+        if arm.teacher == "random" and has_loss and not takes_teacher(settings.loss):
+            raise SettingsError(
+                f"--arms {arm.name}: --loss {settings.loss} is taught by nobody, so there is no "
+                "teacher to be random"
             )
         if arm.unrelated and settings.from_ is not None:
             raise SettingsError(

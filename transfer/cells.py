@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
+
+import yaml
 
 from contrastive_distillation.envs import Suite, suite_settings
 
@@ -33,6 +35,17 @@ class LossChoice:
         named = {key: self.settings[key] for key in _LOSS_FLAGS if key in self.settings}
         others = [f"{key}={x}" for key, x in self.settings.items() if key not in _LOSS_FLAGS]
         return {**named, "loss_settings": others} if others else named
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The choice that a run's ``config.yaml`` keeps."""
+        settings = {key: config[key] for key in _LOSS_FLAGS if config.get(key) is not None}
+        for each in config.get("loss_settings") or ():
+            name, _, text = each.partition("=")
+            settings[name] = yaml.safe_load(text)
+        own = ("weight", "balance", "every", "memory", "keep", "memory_capacity")
+        given = {key: config[key] for key in own if key in config}
+        return cls(name=config["loss"], settings=settings, **given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +169,43 @@ class Cell:
         if self.adds_frames_of is not None:
             controls["adds_frames_of"] = self.adds_frames_of
         return controls
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], *, name: str, arms: tuple[str, ...], needs: str | None
+    ) -> Self:
+        """The cell whose ``config.yaml`` this is; its place among others is not in there.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what `config` gives.
+        """
+        own = (
+            "agent", "seed", "frames", "until_learnt", "backend", "n_envs", "gamma", "device",
+            "threads", "checkpoint_every", "env_timeout",
+        )  # fmt: skip
+        resolved = config[RESOLVED]
+        return cls(
+            name=name,
+            role=resolved["role"],
+            arms=arms,
+            suite=suite_of(config),
+            suite_as_given=config["suite"],
+            env_ids=tuple(config["env"]),
+            loss=LossChoice.from_config(config),
+            mission=resolved["mission"],
+            needs=needs,
+            source=resolved["source"],
+            mode=resolved["mode"],
+            teacher=resolved["teacher"],
+            random_teacher=bool(resolved.get("random_teacher", False)),
+            matched_loss=(
+                LossChoice.from_config(resolved["matched_loss"])
+                if "matched_loss" in resolved
+                else None
+            ),
+            adds_frames_of=resolved.get("adds_frames_of"),
+            **{key: config[key] for key in own if key in config},
+        )
 
 
 def suite_of(config: Mapping[str, Any]) -> Suite:

@@ -18,6 +18,7 @@ from .curves import CurvePoint, write_curves
 from .evaluation import Episodes, Evaluator, own_randomness
 from .progress import Report, Stop
 from .protocol import checkpoint_frames, episodes_at_checkpoint
+from .run_log import note_scalars
 from .runs import CURVES
 
 _SECONDS_BETWEEN_REPORTS = 0.25
@@ -166,6 +167,8 @@ class Checkpoints(BaseCallback):
             self.learnt = self._found_learnt(self._play())
             self._ends_early = all(self.learnt.values())
         write_curves(self._path, self.points)
+        for point in points:
+            note_scalars(self.logger, evaluation_scalars(point), frames=point.frames)
         self.seconds += time.perf_counter() - started
 
     def _play(self) -> list[CurvePoint]:
@@ -181,6 +184,14 @@ class Checkpoints(BaseCallback):
     def _found_learnt(self, points: list[CurvePoint]) -> dict[str, bool]:
         threshold = self._cell.suite.learnt_score
         return {point.env_id: point.score >= threshold for point in points}
+
+
+def evaluation_scalars(point: CurvePoint) -> dict[str, float]:
+    """What TensorBoard shows of an evaluation: tag → number."""
+    return {
+        f"evaluation/{point.env_id}/{name}": getattr(point, name)
+        for name in ("score", "return_mean", "success_rate")
+    }
 
 
 def play(model: BaseAlgorithm, evaluator: Evaluator, *, seed: int, index: int) -> list[Episodes]:

@@ -23,7 +23,7 @@ from contrastive_distillation.envs import (
 from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, Joining, make_loss
 from contrastive_distillation.memory import KEEPS, MEMORIES, NEGATIVES, POSITIVES
 
-from .arms import ARMS, Arm
+from .arms import ARMS, OWN, Arm
 from .cells import LossChoice
 from .fields import SettingsError
 from .settings import TrainSettings, TransferSettings
@@ -186,8 +186,9 @@ def check_has_source(loss: AuxiliaryLoss, arm: Arm | None) -> None:
             f"--loss {loss.name}: needs a source agent, which train has not; use transfer, with "
             f"--arms {' '.join(_with_source())}"
         )
-    if arm.source_loss or (arm.target_loss and not arm.teacher):
-        where = "the source itself" if arm.source_loss else "a target without a source"
+    on_source = arm.source_loss in (OWN, loss.name)
+    if on_source or (arm.target_loss in (OWN, loss.name) and arm.teacher is None):
+        where = "the source itself" if on_source else "a target without a source"
         raise SettingsError(
             f"--loss {loss.name}: needs a source agent, but the arm {arm.name} trains {where} with "
             f"the loss; choose --arms {' '.join(_with_source())}"
@@ -195,8 +196,9 @@ def check_has_source(loss: AuxiliaryLoss, arm: Arm | None) -> None:
 
 
 def _with_source() -> list[str]:
-    """Arms that use the loss where there is a source, and there alone, or not at all."""
-    return [a.name for a in ARMS.values() if not a.source_loss and (a.teacher or not a.target_loss)]
+    """Arms that use the run's loss where there is a source alone, and what to hold them against."""
+    own = [arm.name for arm in ARMS.values() if arm.target_loss == OWN and not arm.source_loss]
+    return [*own, "fine_tune", "scratch"]
 
 
 def _loss_settings(given: Sequence[str]) -> dict[str, Any]:

@@ -81,9 +81,19 @@ def write_points(path: Path, kind: type[AnyPoint], points: Iterable[AnyPoint]) -
 
 
 def read_points(path: Path, kind: type[AnyPoint]) -> list[AnyPoint]:
-    """The points of a file that `write_points` wrote."""
+    """The points of a file that `write_points` wrote.
+
+    Raises:
+        ValueError: it is not one; the text names file and line.
+    """
+    points = []
     with path.open(newline="", encoding="utf-8") as file:
-        return [kind.from_row(row) for row in csv.DictReader(file)]
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                points.append(kind.from_row(row))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}, line {number}: cannot be read: {error}") from None
+    return points
 
 
 def write_curves(path: Path, points: Iterable[CurvePoint]) -> None:

@@ -15,6 +15,7 @@ from .durable import write_with
 from .evaluation import Evaluator
 from .information import InformationProbe
 from .protocol import FINAL_INDEX, RETENTION_INDEX, episodes_at_end, episodes_for_retention
+from .run_log import note_scalars
 from .runs import AUXILIARY, FINAL, INTERRUPTED, MEMORY, RESULT, write_json
 
 
@@ -56,6 +57,9 @@ def finish(
     apart = checkpoints.seconds + checkpoints.saving_seconds + probe.seconds
     learning = checkpoints.whole_seconds - apart
     information = probe.measure_at_end()
+    scores = {f"final/{env_id}/score": entry["score"] for env_id, entry in final.items()}
+    scores |= {f"retention/{env_id}/score": e["score"] for env_id, e in retention.items()}
+    note_scalars(model.logger, scores, frames=checkpoints.frames)
     write_json(
         directory / RESULT,
         {

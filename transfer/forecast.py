@@ -33,7 +33,7 @@ def forecast(plan: Plan, console: Console, *, frames_per_second: float) -> int:
     say(console, f"{plan.command}: {len(plan.cells)} trainings{done}, in {plan.directory}")
     frames = sum(cell.most_frames for cell in left)
     hours = frames / frames_per_second / 3600
-    at_once = min(plan.workers, max(len(left), 1))
+    at_once = min(plan.workers or 1, max(len(left), 1))
     say(
         console,
         f"At {frames_per_second:_.0f} frames/s each, {at_once} at once: {_hours(hours / at_once)} "

@@ -12,6 +12,7 @@ from .jobs import Job, Outcome
 from .locking import RUN_LOCK, locked
 from .planning import Plan
 from .progress import make_display
+from .ray_workers import run_jobs_on_ray
 from .runs import (
     CARRIED,
     CONFIG,
@@ -22,6 +23,7 @@ from .runs import (
     read_result,
     start_directory,
 )
+from .schedule import Told
 from .tables import NOT_LEARNT, say, show, train_table, transfer_tables
 from .tally import Tally
 from .workers import run_jobs
@@ -121,8 +123,10 @@ def _carry_out(
 def _outlook(plan: Plan, todo: Sequence[Cell]) -> str:
     """What is about to happen, in one line."""
     trainings = "one training" if len(todo) == 1 else f"{len(todo)} trainings"
-    at_once = min(plan.workers, len(todo))
+    at_once = min(plan.workers or 1, len(todo))
     together = f", {at_once} at once" if at_once > 1 else ""
+    if plan.executor == "ray" and plan.workers is None:
+        together = ", as many at once as the cluster has CPUs"
     frames = sum(cell.most_frames for cell in todo)
     return f"{plan.command}: {trainings}{together}, {frames:_} frames at most, in {plan.directory}"
 
@@ -153,7 +157,7 @@ def _train(
     for name in tally.names - waiting:
         tally.skip(name)
     outcomes: dict[str, Outcome] = {}
-    told: set[str] = set()
+    shown: set[str] = set()
     cells = {cell.name: cell for cell in plan.cells}
     directories = {cell.name: plan.directory_of(cell) for cell in plan.cells}
     ordered = sorted(todo, key=lambda cell: (cell.seed, cell.role == "target", -cell.cost))
@@ -187,8 +191,8 @@ def _train(
             cell, where = cells[name], directories[name]
             is_source = plan.command != "train" and cell.role == "source"
             display.say(_line(name or str(where), outcome, result, is_source=is_source))
-            if cell.mode not in told and (lines := _carried(where)):
-                told.add(cell.mode)
+            if cell.mode not in shown and (lines := _carried(where)):
+                shown.add(cell.mode)
                 display.say(f"  {cell.mode}: {lines}; all names in its {CARRIED}")
             display.refresh(tally)
             tables.gather_now_and_then()
@@ -196,15 +200,9 @@ def _train(
         def on_say(name: str, text: str) -> None:
             display.say(f"{name or directories[name]}  {text}")
 
-        signal_number = run_jobs(
-            jobs,
-            n_workers=plan.workers,
-            n_retries=plan.n_retries,
-            on_start=on_start,
-            on_frames=on_frames,
-            on_end=on_end,
-            on_say=on_say,
-        )
+        told = Told(on_start=on_start, on_frames=on_frames, on_end=on_end, on_say=on_say)
+        run = run_jobs if plan.executor == "local" else run_jobs_on_ray
+        signal_number = run(jobs, n_workers=plan.workers, n_retries=plan.n_retries, told=told)
     return outcomes, signal_number
 
 

@@ -16,6 +16,7 @@ from contrastive_distillation.losses import as_vectors, draw_later_pairs, mutual
 from .cells import Cell
 from .checkpoints import Checkpoints
 from .curves import InformationPoint, write_points
+from .run_log import note_scalars
 from .runs import INFORMATION
 
 QUANTITIES = ("future", "source")
@@ -146,13 +147,16 @@ class InformationProbe(BaseCallback):
             self._source = FrozenTeacher.from_weights(self._weights, like=self.model)
         found = measure_information(self._joined, self._source, seed=self._cell.seed)
         self._measured_at = frames
-        self.points += [
+        fresh = [
             self._point(frames, env_id, quantity, bounds)
             for env_id, bounds in found.items()
             for quantity in QUANTITIES
             if quantity in bounds
         ]
+        self.points += fresh
         write_points(self._path, InformationPoint, self.points)
+        scalars = {f"information/{point.env_id}/{point.quantity}": point.nats for point in fresh}
+        note_scalars(self.logger, scalars, frames=frames)
         self.seconds += time.perf_counter() - started
         return found
 
@@ -163,7 +167,7 @@ class InformationProbe(BaseCallback):
         return InformationPoint(
             suite=cell.suite.name,
             agent=cell.agent,
-            arm=cell.arms[0],
+            arm=cell.arms[0] if cell.arms else cell.name,
             seed=cell.seed,
             role=cell.role,
             env_id=env_id,

@@ -21,6 +21,7 @@ from .choices import (
 from .command_line import RESOLVED
 from .fields import SettingsError
 from .given import around_given, find_given_source, note_on_given
+from .ray_workers import check_executor
 from .runs import default_directory
 from .settings import AblateSettings, TrainSettings, TransferSettings
 from .settled import settled_cell
@@ -37,7 +38,9 @@ class Plan:
     config: Mapping[str, Any]
     """What the run's own ``config.yaml`` says."""
     directory: Path
-    workers: int
+    workers: int | None
+    """Trainings at once; None: as many as the cluster can."""
+    executor: str = "local"
     n_retries: int = 0
     """How often a cell that has failed is tried again."""
     notes: tuple[str, ...] = ()
@@ -126,10 +129,15 @@ def _plan_arms(settings: TransferSettings, *, command: str, vary: Sequence[str])
         settings, suite, mission = around_given(settings, given)
     if isinstance(settings, AblateSettings):
         settings = shortened(settings, suite)
+        check_executor(settings.executor)
     common = settled_cell(settings, suite, mission)
     check_arms(arms, settings, suite, common.agent, mission)
     axes = read_axes(vary, settings, arms)
+    for name in ("agent", "gamma"):
+        if given is not None and name in axes:
+            raise SettingsError(f"--vary {name}=…: the agent of --from is trained already")
     cells = _cells(settings, arms, axes, suite, mission)
+    executor = settings.executor if isinstance(settings, AblateSettings) else "local"
     config = _config(settings, common, command)
     return Plan(
         command=command,
@@ -137,7 +145,8 @@ def _plan_arms(settings: TransferSettings, *, command: str, vary: Sequence[str])
         cells=cells,
         config=config,
         directory=_directory(settings.output, config, settings.suite or suite.name),
-        workers=choose_workers(settings.workers),
+        workers=settings.workers if executor == "ray" else choose_workers(settings.workers),
+        executor=executor,
         resume=settings.resume,
         trust=settings.trust,
         n_retries=1 if command == "ablate" else 0,

@@ -1,5 +1,6 @@
 """What a training logs: ``progress.csv`` and TensorBoard events, which a resumed one continues."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -32,6 +33,21 @@ def make_logger(directory: Path, *, earlier: str = "", frames: int = 0) -> Logge
         _ContinuedEvents(directory, frames),
     ]
     return Logger(folder=str(directory), output_formats=formats)
+
+
+def note_scalars(logger: Logger, values: Mapping[str, float], *, frames: int) -> None:
+    """Give TensorBoard numbers that have a file of their own beside ``progress.csv``.
+
+    Args:
+        logger: of a training.
+        values: tag → number.
+        frames: that the agent had been trained for.
+    """
+    for each in logger.output_formats:
+        if isinstance(each, TensorBoardOutputFormat) and each.writer is not None:
+            for tag, value in values.items():
+                each.writer.add_scalar(tag, value, frames)
+            each.writer.flush()
 
 
 class PacedLog(BaseCallback):

@@ -52,6 +52,8 @@ _PACKAGES = (
     "envpool",
 )  # fmt: skip
 
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it is there
+
 Config = dict[str, Any]
 State = Literal["new", "unfinished", "finished"]
 
@@ -199,7 +201,7 @@ def read_config(directory: Path) -> Config:
     """
     path = directory / CONFIG
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         config = None
     if not isinstance(config, dict):

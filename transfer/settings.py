@@ -257,6 +257,17 @@ class _WatchScope:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _ReportScope:
+    """What `report` is about."""
+
+    directory: Annotated[tyro.conf.Positional[str], _HINT(metavar="DIR")]
+    """Directory of a transfer, an ablate or a train; what is not there yet is left out."""
+
+    output: Annotated[str | None, _text("DIR", "DIRECTORY/report")] = None
+    """Where to write the page, its figures and its tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(_Everywhere, _EvaluateScope):
     """Play complete episodes with a trained agent and report its returns."""
 
@@ -264,6 +275,11 @@ class EvaluateSettings(_Everywhere, _EvaluateScope):
 @dataclass(frozen=True, kw_only=True)
 class WatchSettings(_Everywhere, _WatchScope):
     """Record a few episodes of a trained agent as an animated GIF."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings(_Everywhere, _ReportScope):
+    """Make one self-contained page of a run: the answer, intervals, curves, tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +293,7 @@ Settings = (
     | AblateSettings
     | EvaluateSettings
     | WatchSettings
+    | ReportSettings
     | ListSettings
 )
 
@@ -286,5 +303,6 @@ COMMANDS: dict[str, type[Settings]] = {
     "ablate": AblateSettings,
     "evaluate": EvaluateSettings,
     "watch": WatchSettings,
+    "report": ReportSettings,
     "list": ListSettings,
 }

@@ -1,9 +1,11 @@
 """What the cells of a run came to: one row for each arm, seed and environment."""
 
+import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Self, get_args, get_type_hints
 
 from .arms import arm_of, is_part_of
 from .cells import Cell
@@ -55,6 +57,20 @@ class SummaryRow:
     is held against, as scratch with the source's frames added (whose last frames count)."""
     source_kind: str | None = None
     """How its source, or it as a source, was trained, with what varies; None without a source."""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> Self:
+        """A row from a line of the file, as `csv.DictReader` gives it.
+
+        Columns that came later may be missing: they have their defaults.
+
+        Raises:
+            ValueError: a value is missing or is not of its kind.
+        """
+        hints = get_type_hints(cls)
+        later = {f.name for f in fields(cls) if f.default is not MISSING}
+        there = {name: hint for name, hint in hints.items() if name in row or name not in later}
+        return cls(**{name: _read(name, hint, row.get(name) or "") for name, hint in there.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,3 +192,34 @@ def _row(
 def write_summary(path: Path, rows: Sequence[SummaryRow]) -> None:
     """Write the rows as a tidy table."""
     write_table(path, [field.name for field in fields(SummaryRow)], (asdict(row) for row in rows))
+
+
+def read_summary(path: Path) -> list[SummaryRow]:
+    """The rows of a file that `write_summary` wrote, also of one with fewer columns.
+
+    Raises:
+        ValueError: it is not one; the text names file and line.
+    """
+    rows = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                rows.append(SummaryRow.from_row(row))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from None
+    return rows
+
+
+def _read(name: str, hint: Any, text: str) -> Any:
+    kinds = get_args(hint) or (hint,)
+    if not text and NoneType in kinds:
+        return None
+    kind = kinds[0]
+    if kind is bool:
+        if text not in ("True", "False"):
+            raise ValueError(f"{name}: {text!r} is neither True nor False")
+        return text == "True"
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{name}: {text!r} is no {kind.__name__}") from None

@@ -170,13 +170,13 @@ class _Training:
         """Train to the end, or until asked to stop; write the result."""
         cell, directory, model = self._cell, self._directory, self._model
         checkpoints = self._checkpoints
-        weights = _source_weights(cell, directory)
+        weights = source_weights(cell, directory)
         if resumption is None:
             start_directory(
                 directory, cell.config(), command=self._command, agent_settings=_numbers(model)
             )
             _carry(cell, directory, model, weights)
-        joined = _join_loss(cell, directory, model, weights)
+        joined = join_loss(cell, directory, model, weights)
         restore_random, information = None, None
         if resumption is None:
             model.set_logger(make_logger(directory))
@@ -222,12 +222,11 @@ class _Training:
                 log_interval=None if on_policy else EPISODES_PER_ROW,  # type: ignore[arg-type]
                 reset_num_timesteps=resumption is None,
             )
-        whole = not checkpoints.stopped
-        save_agent(directory, model, joined, with_loss=cell.loss.name != "none", whole=whole)
-        if not whole:
-            return "interrupted"
-        finish(cell, directory, model, checkpoints, probe, _source_ids(cell, directory))
-        return "finished"
+            whole = not checkpoints.stopped
+            save_agent(directory, model, joined, with_loss=cell.loss.name != "none", whole=whole)
+            if whole:
+                finish(cell, directory, model, checkpoints, probe, _source_ids(cell, directory))
+        return "finished" if whole else "interrupted"
 
 
 def build(cell: Cell, env: VecEnv) -> BaseAlgorithm:
@@ -273,7 +272,7 @@ def _matched_passes(cell: Cell, loss: LossChoice, model: BaseAlgorithm) -> Match
     )
 
 
-def _source_weights(cell: Cell, directory: Path) -> Weights | None:
+def source_weights(cell: Cell, directory: Path) -> Weights | None:
     """The weights of the cell's source, where it has one."""
     source = _source_directory(cell, directory)
     return None if source is None else read_weights(source)
@@ -292,7 +291,7 @@ def _carry(cell: Cell, directory: Path, model: BaseAlgorithm, weights: Weights |
         write_text(directory / CARRIED, f"{carried}\n")
 
 
-def _join_loss(
+def join_loss(
     cell: Cell, directory: Path, model: BaseAlgorithm, weights: Weights | None
 ) -> AuxiliaryLossCallback:
     """The callback that fills the memory, and joins the loss where there is one.

@@ -180,7 +180,7 @@ def yaml_word(value: Value) -> str:
 
 def matters(name: str, arm: Arm, role: str, settings: TransferSettings) -> bool:
     """Whether a setting makes a difference to the arm's trainings of a role."""
-    if role == "source" and arm.waits_for is None:
+    if role == "source" and (arm.waits_for is None or settings.from_ is not None):
         return False
     if name in EVERYWHERE:
         return True

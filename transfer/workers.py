@@ -6,17 +6,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from multiprocessing import connection
 from multiprocessing.context import BaseContext
 from typing import Any
 
-from .durable import explain
 from .jobs import Job, Outcome, carry_out_job, logged
+from .schedule import Schedule, Told
 from .signals import interrupts_noted
 
-_SECONDS_TO_SAVE = 300.0  # a rollout of slow environments; a second signal cuts it short
+SECONDS_TO_SAVE = 300.0
+"""For a rollout of slow environments; a second signal cuts it short."""
 _SECONDS_BETWEEN_LOOKS = 0.25
 
 
@@ -46,50 +46,33 @@ def warm_up() -> None:
 
 
 def run_jobs(
-    jobs: Sequence[Job],
-    *,
-    n_workers: int,
-    n_retries: int = 0,
-    on_start: Callable[[str], None],
-    on_frames: Callable[[str, int], None],
-    on_end: Callable[[str, Outcome], None],
-    on_say: Callable[[str, str], None],
+    jobs: Sequence[Job], *, n_workers: int | None, n_retries: int = 0, told: Told
 ) -> int | None:
     """Train all jobs, each as soon as what it needs is done and a worker is free.
 
     A job that fails, though tried again as often as asked, takes with it those that need it; the
-    others go on. SIGINT and SIGTERM make
-    all that run finish their rollout and write a checkpoint; a second one ends them at once.
+    others go on. SIGINT and SIGTERM make all that run finish their rollout and write a
+    checkpoint; a second one ends them at once.
 
     Args:
         jobs: in the order in which they should start.
-        n_workers: most processes at once.
+        n_workers: most processes at once; None: one.
         n_retries: how often a job that failed is tried again, from its last checkpoint.
-        on_start: called with a cell's name when its process starts.
-        on_frames: called with a cell's name and its frames so far.
-        on_end: called once for each job.
-        on_say: called with a cell's name and a line for the user.
+        told: hears of everything.
 
     Returns:
         The number of the signal that interrupted it; None where none did.
     """
     with interrupts_noted() as interrupts:
-        crew = _Crew(
-            jobs,
-            n_retries=n_retries,
-            on_start=on_start,
-            on_frames=on_frames,
-            on_end=on_end,
-            on_say=on_say,
-        )
+        crew = _Crew(Schedule(jobs, n_retries=n_retries, told=told))
         try:
             while crew.is_busy:
                 if interrupts:
                     crew.interrupt()
                     break
-                crew.start_what_can(n_workers)
+                crew.start_what_can(n_workers or 1)
                 crew.listen()
-            deadline = time.monotonic() + _SECONDS_TO_SAVE
+            deadline = time.monotonic() + SECONDS_TO_SAVE
             while crew.running and len(interrupts) < 2 and time.monotonic() < deadline:
                 crew.listen()
         finally:
@@ -98,57 +81,30 @@ def run_jobs(
 
 
 class _Crew:
-    """The jobs that wait, and the processes that run."""
+    """The processes that run, each with its job."""
 
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        *,
-        n_retries: int,
-        on_start: Callable[[str], None],
-        on_frames: Callable[[str, int], None],
-        on_end: Callable[[str, Outcome], None],
-        on_say: Callable[[str, str], None],
-    ) -> None:
-        self._waiting = list(jobs)
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
         self._context: Any = context()
-        self._retries = dict.fromkeys((job.cell.name for job in jobs), n_retries)
-        self._interrupted = False
-        self._on_start = on_start
-        self._on_frames = on_frames
-        self._on_end = on_end
-        self._on_say = on_say
-        self._failed: set[str] = set()
         self.running: dict[Any, tuple[Job, Any]] = {}
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._waiting or self.running)
+        return bool(self._schedule.is_waiting or self.running)
 
     def start_what_can(self, n_workers: int) -> None:
-        unfinished = {job.cell.name for job in self._waiting}
-        unfinished |= {job.cell.name for job, _ in self.running.values()}
-        for job in list(self._waiting):
-            if job.cell.needs in self._failed:
-                self._waiting.remove(job)
-                reason = f"its source, {job.cell.needs}, failed"
-                self._end(job, Outcome(status="skipped", reason=reason))
-            elif len(self.running) < n_workers and job.cell.needs not in unfinished:
-                self._waiting.remove(job)
-                self._start(job)
+        while len(self.running) < n_workers:
+            job = self._schedule.next({job.cell.name for job, _ in self.running.values()})
+            if job is None:
+                return
+            self._start(job)
 
     def _start(self, job: Job) -> None:
-        try:
-            job.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            self._end(job, Outcome(status="failed", reason=explain(error)))
-            return
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=work, args=(theirs, job), daemon=True)
         process.start()
         theirs.close()
         self.running[ours] = (job, process)
-        self._on_start(job.cell.name)
 
     def listen(self) -> None:
         """Hear what the processes say, and notice those that have died."""
@@ -160,33 +116,15 @@ class _Crew:
             except (EOFError, OSError):
                 process.join()
                 message = Outcome(status="failed", reason=_death(process.exitcode))
-            if isinstance(message, int):
-                self._on_frames(job.cell.name, message)
-                continue
-            if isinstance(message, str):
-                self._on_say(job.cell.name, message)
+            if not self._schedule.hear(job, message):
                 continue
             del self.running[ours]
             process.join()
-            self._end(job, message)
-
-    def _end(self, job: Job, outcome: Outcome) -> None:
-        name = job.cell.name
-        if outcome.status == "interrupted" and not self._interrupted:
-            outcome = Outcome(status="failed", reason="its process was told to stop, by SIGTERM")
-        if outcome.status == "failed" and self._retries[name] and not self._interrupted:
-            self._retries[name] -= 1
-            self._waiting.insert(0, replace(job, resume="auto"))
-            self._on_say(name, f"failed, and is tried again: {outcome.reason}")
-            return
-        if outcome.status in ("failed", "skipped"):
-            self._failed.add(job.cell.name)
-        self._on_end(job.cell.name, outcome)
+            self._schedule.end(job, message)
 
     def interrupt(self) -> None:
         """Ask all processes to save and stop; start no more."""
-        self._interrupted = True
-        self._waiting.clear()
+        self._schedule.interrupt()
         for ours in self.running:
             with contextlib.suppress(OSError):
                 ours.send("stop")

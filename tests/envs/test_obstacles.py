@@ -50,6 +50,17 @@ def test_surplus_actions_let_a_step_pass(action: int) -> None:
     assert n_faced > 0, "an obstacle in front of it was never met"
 
 
+def test_it_can_be_continued() -> None:
+    vec, other = (make_vec([SEVEN_ACTIONS_ID], 2, seed) for seed in (0, 1))
+    vec.reset(), other.reset()
+    for action in (2, 5, 1):
+        vec.step(np.array([action, action]))
+    other.load_state(vec.save_state())
+    for action in (3, 2, 0, 2):
+        (seen, *_), (same, *_) = (each.step(np.array([action, action])) for each in (vec, other))
+        assert all((seen[key] == same[key]).all() for key in seen)
+
+
 def test_it_fits_the_grids_and_scores_as_they_do() -> None:
     vec = make_vec([SEVEN_ACTIONS_ID, "MiniGrid-DoorKey-5x5-v0"], 2, 0)
     assert vec.action_space.n == 7

@@ -177,6 +177,36 @@ def test_metrics_by_loops(learner, filled):
     assert loss.metrics["duplicate_rate"] == pytest.approx(1 - len(distinct) / 16)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("n_anchors", [1, 24])
+@pytest.mark.parametrize("with_source_memory", [False, True])
+def test_negatives_of_other_neighbourhoods_count_nowhere(
+    learner, teacher, filled, with_source_memory, n_anchors
+):
+    source_memory = filled(seed=5) if with_source_memory else None
+    loss = built(learner, teacher=teacher, negatives="nearest", n_negatives=16, window=0)
+    memory = filled()
+    drawn = []
+    draw = loss.negatives.draw
+    loss.negatives.draw = lambda *inputs: drawn.append(draw(*inputs)) or drawn[0]
+    batch = loss.sample(memory, n_anchors, np.random.default_rng(0), source_memory)
+    loss(learner, batch)
+    (pool,) = drawn
+    assert (pool.meant.sum(axis=1) == 16).all()
+    assert not (batch.target.mask & ~pool.meant).any()
+    assert batch.target.n_pairs == batch.source.n_pairs == 16 * n_anchors
+    assert (batch.source.mask.sum(axis=1) <= 16).all()
+    assert batch.source.mask.sum() > 12 * n_anchors
+    masked = 1 - batch.target.mask.sum() / (16 * n_anchors)
+    assert loss.metrics["masked_fraction"] == pytest.approx(masked)
+    assert loss.metrics["masked_fraction"] < 0.5
+    of_each = [memory.hashes(pool.rows[line]).tolist() for line in pool.meant]
+    repeated = np.mean([1 - len(set(hashes)) / 16 for hashes in of_each])
+    assert loss.metrics["duplicate_rate"] == pytest.approx(repeated)
+    if len(batch.source.mask) > 8:
+        assert len(batch.source.mask[0]) > 16
+
+
 def test_all_masked_contributes_exactly_nothing(learner, teacher, filled):
     memory = filled(n_values=1)  # every observation is the same
     loss = built(learner, teacher=teacher)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from contrastive_distillation.losses import EWC, L2SP, QDagger, Rehearsal
-from contrastive_distillation.losses.qdagger import last_returns
 from contrastive_distillation.memory import EpisodicMemory
 
 
@@ -171,19 +170,13 @@ def with_returns(returns):
             memory.add(
                 observations=np.zeros((1, 4), dtype=np.uint8),
                 actions=np.zeros(1, dtype=np.int64),
-                rewards=np.array([0.0 if step == 0 or value is None else 2.0 * value]),
+                rewards=np.array([0.0 if step == 0 or value is None else value]),
                 terminated=np.array([step == 1 and value is not None]),
                 truncated=np.zeros(1, dtype=bool),
                 tasks=np.zeros(1, dtype=np.int64),
                 time=0,
             )
     return memory
-
-
-def test_last_returns():
-    memory = with_returns(range(14))
-    assert last_returns(memory, 10).tolist() == list(range(4, 14))
-    assert len(last_returns(with_returns([]), 10)) == 0
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,33 @@ def test_truncation_leaves_late_returns_unknown():
     np.testing.assert_allclose(memory.returns(memory.rows()), [1.111, 1.11, 0, 0])
 
 
+@pytest.mark.parametrize("keep", ["fifo", "reservoir"])
+def test_returns_of_finished_episodes(keep):
+    """Of two environments at once; ended, truncated and cut episodes count, open ones do not."""
+    memory = EpisodicMemory(capacity=200, keep=keep)
+    memory.start(n_envs=2, gamma=0.9, tasks=["a"])
+    ends = {2: (0, "terminated"), 3: (1, "truncated"), 5: (1, "terminated")}  # at step: who, how
+    for step in range(8):
+        done = {how: np.zeros(2, dtype=bool) for how in ("terminated", "truncated")}
+        if step in ends:
+            who, how = ends[step]
+            done[how][who] = True
+        add(memory, rewards=np.array([1.0, 10.0]), **done)
+    assert memory.finished_returns(9).tolist() == [3.0, 40.0, 20.0]
+    assert memory.finished_returns(2).tolist() == [40.0, 20.0]
+    memory.start(n_envs=2, gamma=0.9, tasks=["a"])  # cuts what is open
+    assert memory.finished_returns(9).tolist() == [3.0, 40.0, 5.0, 20.0, 20.0]
+
+
+def test_an_episode_without_its_head_has_no_return():
+    memory = ReplayMemory(capacity=8)
+    memory.start(n_envs=1, gamma=0.9, tasks=["a"])
+    assert memory.finished_returns(9).tolist() == []
+    for step in range(12):
+        add(memory, n_envs=1, rewards=np.ones(1), terminated=np.array([step in (5, 8, 11)]))
+    assert memory.finished_returns(9).tolist() == [3.0, 3.0]
+
+
 def test_terminated_wins_over_truncated():
     memory = started(n_envs=1)
     add(memory, n_envs=1, terminated=np.array([True]), truncated=np.array([True]))

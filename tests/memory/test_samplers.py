@@ -85,10 +85,18 @@ def test_pools_hold_different_stored_rows_and_masks_spare_the_rest(
 ):
     memory = filled(**arguments)
     generator = np.random.default_rng(arguments["seed"])
-    anchors = memory.sample_rows(n_anchors, generator)
-    insight = Known(memory, errors=float)
-    pool = make_negatives(name).draw(memory, anchors, k, generator, insight)
-    assert len(pool.rows) == min(k, len(memory))
+    insight, sampler = Known(memory, errors=float), make_negatives(name)
+    anchors = sampler.draw_anchors(memory, n_anchors, generator, insight)
+    assert 1 <= len(anchors) <= n_anchors
+    assert np.isin(anchors, memory.rows()).all()
+    pool = sampler.draw(memory, anchors, k, generator, insight)
+    if pool.meant is None:
+        assert len(pool.rows) == min(k, len(memory))
+    else:  # each anchor has as many as with any other sampler
+        assert pool.meant.shape == (len(anchors), len(pool.rows))
+        assert (pool.meant.sum(axis=1) == min(k, len(memory))).all()
+        assert pool.meant.any(axis=0).all()
+    assert pool.n_pairs(len(anchors)) == len(anchors) * min(k, len(memory))
     assert len(np.unique(pool.rows)) == len(pool.rows)
     assert np.isin(pool.rows, memory.rows()).all()
     if pool.log_weights is not None:
@@ -133,19 +141,79 @@ def test_near_rows_are_of_the_band_of_an_anchor(filled, arguments, band, n, inde
         return
     memory = filled(**arguments)
     generator = np.random.default_rng(arguments["seed"])
-    anchors = memory.sample_rows(5, generator)
+    queries = memory.sample_rows(5, generator)
     insight = Known(memory)
     sampler = NearestNegatives(band=tuple(band), n_searched=1000, index=index)
-    rows = sampler.near(memory, anchors, n, generator, insight)
-    queries = insight.asked[-1]
-    assert len(rows) <= n
-    assert len(queries) == min(math.ceil(n / 8), len(anchors))
-    assert np.isin(queries, anchors).all()
+    near = sampler.near(memory, queries, n, generator, insight)
     m = len(set(memory.hashes(memory.rows()).tolist()))
     first = min(math.floor(band[0] * m), m - 1)
     last = max(math.ceil(band[1] * m), first + 1)
-    allowed = {hash_ for query in queries for hash_ in ranked(memory, query)[first:last]}
-    assert set(memory.hashes(rows).tolist()) <= allowed
+    assert len(near) == len(queries)
+    for query, rows in zip(queries, near, strict=True):
+        allowed = ranked(memory, query)[first:last]
+        assert set(memory.hashes(rows).tolist()) <= set(allowed)
+        assert len(rows) == len(set(memory.hashes(rows).tolist()))
+        # the last rank of all is no one's, as the query's own observation is left out
+        assert min(n, last - first) - (last == m) <= len(rows) <= n
+
+
+@many
+@given(arguments=memories, n=st.integers(1, 40), k=st.integers(2, 60))
+def test_anchors_come_in_neighbourhoods_with_negatives_of_their_own(filled, arguments, n, k):
+    memory = filled(**arguments)
+    generator = np.random.default_rng(arguments["seed"])
+    insight = Known(memory)
+    sampler = NearestNegatives(band=(0.1, 0.4), n_searched=1000)
+    anchors = sampler.draw_anchors(memory, n, generator, insight)
+    n_groups = min(8, n, len(memory))
+    queries = anchors[:n_groups]
+    assert len(set(queries.tolist())) == n_groups
+    m = len(set(memory.hashes(memory.rows()).tolist()))
+    n_others = min(-(-n // n_groups), m) - 1
+    assert len(anchors) == min(n, n_groups * (1 + n_others))
+    for b, anchor in enumerate(anchors[n_groups:], start=n_groups):
+        nearest = ranked(memory, queries[b % n_groups])
+        assert memory.hashes(anchor[None])[0] == nearest[b // n_groups - 1]
+    pool = sampler.draw(memory, anchors, k, generator, insight)
+    assert pool.meant is not None
+    first, last = math.floor(0.1 * m), max(math.ceil(0.4 * m), math.floor(0.1 * m) + 1)
+    for b in range(len(anchors)):
+        mine = memory.hashes(pool.rows[pool.meant[b]]).tolist()
+        band = set(ranked(memory, anchors[b % min(8, len(anchors))])[first:last])
+        assert len(band & set(mine)) >= min(round(k / 2), len(band))
+
+
+def test_queries_are_uniform(filled):
+    memory = filled(capacity=60, n_steps=12)
+    sampler, generator = NearestNegatives(), np.random.default_rng(0)
+    counts = np.zeros(60)
+    for _ in range(600):
+        counts[sampler.draw_anchors(memory, 8, generator, Known(memory))] += 1
+    counts = counts[memory.rows()]
+    expected = 600 * 8 / len(counts)
+    assert ((counts - expected) ** 2 / expected).sum() < 2.5 * len(counts)
+
+
+@given(
+    n_rows=st.integers(1, 30),
+    n_anchors=st.integers(1, 12),
+    n=st.integers(0, 30),
+    seed=st.integers(0, 1000),
+)
+def test_thinned_pools_keep_some_of_what_is_meant(n_rows, n_anchors, n, seed):
+    generator = np.random.default_rng(seed)
+    meant = generator.random((n_anchors, n_rows)) < 0.5
+    pool = Pool(generator.permutation(100)[:n_rows], meant=meant)
+    n_first = int(generator.integers(1, n_anchors + 1))
+    thin = pool.thinned(n_first, n, generator)
+    assert len(set(thin.rows.tolist())) == len(thin.rows)
+    for b in range(n_first):
+        kept = set(thin.rows[thin.meant[b]].tolist())
+        assert kept <= set(pool.rows[meant[b]].tolist())
+        assert len(kept) == min(n, meant[b].sum())
+    shared = Pool(pool.rows).thinned(n_first, n, generator)
+    assert shared.meant is None
+    assert len(shared.rows) == min(n, n_rows)
 
 
 def test_every_rank_of_the_band_is_drawn_as_often(filled):
@@ -158,7 +226,7 @@ def test_every_rank_of_the_band_is_drawn_as_often(filled):
     counts = dict.fromkeys(order[first:last], 0)
     generator, insight = np.random.default_rng(0), Known(memory)
     for _ in range(400):
-        hashes = memory.hashes(sampler.near(memory, anchors, 8, generator, insight)).tolist()
+        hashes = memory.hashes(sampler.near(memory, anchors, 8, generator, insight)[0]).tolist()
         assert len(set(hashes)) == len(hashes) == 8
         for hash_ in hashes:
             counts[hash_] += 1
@@ -192,9 +260,11 @@ def test_rows_overwritten_since_they_were_searched_are_left_out(filled, step):
     for _ in range(8):
         memory.add(**step(generator, 6, n_tasks=2), time=240)
     for _ in range(20):
-        rows = sampler.near(memory, memory.rows()[:5], 40, generator, insight)
-        assert [before[row] for row in rows.tolist()] == memory.hashes(rows).tolist()
-        assert len(rows) > 0
+        near = sampler.near(memory, memory.rows()[:5], 40, generator, insight)
+        anchors = sampler.draw_anchors(memory, 40, generator, insight)
+        for rows in [*near, anchors[8:]]:
+            assert [before[row] for row in rows.tolist()] == memory.hashes(rows).tolist()
+            assert len(rows) >= 32
 
 
 def test_the_sample_is_drawn_again_with_new_keys_and_after_a_while(filled, step):
@@ -224,8 +294,9 @@ def test_the_sample_keeps_up_with_a_memory_that_turns_over(filled, step):
     for time in range(10):
         for _ in range(17):
             memory.add(**step(generator, 6, n_tasks=2), time=time)
-        rows = sampler.near(memory, memory.rows()[:20], 20, generator, Known(memory))
-        assert len(rows) > 10
+        near = sampler.near(memory, memory.rows()[:20], 20, generator, Known(memory))
+        assert all(len(rows) >= 4 for rows in near)  # a twentieth of them
+        assert len(sampler.draw_anchors(memory, 64, generator, Known(memory))) == 64
 
 
 @many

@@ -23,6 +23,8 @@ class Faulty(CartPoleEnv):
                 raise RuntimeError("the pole broke")
             if self.fault == "hangs":
                 time.sleep(600)
+            if self.fault == "slow":
+                time.sleep(0.3)
             if self.fault == "reward":
                 reward = float("inf")
             if self.fault == "observation":
@@ -52,5 +54,11 @@ for fault in ("raises", "hangs", "reward", "observation", "huge"):
     gym.register(
         f"broken/{fault}-v0", entry_point=Faulty, kwargs={"fault": fault}, max_episode_steps=100
     )
+gym.register(
+    "broken/slow-v0",
+    entry_point=Faulty,
+    kwargs={"fault": "slow", "at_step": 600},
+    max_episode_steps=100,
+)
 gym.register("broken/settings-v0", entry_point=SavedBySettings, max_episode_steps=100)
 gym.register("broken/lambda-v0", entry_point=Unpicklable, max_episode_steps=100)

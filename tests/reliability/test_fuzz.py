@@ -25,8 +25,11 @@ FUZZ = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+POSITIONAL = {"--run", "--directory"}
 FLAGS = {
-    command: sorted({flag_of(field.name) for field in dataclasses.fields(kind)} - {"--run"})
+    command: sorted(
+        {flag_of(field.name) for field in dataclasses.fields(kind)} - {"--run", "--directory"}
+    )
     for command, kind in COMMANDS.items()
 }
 KEYS = {
@@ -138,7 +141,7 @@ def test_any_file(content: bytes) -> None:
 
 @FUZZ
 @given(
-    command=st.sampled_from(["evaluate", "watch", "list", "fly", ""]),
+    command=st.sampled_from(["evaluate", "watch", "report", "list", "fly", ""]),
     words=st.lists(WORDS, max_size=3),
 )
 def test_any_other_command(command: str, words: list[str]) -> None:

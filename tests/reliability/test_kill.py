@@ -1,6 +1,7 @@
 """Processes really killed, stopped and doubled."""
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -12,10 +13,13 @@ from typing import Any
 
 import pytest
 
-from contrastive_distillation.transfer import workers
+from contrastive_distillation.transfer import durable, workers
 from contrastive_distillation.transfer.jobs import Job
 from contrastive_distillation.transfer.locking import RUN_LOCK, LockedError, locked
+from contrastive_distillation.transfer.runs import fingerprint, read_config
+from contrastive_distillation.transfer.snapshots import Snapshots
 
+from . import broken_envs
 from .conftest import GRID, Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +89,36 @@ def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
     assert broken.result["weights_sha256"] == whole.result["weights_sha256"]
 
 
+def train_until_half_of(name: str, trainer: Trainer) -> None:
+    """Train, and be killed when a checkpoint's file of that name is half written."""
+    whole = durable.sync
+
+    def sync(path: Path) -> None:
+        if path.name.startswith(name) and ".writing-" in path.parent.name:
+            path.write_bytes(path.read_bytes()[:100])
+            os.kill(os.getpid(), signal.SIGKILL)
+        whole(path)
+
+    durable.sync = sync
+    trainer.run()
+
+
+@pytest.mark.parametrize("name", ["policy", "manifest"])
+def test_killed_in_the_middle_of_a_file_of_a_checkpoint(name: str, interrupted: Trainer) -> None:
+    before = [path.name for path in interrupted.snapshots]
+    fork = multiprocessing.get_context("fork")
+    process = fork.Process(target=train_until_half_of, args=(name, interrupted))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    (half,) = (interrupted.directory / "checkpoints").glob(".writing-*")
+    assert min(path.stat().st_size for path in half.iterdir() if name in path.name) == 100
+    assert [path.name for path in interrupted.snapshots] == before
+    assert interrupted.run(stop_at=1) == "interrupted"
+    assert interrupted.said == [f"continues at frame {int(before[-1]):_}"]
+    assert not half.exists()
+
+
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     with (
         locked(tmp_path / "run", RUN_LOCK),
@@ -117,10 +151,10 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
         pass
 
 
-def start(directory: Path, *more: str) -> "subprocess.Popen[str]":
+def start(directory: Path) -> "subprocess.Popen[str]":
     command = [sys.executable, str(ROOT / "run_agent.py"), "train", "--env", GRID]
     command += ["--frames", "200_000", "--n-envs", "8", "--backend", "gymnasium"]
-    command += ["--memory-capacity", "1_000", "--output", str(directory), *more]
+    command += ["--memory-capacity", "1_000", "--output", str(directory)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 
@@ -150,23 +184,25 @@ def test_sigterm_finishes_the_rollout_and_writes_a_checkpoint(tmp_path: Path) ->
     assert frames > 0 and frames % (64 * 8) == 0, "at a rollout's end"
 
 
-@pytest.mark.slow
-def test_a_second_signal_stops_at_once_and_leaves_whole_checkpoints(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = start(run, "--checkpoint-every", "512")
-    wait_until_it_trains(process, run)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
-    newest = max(path.name for path in (run / "checkpoints").iterdir() if path.name.isdigit())
-    frames = int(newest)
-
-    process = start(run, "--checkpoint-every", "512")
-    assert process.stdout is not None
-    while "continues at frame" not in (line := process.stdout.readline()):
-        assert line, "it ended before it continued"
-    assert f"continues at frame {frames:_}" in line
+def test_a_second_ctrl_c_stops_at_once_and_leaves_whole_checkpoints(tmp_path: Path) -> None:
+    """In a rollout that would take two minutes to finish."""
+    (tmp_path / "broken_envs.py").write_text(Path(broken_envs.__file__).read_text())
+    command = [sys.executable, str(ROOT / "run_agent.py"), "train", "--frames", "200_000"]
+    command += ["--env", "broken_envs:broken/slow-v0", "--n-envs", "4", "--backend", "gymnasium"]
+    command += ["--memory-capacity", "500", "--checkpoint-every", "1", "--output", "run"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path)
+    checkpoints = tmp_path / "run/checkpoints"
+    while not (checkpoints / "000000002048").exists():
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)  # a second signal, of whichever kind
-    process.communicate(timeout=120)
-    assert process.returncode in (130, 143)
-    assert not any(path.name.startswith("broken") for path in (run / "checkpoints").iterdir())
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2)  # it finishes its rollout
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted. The same command continues" in out and "Traceback" not in out + err
+    store = Snapshots(checkpoints, identity=fingerprint(read_config(tmp_path / "run")))
+    newest = store.newest(pytest.fail)
+    assert newest is not None and (newest.frames, newest.is_own) == (2048, True)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from contrastive_distillation.envs import get_suite, suite_settings
-from contrastive_distillation.losses import LOSSES, ContrastiveDistillation
+from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, ContrastiveDistillation
 from contrastive_distillation.transfer import (
     ARMS,
     Cell,
@@ -132,11 +132,21 @@ def test_controls_alone_say_what_they_are() -> None:
         assert bool(added) == (is_control and bool(cell.arms))
 
 
+class Untaught(AuxiliaryLoss):
+    """A loss of one's own that takes no teacher."""
+
+    name = "untaught"
+
+    def __init__(self, *, negatives: str = "uniform") -> None:
+        super().__init__()
+
+
 @pytest.mark.parametrize(
     ("arms", "settings", "says"),
     [
         (["shuffled_values"], {"negatives": "uniform"}, "look at returns, so there is nothing to"),
         (["equal_compute"], {"loss": "none"}, "--loss none has no loss"),
+        (["random_teacher"], {"loss": f"{__name__}:Untaught"}, "Untaught is taught by nobody"),
         (
             ["unrelated_source"],
             {"suite": "dynamics", "target": (), "agent": "dqn"},

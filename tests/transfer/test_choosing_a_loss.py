@@ -87,11 +87,8 @@ def test_arms_that_train_a_source_with_it_are_refused(name: str) -> None:
     )
     with pytest.raises(SettingsError, match="the arm contrastive_distillation trains the source"):
         plan_transfer(settings)
-    plan_transfer(
-        TransferSettings(
-            suite=suite, agent=agent, loss=name, arms=("fine_tune", "contrastive_target_only")
-        )
-    )
+    arms = ("fine_tune", "contrastive_target_only", "atc", name)
+    plan_transfer(TransferSettings(suite=suite, agent=agent, loss=name, arms=arms))
 
 
 def test_the_command_line_and_a_file_say_it_alike(tmp_path: Path) -> None:

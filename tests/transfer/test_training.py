@@ -15,7 +15,7 @@ from contrastive_distillation.transfer import (
     protocol,
     train_cell,
 )
-from contrastive_distillation.transfer.curves import InformationPoint, read_points
+from contrastive_distillation.transfer.curves import InformationPoint, read_curves, read_points
 from contrastive_distillation.transfer.runs import read_config
 from contrastive_distillation.transfer.training import Status
 
@@ -91,6 +91,30 @@ def test_a_plain_training_is_stable_baselines_own(tmp_path: Path) -> None:
     assert policy_sha256(model) == ours
 
 
+def test_tensorboard_shows_what_the_tables_hold(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(tmp_path, "ppo", EMPTY, "contrastive_distillation")
+    events = EventAccumulator(str(tmp_path)).Reload()
+
+    def scalars(tag: str) -> dict[int, float]:
+        return {event.step: event.value for event in events.Scalars(tag)}
+
+    scores = {p.frames: p.score for p in read_curves(tmp_path / "curves.csv")}
+    assert len(scores) > 1
+    assert scalars(f"evaluation/{EMPTY}/score") == pytest.approx(scores, abs=1e-4)
+    points = read_points(tmp_path / "information.csv", InformationPoint)
+    nats = {p.frames: p.nats for p in points if p.quantity == "future"}
+    assert scalars(f"information/{EMPTY}/future") == pytest.approx(nats, abs=1e-4)
+    result = json.loads((tmp_path / "result.json").read_text())
+    (final,) = scalars(f"final/{EMPTY}/score").values()
+    assert final == pytest.approx(result["final"][EMPTY]["score"], abs=1e-4)
+    logged = (tmp_path / "progress.csv").read_text().splitlines()[0].split(",")
+    assert {"aux/loss", "memory/size", "rollout/ep_rew_mean"} <= set(logged)
+    unseen = set(logged) - set(events.Tags()["scalars"])  # Stable-Baselines3's own counters
+    assert not [name for name in unseen if not name.startswith(("time/", "train/n_updates"))]
+
+
 def test_a_plain_stable_baselines_zip(tmp_path: Path) -> None:
     from stable_baselines3 import PPO
 
@@ -127,10 +151,11 @@ def test_information_is_measured_the_same_way_without_a_loss(tmp_path: Path) -> 
         assert bounds["future"] <= bounds["cap"]
 
 
-def test_equal_compute_learns_more_often(tmp_path: Path) -> None:
+def test_equal_compute_learns_more_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As often as the loss would have encoded observations: on a target half as many again."""
     from stable_baselines3 import PPO
 
+    monkeypatch.setattr(information, "_N_UPDATES", 1)
     settings = TransferSettings(
         source=(EMPTY,), target=(EMPTY,), arms=("equal_compute", "fine_tune"), every=1,
         n_envs=8, frames=2_500, source_frames=2_500, memory_capacity=2000, output=str(tmp_path),
@@ -151,7 +176,10 @@ def test_equal_compute_learns_more_often(tmp_path: Path) -> None:
     }
 
 
-def test_frames_of_the_source_are_trained_before_those_that_count(tmp_path: Path) -> None:
+def test_frames_of_the_source_are_trained_before_those_that_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(information, "_N_UPDATES", 1)
     settings = TransferSettings(
         source=(EMPTY,), target=(EMPTY,), arms=("scratch_source_budget", "scratch"),
         n_envs=8, frames=1_000, source_frames=3_000, memory_capacity=2000, output=str(tmp_path),

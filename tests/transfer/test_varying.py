@@ -219,3 +219,31 @@ def test_a_dry_run_shows_the_grid_and_writes_nothing(
     assert f"{frames:_} frames at most" in text
     assert f"2 at once: {frames / 10_000 / 3600 / 2:.1f} h for all" in text
     assert os.listdir(tmp_path) == []
+
+
+def test_a_given_source_does_not_vary(tmp_path: Path) -> None:
+    from contrastive_distillation.transfer import TrainSettings, plan_train
+    from contrastive_distillation.transfer.runs import start_directory, write_json
+
+    run = tmp_path / "run"
+    (cell,) = plan_train(TrainSettings(env=SMALL["source"])).cells
+    start_directory(run, cell.config(), command=())
+    write_json(run / "result.json", {"frames": 1234, "learnt": {}})
+    given: dict[str, Any] = {"from_": str(run), "target": SMALL["target"], "output": "nowhere"}
+
+    def cells(*vary: str, arms: tuple[str, ...]) -> tuple[Cell, ...]:
+        return plan_ablate(AblateSettings(**given, vary=vary, arms=arms)).cells
+
+    found = cells("weight=0.1,0.2", arms=("contrastive_distillation", "scratch_source_budget"))
+    assert [cell.group for cell in found] == [
+        "contrastive_distillation+weight=0.1", "contrastive_distillation+weight=0.2",
+        "scratch_source_budget",
+    ]  # fmt: skip
+    assert found[0].source == found[2].adds_frames_of == str(run)
+    assert not any(cell.needs for cell in found)
+    with pytest.raises(SettingsError, match="--vary gamma=…: the agent of --from is trained"):
+        cells("gamma=0.9", arms=("fine_tune",))
+    with pytest.raises(SettingsError, match="source_frames=…: makes no difference"):
+        cells("source_frames=10,20", arms=("fine_tune",))
+    with pytest.raises(SettingsError, match="has a source of its own, but --from names one"):
+        cells(arms=("unrelated_source",))

@@ -2,7 +2,13 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +16,7 @@ import pytest
 
 from contrastive_distillation.run_agent import main
 
+ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["ablate", "--source", "CartPole-v1", "--target", "CartPole-v1", "--agent", "ppo"]
 WORDS += ["--arms", "contrastive_target_only", "fine_tune", "scratch", "--frames", "600"]
 WORDS += ["--n-envs", "4", "--backend", "gymnasium", "--memory-capacity", "1_000"]
@@ -69,6 +76,38 @@ def test_a_grid_grows(grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert all(after[name] == before[name] for name in after if name in before)
     assert main([*words, "--gamma", "0.5"]) == 2
     assert "gamma: None there, 0.5 now" in capsys.readouterr().err
+
+
+def test_a_grid_killed_and_interrupted_ends_as_if_undisturbed(grid: Path, tmp_path: Path) -> None:
+    words = [*WORDS[:7], "--arms", "fine_tune", *WORDS[11:], "--checkpoint-every", "1"]
+    words += ["--output", str(tmp_path / "grid")]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run_agent.py"), *words],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    while not any(tmp_path.glob("grid/sources/*/checkpoints/*/manifest.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "grid/targets").exists()
+
+    def interrupt() -> None:
+        while not any(tmp_path.glob("grid/targets/*/*/*/curves.csv")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert main(words) == 130
+    thread.join()
+    assert {row["role"] for row in read_csv(tmp_path / "grid/curves.csv")} == {"source", "target"}
+    assert [row["role"] for row in read_csv(tmp_path / "grid/summary.csv")] == ["source"]
+    assert main(words) == 0
+    expected = hashes_of(grid)
+    found = hashes_of(tmp_path / "grid")
+    assert found == {name: expected[name] for name in found}
+    assert len(found) == 2
 
 
 def test_a_training_that_dies_is_tried_once_more(

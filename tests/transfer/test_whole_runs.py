@@ -353,6 +353,40 @@ def test_evaluate_and_watch(
     assert main(["evaluate", str(run), "--env", "CartPole-v1"]) == 2
 
 
+def test_a_report_of_a_whole_run(
+    transferred: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(transferred), "--output", str(tmp_path / "report")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "From one seed there is no interval" in said[0]
+    page = tmp_path / "report/report.html"
+    assert said[-1] == str(page)
+    text = page.read_text()
+    for part in ("What the loss contrasts", "Health of encoder", "gradient cosine", "key drift"):
+        assert part in text
+    assert (tmp_path / "report/figures/examples.png").is_file()
+    labels = (tmp_path / "report/projector/metadata.tsv").read_text().splitlines()
+    keys = (tmp_path / "report/projector/tensors.tsv").read_text().splitlines()
+    assert labels[0].split("\t") == ["task", "return", "episode", "step", "memory"]
+    assert len(keys) == len(labels) - 1 == 2000
+    assert {line.split("\t")[0] for line in labels[1:]} == {SOURCE, TARGET}
+    assert {len(key.split("\t")) for key in keys} == {128}
+    assert main(["report", str(transferred), "--output", str(transferred)]) == 2
+    assert "is the run itself" in capsys.readouterr().err
+
+
+def test_a_report_of_a_train_and_of_one_training(
+    transferred: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("sources/with_loss-seed0", f"targets/fine_tune/{TARGET}/seed0"):
+        output = tmp_path / name.replace("/", "-")
+        assert main(["report", str(transferred / name), "--output", str(output)]) == 0
+        assert (output / "report.html").is_file()
+    said = capsys.readouterr().out
+    assert "Last scores, means over 1 seed:" in said
+    assert "Fine tune alone was tried" in said
+
+
 @pytest.mark.parametrize(
     ("agent", "env_id", "frames"), [("ppo", SOURCE, "2_000"), ("dqn", "CartPole-v1", "1_500")]
 )

@@ -1,0 +1,164 @@
+"""The answer in one sentence, with its interval, worded no more strongly than it is known."""
+
+from dataclasses import dataclass
+
+from ..arms import arm_of
+from .labels import CANDIDATE, parse_label, readable
+from .numbers import ArmSummary, auc, difference, reference_of, scores_of
+from .reading import Experiment
+from .text import number, signed, with_interval
+
+FEW_SEEDS = 5
+"""With fewer, a bootstrap interval is too narrow to decide anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came of it."""
+
+    sentence: str
+    caveats: tuple[str, ...]
+    """What one must know to read it, a sentence each."""
+
+
+def answer(experiment: Experiment, arms: list[ArmSummary]) -> Answer:
+    """Which of the two main arms had the larger area, by how much, and whether that is certain.
+
+    The candidate is contrastive distillation, the other one what `reference_of` says. Of several
+    variants of the candidate none is picked: their range is told.
+    """
+    if not arms:
+        return Answer(
+            sentence="No training on a target is finished, so nothing can be compared.",
+            caveats=experiment.progress,
+        )
+    reference = reference_of(experiment)
+    candidates = [arm for arm in arms if arm_of(arm.label) == CANDIDATE]
+    candidates = candidates or [arm for arm in arms if arm_of(arm.label) != reference][:1]
+    if len(candidates) > 1:
+        return _of_variants(experiment, candidates, reference)
+    if not candidates or candidates[0].reference is None:
+        only = arms[0]
+        value = "unknown" if only.auc is None else with_interval(only.auc)
+        return Answer(
+            sentence=f"{_upper(readable(only.label))} alone was tried: its area under the "
+            f"learning curve is {value} (interquartile mean). There is nothing to compare it with.",
+            caveats=_caveats(experiment, [only]),
+        )
+    return _of_two(experiment, candidates[0], candidates[0].reference)
+
+
+def _of_two(experiment: Experiment, candidate: ArmSummary, reference: str) -> Answer:
+    targets = _shared_targets(experiment, candidate.label, reference)
+    x, y = (scores_of(experiment, name, auc, targets) for name in (candidate.label, reference))
+    found = difference(x, y) if targets else None
+    name, other = readable(candidate.label), readable(reference)
+    if found is None:
+        return Answer(
+            sentence=f"{_upper(name)} and {other} have no seed in common yet, so they cannot be "
+            "compared.",
+            caveats=_caveats(experiment, [candidate]),
+        )
+    where = _where(experiment, found.n_runs, len(targets))
+    size = f"{signed(found.value)}"
+    if round(found.value, 3) == 0:
+        first = f"{where}, {name} and {other} had the same area under the learning curve"
+    else:
+        more = "larger" if found.value > 0 else "smaller"
+        first = f"{where}, {name} had the {more} area under the learning curve than {other}"
+    if not found.has_interval:
+        text = (
+            f"{first}, by {size}. From one seed there is no interval: it does not say which is "
+            "better."
+        )
+        return Answer(sentence=text, caveats=_caveats(experiment, [candidate]))
+    assert found.low is not None and found.high is not None
+    interval = f"95 % interval {signed(found.low)} to {signed(found.high)}, paired over seeds"
+    if found.excludes(0.0):
+        certain = "The interval excludes 0"
+        if found.n_runs < FEW_SEEDS:
+            certain += f", but {found.n_runs} seeds make it too narrow: a hint, no result"
+    else:
+        certain = "The interval includes 0: these seeds do not tell the two apart"
+    text = f"{first}, by {size} ({interval}). {certain}."
+    return Answer(sentence=text, caveats=_caveats(experiment, [candidate]))
+
+
+def _of_variants(experiment: Experiment, candidates: list[ArmSummary], reference: str) -> Answer:
+    known = sorted((a for a in candidates if a.auc is not None), key=lambda a: a.auc.value)  # type: ignore[union-attr]
+    if not known:
+        return Answer(
+            sentence="No variant has a seed with all targets yet, so none can be compared.",
+            caveats=_caveats(experiment, candidates),
+        )
+    least, most = known[0], known[-1]
+    assert least.auc is not None and most.auc is not None
+    where = _where(experiment, max(len(a.seeds) for a in known))
+    text = (
+        f"{where}, the {len(known)} variants of {readable(parse_label(most.label).arm)} had areas "
+        f"under the learning curve from {with_interval(least.auc)} ({_axes(least)}) to "
+        f"{with_interval(most.auc)} ({_axes(most)})"
+    )
+    compared = [a for a in known if a.difference is not None]
+    if compared:
+        above = sum(a.difference.excludes(0.0) and a.difference.value > 0 for a in compared)  # type: ignore[union-attr]
+        below = sum(a.difference.excludes(0.0) and a.difference.value < 0 for a in compared)  # type: ignore[union-attr]
+        text += (
+            f"; held against {readable(reference)}, paired over seeds, the interval of "
+            f"{above} lies above 0, of {below} below, of {len(compared) - above - below} on both "
+            "sides"
+        )
+    many = (
+        "The best of many variants looks better than it is: its interval is of a choice made "
+        "afterwards."
+    )
+    n_seeds = max(len(arm.seeds) for arm in known)
+    few = f"With {n_seeds} seeds intervals are too narrow: hints, no results."
+    caveats = (many, *((few,) if 1 < n_seeds < FEW_SEEDS else ()), *_caveats(experiment, known))
+    return Answer(sentence=f"{text}.", caveats=caveats)
+
+
+def _axes(arm: ArmSummary) -> str:
+    axes = parse_label(arm.label).axes
+    return ", ".join(f"{name} {value}" for name, value in axes.items()) or "as it is"
+
+
+def _shared_targets(experiment: Experiment, one: str, other: str) -> list[str]:
+    """Targets on which both arms have finished a seed that is the same."""
+    done = {(row.arm, row.env_id, row.seed) for row in experiment.targets}
+    seeds = experiment.seeds
+    return [
+        env_id
+        for env_id in experiment.target_ids
+        if any({(one, env_id, seed), (other, env_id, seed)} <= done for seed in seeds)
+    ]
+
+
+def _where(experiment: Experiment, n_seeds: int, n_targets: int | None = None) -> str:
+    n = len(experiment.target_ids)
+    seeds = number(n_seeds, "seed")
+    if n_targets is not None and n_targets < n:
+        return f"Over {n_targets} of {number(n, 'target')} and {seeds}"
+    return f"Over {number(n, 'target')} and {seeds}"
+
+
+def _caveats(experiment: Experiment, arms: list[ArmSummary]) -> tuple[str, ...]:
+    caveats = list(experiment.progress)
+    missed = {(row.arm, row.seed) for row in experiment.targets if row.source_learnt is False}
+    started = {(row.arm, row.seed) for row in experiment.targets if row.source_learnt is not None}
+    if missed:
+        caveats.append(
+            f"{len(missed)} of {len(started)} pairs of arm and seed start from a source that was "
+            "not learnt; they are counted."
+        )
+    if left := sorted({seed for arm in arms for seed in arm.left_out}):
+        seeds = ", ".join(map(str, left))
+        caveats.append(f"Seeds left out, since they lack a target: {seeds}.")
+    negative = [readable(arm.label) for arm in arms if arm.is_negative]
+    if negative:
+        caveats.append(f"Below training from scratch (negative transfer): {', '.join(negative)}.")
+    return tuple(caveats)
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

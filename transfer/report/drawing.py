@@ -1,0 +1,105 @@
+"""What all figures share: their size, their type, how they become PNG."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .labels import Style, in_legend
+
+WIDTH = 4.8
+"""Inches: narrow, so that its type can be read where it fills the width of a phone."""
+_DPI = 200
+_SHORT = 26
+"""Longer names do not stand side by side in a legend."""
+_SETTINGS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "path.simplify": False,
+    "text.parse_math": False,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One figure, ready for a page."""
+
+    name: str
+    """Of its file, without ``.png``."""
+    title: str
+    alt: str
+    """What it shows, for those who do not see it."""
+    png: bytes
+
+
+@contextmanager
+def drawing(
+    *, height: float = 3.4, width: float = WIDTH, rows: int = 1
+) -> Iterator[tuple[Figure, Sequence[Axes]]]:
+    """A figure of one column of axes, in the type of the report."""
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
+        yield figure, list(axes)
+
+
+def finished(figure: Figure, *, name: str, title: str, alt: str) -> Picture:
+    """The figure as PNG; the same figure gives the same bytes."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+    return Picture(name=name, title=title, alt=alt, png=file.getvalue())
+
+
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """The legend of some axes under them, where it covers nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        n_columns = _n_columns(labels)
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=n_columns, handlelength=3.2,
+            fontsize=8.5,
+        )  # fmt: skip
+
+
+def legend_height(labels: Sequence[str]) -> float:
+    """Inches that `legend_below` takes for some arms."""
+    return 0.19 * -(-len(labels) // _n_columns([in_legend(label) for label in labels])) + 0.1
+
+
+def _n_columns(texts: Sequence[str]) -> int:
+    return 2 if max(map(len, texts), default=0) <= _SHORT else 1
+
+
+def line(axes: Axes, style: Style, label: str, x: Any, y: Any, **more: Any) -> None:
+    """One arm's line, by its own colour, dashes and marker."""
+    axes.plot(
+        x, y, color=style.colour, linestyle=style.dashes, marker=style.marker,
+        markersize=3.8, linewidth=1.7, label=in_legend(label), **more,
+    )  # fmt: skip
+
+
+def thousands(axes: Axes, what: str) -> None:
+    """Frames on the horizontal axis, in thousands."""
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}")
+    axes.set_xlabel(f"{what} (thousands)")
+
+
+def unit(axes: Axes, label: str, *, step: float = 0.2) -> None:
+    """Scores from 0 to 1 on the vertical axis."""
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_yticks(np.arange(0, 1 + step / 2, step))
+    axes.set_ylabel(label)

@@ -1,0 +1,146 @@
+"""What the loss contrasts, drawn: observations, their positives, their hardest negatives."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from contrastive_distillation.envs import draw_pictures
+
+from .drawing import Picture, drawing, finished
+from .labels import short_env
+from .remembering import Remembered, queries
+
+_N_ANCHORS = 256
+_N_ROWS = 5
+_N_NEGATIVES = 4
+_LIGHT = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Example:
+    """One line of the figure: pictures and the words under them."""
+
+    pictures: list[np.ndarray]
+    captions: list[str]
+
+
+def example_figure(remembered: Remembered) -> Picture | None:
+    """One auxiliary step of a finished training; None where observations are no pictures.
+
+    The step is drawn as the loss draws it, with its sampler, masks and weights. Of its anchors
+    those are shown that see most, no picture twice; the hardest negatives are those with the
+    largest term `w · exp(s / τ)`.
+    """
+    examples = _examples(remembered)
+    if not examples:
+        return None
+    n_columns = 2 + _N_NEGATIVES
+    with drawing(height=0.98 * len(examples) + 0.3) as (figure, _):
+        figure.clear()
+        grid: Any = figure.subplots(len(examples), n_columns, squeeze=False)
+        for line, example in zip(grid, examples, strict=True):
+            for axes, picture, caption in zip(
+                line, example.pictures, example.captions, strict=False
+            ):
+                _show(axes, picture, caption)
+            for axes in line[len(example.pictures) :]:
+                axes.set_axis_off()
+        _headings(figure, grid[0])
+        return finished(
+            figure,
+            name="examples",
+            title=f"Observations of {short_env(remembered.env_id)}",
+            alt=(
+                f"{len(examples)} observations of {remembered.env_id}, each with its positive and "
+                "its hardest negatives from memory."
+            ),
+        )
+
+
+def _headings(figure: Figure, line: Any) -> None:
+    names = ["observation", "positive", "hardest negatives"]
+    for axes, name in zip(line, names, strict=False):
+        axes.set_title(name, fontsize=8.5, loc="left")
+
+
+def _show(axes: Axes, picture: np.ndarray, caption: str) -> None:
+    axes.imshow(picture, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(caption, fontsize=7, labelpad=2)
+
+
+def _examples(remembered: Remembered) -> list[_Example]:
+    loss, memory = remembered.loss, remembered.memory
+    batch = loss.sample(
+        memory, _N_ANCHORS, np.random.default_rng(0), source_memory=remembered.source_memory
+    )
+    if batch is None or batch.target is None:
+        return []
+    anchors = pictures_of(batch.anchors)
+    if anchors is None:
+        return []
+    target = batch.target
+    n = len(anchors)
+    asked = queries(remembered, batch.anchors)
+    keys = np.asarray(target.keys)
+    near_positive = (asked * keys[:n]).sum(axis=1)
+    near = asked @ keys[n:].T
+    weights = np.zeros_like(near) if target.log_weights is None else target.log_weights
+    hardness = np.where(target.mask, near / loss.settings.temperature + weights, -np.inf)
+    examples = []
+    hashes = memory.hashes(target.negative_rows)
+    for i in _telling(anchors, np.asarray(np.isfinite(hardness).any(axis=1))):
+        order = [j for j in np.argsort(-hardness[i], kind="stable") if np.isfinite(hardness[i, j])]
+        _, first = np.unique(hashes[order], return_index=True)
+        chosen = [order[place] for place in sorted(first)][:_N_NEGATIVES]
+        rows = np.concatenate([target.positive_rows[i : i + 1], target.negative_rows[chosen]])
+        others = pictures_of(memory.observations(rows))
+        assert others is not None
+        captions = ["", f"cos {near_positive[i]:.2f}"]
+        for j in chosen:
+            weight = "" if target.log_weights is None else f", w {np.exp(weights[i, j]):.2f}"
+            captions.append(f"cos {near[i, j]:.2f}{weight}")
+        examples.append(_Example(pictures=[anchors[i], *others], captions=captions))
+    return examples
+
+
+def _telling(pictures: np.ndarray, usable: np.ndarray) -> list[int]:
+    """Indexes of the usable pictures with the most in them, no two alike; the first ones of equals.
+
+    What varies in lightness and colour tells most; an empty room tells nothing.
+    """
+    flat = pictures.reshape(len(pictures), -1, 3)
+    variety = [len(np.unique(each, axis=0)) for each in flat]
+    chosen: list[int] = []
+    for i in sorted(np.flatnonzero(usable), key=lambda i: (-variety[i], i)):
+        if len(chosen) == _N_ROWS:
+            break
+        if not any(np.array_equal(pictures[i], pictures[j]) for j in chosen):
+            chosen.append(int(i))
+    return chosen
+
+
+def pictures_of(observations: Any) -> np.ndarray | None:
+    """Observations as pictures (N, H, W, 3) uint8; None where they are none.
+
+    Grids (N, 7, 7, 3) are drawn as MiniGrid draws them; pictures (N, C, H, W) are taken as they
+    are, the last three channels where frames are stacked. Of a dict the entry ``image`` counts.
+    """
+    images = observations.get("image") if isinstance(observations, dict) else observations
+    if images is None or images.dtype != np.uint8 or images.ndim != 4:
+        return None
+    if images.shape[1:] == (7, 7, 3):
+        drawn = draw_pictures(images)
+    elif images.shape[1] in (1, 3, 4, 9, 12):
+        drawn = images
+    else:
+        return None
+    channels = drawn[:, -3:] if drawn.shape[1] % 3 == 0 else np.repeat(drawn[:, -1:], 3, axis=1)
+    pictures: np.ndarray = channels.transpose(0, 2, 3, 1)
+    return pictures

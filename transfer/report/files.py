@@ -1,0 +1,144 @@
+"""The numbers of a report as files: a tidy CSV, and a table for LaTeX."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..curves import write_table
+from ..intervals import Estimate
+from ..runs import write_text
+from .labels import readable, short_env
+from .numbers import ArmSummary, reference_of
+from .reading import Experiment
+from .target_numbers import TargetSummary
+from .text import MISSING, score
+
+COLUMNS = ("arm", "target", "quantity", "value", "low", "high", "n_seeds")
+_ARM_QUANTITIES = {
+    "auc": "auc_iqm",
+    "final": "final_iqm",
+    "gap": "optimality_gap",
+    "difference": "auc_less_reference",
+    "improvement": "probability_of_improvement",
+    "over_scratch": "auc_less_scratch",
+    "forward": "forward_transfer",
+    "retention": "retention",
+    "seconds": "seconds",
+}
+_TARGET_QUANTITIES = {
+    "auc": "auc_mean",
+    "jumpstart": "jumpstart",
+    "asymptote": "asymptote",
+    "final": "final_mean",
+    "over_scratch": "auc_less_scratch",
+}
+_TIMES = {
+    "to_half": "frames_to_half",
+    "to_learnt": "frames_to_learnt",
+    "to_half_charged": "frames_to_half_with_sources",
+}
+_ALL = "all"
+
+
+def write_aggregates(
+    path: Path, arms: Sequence[ArmSummary], targets: Sequence[TargetSummary]
+) -> None:
+    """One line for each arm, target (or ``all``) and quantity; empty where not known.
+
+    A median time that more than half of the runs did not reach is ``inf``.
+    """
+    write_table(path, COLUMNS, _lines(arms, targets))
+
+
+def _lines(
+    arms: Sequence[ArmSummary], targets: Sequence[TargetSummary]
+) -> Iterator[dict[str, object]]:
+    for arm in arms:
+        for field, name in _ARM_QUANTITIES.items():
+            yield from _line(arm.label, _ALL, name, getattr(arm, field))
+    for target in targets:
+        for field, name in _TARGET_QUANTITIES.items():
+            yield from _line(target.label, target.env_id, name, getattr(target, field))
+        if target.forward is not None:
+            value = Estimate(value=target.forward, n_runs=target.auc.n_runs)
+            yield from _line(target.label, target.env_id, "forward_transfer", value)
+        for field, name in _TIMES.items():
+            curve = getattr(target, field)
+            if curve is not None:
+                median = float("inf") if curve.median is None else curve.median
+                value = Estimate(value=median, n_runs=target.auc.n_runs)
+                yield from _line(target.label, target.env_id, name, value)
+
+
+def _line(
+    arm: str, target: str, quantity: str, value: Estimate | None
+) -> Iterator[dict[str, object]]:
+    if value is not None:
+        yield {
+            "arm": arm,
+            "target": target,
+            "quantity": quantity,
+            "value": value.value,
+            "low": value.low,
+            "high": value.high,
+            "n_seeds": value.n_runs,
+        }
+
+
+def write_latex(
+    path: Path,
+    experiment: Experiment,
+    arms: Sequence[ArmSummary],
+    targets: Sequence[TargetSummary],
+) -> None:
+    """A ``booktabs`` table: area under the curve by target and over all, chance to beat."""
+    ids = experiment.target_ids
+    by_place = {(each.label, each.env_id): each for each in targets}
+    reference = reference_of(experiment)
+    columns = [*(_tex(short_env(env_id)) for env_id in ids), "all (IQM)",
+               f"$P(>\\text{{{_tex(readable(reference))}}})$"]  # fmt: skip
+    lines = []
+    for arm in arms:
+        places = [by_place.get((arm.label, env_id)) for env_id in ids]
+        cells = [MISSING if each is None else _tex_interval(each.auc) for each in places]
+        cells += [_tex_interval(arm.auc), _tex_interval(arm.improvement)]
+        lines.append(" & ".join([_tex(readable(arm.label)), *cells]) + r" \\")
+    n = max((len(arm.seeds) for arm in arms), default=0)
+    below = "; 95\\,\\% bootstrap intervals below" if n > 1 else ""
+    text = "\n".join(
+        [
+            "% needs booktabs, amsmath and makecell",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{Area under the target learning curve, {n} seed{'s' * (n != 1)}{below}.}}",
+            rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
+            r"\toprule",
+            " & ".join(["arm", *columns]) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+    write_text(path, text)
+
+
+def _tex_interval(value: Estimate | None) -> str:
+    if value is None:
+        return "--"
+    if value.low is None or value.high is None:
+        return score(value.value)
+    below = f"\\footnotesize {score(value.low)}--{score(value.high)}"
+    return rf"\makecell{{{score(value.value)}\\{below}}}"
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    """Text that LaTeX prints as it stands."""
+    return "".join(_TEX.get(character, character) for character in " ".join(text.split()))

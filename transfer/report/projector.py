@@ -1,0 +1,77 @@
+"""Keys of a memory for TensorBoard's embedding projector, with task and return as labels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from contrastive_distillation.memory import Memory
+
+from ..runs import write_text
+from .remembering import Remembered
+
+MOST_POINTS = 2000
+TENSORS, METADATA, CONFIG = "tensors.tsv", "metadata.tsv", "projector_config.pbtxt"
+_CONFIG = f"""embeddings {{
+  tensor_name: "keys of the memory"
+  tensor_path: "{TENSORS}"
+  metadata_path: "{METADATA}"
+}}
+"""
+_COLUMNS = ("task", "return", "episode", "step", "memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """Points and their labels."""
+
+    keys: np.ndarray
+    """(n, D) float32 of length 1."""
+    labels: list[tuple[str, ...]]
+    """n lines of task, return, episode, step, memory."""
+
+
+def embed(remembered: Remembered) -> Embedding:
+    """Keys of up to 2,000 rows: half from the target's memory, half from its source's, if any.
+
+    All keys are of one snapshot of the training's own averaged encoder and head, so that they lie
+    in one space. Rows whose return is not known are labelled so.
+    """
+    memories = [("target", remembered.memory)]
+    if remembered.source_memory is not None and len(remembered.source_memory):
+        memories.append(("source", remembered.source_memory))
+    share, generator = MOST_POINTS // len(memories), np.random.default_rng(0)
+    keys, labels = [], []
+    for name, memory in memories:
+        rows = memory.rows()
+        rows = np.sort(generator.choice(rows, min(share, len(rows)), replace=False))
+        keys.append(remembered.loss.target_keys.keys(memory, rows))
+        labels += _labels(memory, rows, name)
+    return Embedding(keys=np.concatenate(keys), labels=labels)
+
+
+def _labels(memory: Memory, rows: np.ndarray, name: str) -> list[tuple[str, ...]]:
+    columns = zip(
+        memory.task_ids(rows), memory.returns(rows), memory.return_known(rows),
+        memory.episodes(rows), memory.steps(rows), strict=True,
+    )  # fmt: skip
+    return [
+        (
+            memory.tasks[int(task)].replace("\t", " "),
+            f"{value:.3g}" if known else "unknown",
+            str(int(episode)),
+            str(int(step)),
+            name,
+        )
+        for task, value, known, episode, step in columns
+    ]
+
+
+def write_embedding(directory: Path, embedding: Embedding) -> None:
+    """Write the three files that ``tensorboard --logdir DIRECTORY`` shows as a projector."""
+    directory.mkdir(parents=True, exist_ok=True)
+    points = ("\t".join(f"{value:.5g}" for value in key) for key in embedding.keys)
+    lines = ("\t".join(label) for label in [_COLUMNS, *embedding.labels])
+    write_text(directory / TENSORS, "\n".join(points) + "\n")
+    write_text(directory / METADATA, "\n".join(lines) + "\n")
+    write_text(directory / CONFIG, _CONFIG)

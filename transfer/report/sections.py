@@ -1,0 +1,209 @@
+"""What a report tells, section by section; what cannot be told is left out."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from ..command_line import RESOLVED
+from .arm_figures import (
+    axis_figures,
+    compute_figure,
+    interval_figure,
+    profile_figure,
+    retention_map,
+    source_map,
+)
+from .curve_figures import information_curves, learning_curves, survival_curves
+from .drawing import Picture
+from .grids import arm_grid, diagnostics_grid, source_grid, target_grid, train_grid
+from .labels import Style, readable, short_env
+from .numbers import ArmSummary, reference_of
+from .page import Section
+from .reading import Experiment
+from .target_numbers import TargetSummary
+
+Styles = Mapping[str, Style]
+
+
+def arm_section(experiment: Experiment, arms: Sequence[ArmSummary], styles: Styles) -> Section:
+    """All targets together."""
+    figures = [
+        interval_figure(arms, styles, which=which, reference=reference_of(experiment))
+        for which in ("auc", "difference", "improvement", "final")
+    ]
+    return Section(
+        title="All targets together",
+        words="Interquartile means over seeds and targets, with 95 % bootstrap intervals "
+        "stratified by target. The difference is the mean, paired over seeds; whole seeds are "
+        "resampled, since the targets of a seed share its source.",
+        grids=(arm_grid(experiment, arms),),
+        pictures=_there([*figures, profile_figure(experiment, styles)]),
+    )
+
+
+def target_sections(
+    experiment: Experiment, targets: Sequence[TargetSummary], styles: Styles
+) -> list[Section]:
+    """Each target by itself."""
+    sections = [
+        Section(
+            title="Target by target",
+            words="Means over seeds; bands and brackets are 95 % bootstrap intervals. Times are "
+            "Kaplan–Meier medians: runs that never reach a score count as taking longer.",
+        )
+    ]
+    for env_id in experiment.curve_ids:
+        own = [each for each in targets if each.env_id == env_id]
+        pictures = [learning_curves(experiment, env_id, "target", styles)]
+        if own:
+            pictures.append(survival_curves(experiment, env_id, styles))
+        sections.append(
+            Section(
+                title=short_env(env_id),
+                level=3,
+                grids=(target_grid(experiment, own),) if own else (),
+                pictures=tuple(pictures),
+            )
+        )
+    return sections
+
+
+def source_section(experiment: Experiment, styles: Styles) -> Section | None:
+    """The sources: score, frames, and what became of them."""
+    env_ids = dict.fromkeys(p.env_id for p in experiment.points if p.role == "source")
+    pictures = [source_map(experiment), retention_map(experiment)]
+    pictures += [learning_curves(experiment, env_id, "source", styles) for env_id in env_ids]
+    if not _there(pictures):
+        return None
+    return Section(
+        title="Sources",
+        words="Which source an agent starts from decides much; so every seed trains its own.",
+        grids=(source_grid(experiment),) if experiment.sources else (),
+        pictures=_there(pictures),
+    )
+
+
+def information_section(experiment: Experiment, styles: Styles) -> Section | None:
+    """Mutual information against frames."""
+    curves = [information_curves(experiment, env_id, styles) for env_id in experiment.curve_ids]
+    pictures = _there(curves)
+    if not pictures:
+        return None
+    return Section(
+        title="What the features tell",
+        words="Lower bounds on mutual information, in nats, of the frozen features with a later "
+        "observation of the same episode (future) and with the features of the source's encoder "
+        "(source); measured the same way for every arm, by a critic of its own.",
+        pictures=pictures,
+    )
+
+
+def compute_section(arms: Sequence[ArmSummary], styles: Styles) -> Section | None:
+    """Compute against transfer."""
+    pictures = _there([compute_figure(arms, styles)])
+    if not pictures:
+        return None
+    return Section(
+        title="Compute against transfer",
+        words="Seconds of learning on a target, evaluation and measuring left out; they compare "
+        "only where all trainings ran on one kind of machine, equally busy.",
+        pictures=pictures,
+    )
+
+
+def axis_section(experiment: Experiment, arms: Sequence[ArmSummary]) -> Section | None:
+    """The settings that an ablation varies."""
+    pictures = axis_figures(experiment, arms)
+    return Section(title="Settings", pictures=tuple(pictures)) if pictures else None
+
+
+def train_section(experiment: Experiment, styles: Styles) -> Section:
+    """What `train` came to."""
+    env_ids = dict.fromkeys(p.env_id for p in experiment.points)
+    role = experiment.points[0].role
+    return Section(
+        title="Learning curves",
+        grids=(train_grid(experiment),) if experiment.rows else (),
+        pictures=tuple(learning_curves(experiment, env_id, role, styles) for env_id in env_ids),
+    )
+
+
+def examples_section(picture: Picture) -> Section:
+    """What the loss contrasts."""
+    return Section(
+        title="What the loss contrasts",
+        words="One step of the loss at the end of a training: each line an observation, its "
+        "positive, and from memory the negatives that count most in the loss. cos is what the "
+        "loss computes between the observation and each; w, where negatives are weighed, their "
+        "weight.",
+        pictures=(picture,),
+        wide=True,
+    )
+
+
+def diagnostics_section(experiment: Experiment) -> Section | None:
+    """The health of encoder and policy."""
+    grid = diagnostics_grid(experiment)
+    return None if grid is None else Section(title="Health of encoder and policy", grids=(grid,))
+
+
+def made_section(experiment: Experiment) -> Section:
+    """Command, versions, seeds, machine."""
+    manifest = experiment.manifest
+    folded = []
+    if manifest.get("command"):
+        folded.append(("Command", shlex.join(map(str, manifest["command"]))))
+    for again in manifest.get("resumed") or ():
+        if again.get("command"):
+            text = shlex.join(map(str, again["command"]))
+            folded.append((f"Continued at frame {again.get('frames')}", text))
+    versions = [f"{k} {v}" for k, v in (manifest.get("versions") or {}).items()]
+    facts = [
+        f"seeds: {', '.join(map(str, experiment.seeds))}",
+        f"revision: {manifest.get('git_revision') or 'unknown'}",
+        f"started: {manifest.get('started', 'unknown')}",
+        *(f"{name}: {value}" for name, value in (manifest.get("machine") or {}).items()),
+        *versions,
+    ]
+    folded.append(("Seeds, revision, machine, versions", "\n".join(facts)))
+    if experiment.config:
+        own = {key: value for key, value in experiment.config.items() if key != RESOLVED}
+        text = yaml.safe_dump(
+            _plain(own), sort_keys=False, allow_unicode=True, width=88, default_flow_style=None
+        )
+        folded.append(("Settings (config.yaml)", text.rstrip()))
+    return Section(title="How this was made", folded=tuple(folded))
+
+
+def _plain(value: Any) -> Any:
+    return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def missing_section(notes: Sequence[str]) -> Section | None:
+    """What is not there."""
+    if not notes:
+        return None
+    return Section(title="What is missing", points=tuple(notes))
+
+
+def title_of(experiment: Experiment) -> str:
+    """Suite and agent."""
+    first = (experiment.rows or experiment.points)[0]
+    return f"{first.suite}, {first.agent}"
+
+
+def outline_of(experiment: Experiment) -> str:
+    """One line above the title: what was compared, how often."""
+    seeds = experiment.seeds
+    parts = [str(experiment.config.get("command") or "transfer")]
+    if experiment.arms:
+        parts.append(f"{len(experiment.arms)} arms against {readable(reference_of(experiment))}")
+        parts.append(f"{len(experiment.target_ids)} targets")
+    parts.append(f"{len(seeds)} seed{'s' * (len(seeds) != 1)}")
+    return " · ".join(parts)
+
+
+def _there(pictures: Sequence[Picture | None]) -> tuple[Picture, ...]:
+    return tuple(picture for picture in pictures if picture is not None)
