@@ -39,7 +39,6 @@ from .teachers import MovingAverageTeacher
 
 _log = logging.getLogger(__name__)
 
-_COUNT_FRAMES = 1024  # between two counts of the memory's rows, for the log
 _OF_MEMORY = {"masked_fraction", "duplicate_rate", "key_age", "key_drift"}
 
 
@@ -214,7 +213,6 @@ class AuxiliaryLossCallback(BaseCallback):
         )
         self.continues_episodes = False
         self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
-        self._next_count = self.model.num_timesteps
         if self.n_anchors is None:
             self._n_drawn = min(default_n_anchors(self.model), self.memory.capacity)
         else:
@@ -237,10 +235,8 @@ class AuxiliaryLossCallback(BaseCallback):
         self._updated = False
         self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
         self._handles.append(self._optimizer.register_step_post_hook(self._after_step))
-        if self.model.num_timesteps >= self._next_count:  # rows are counted one by one
-            self._next_count = self.model.num_timesteps + _COUNT_FRAMES
-            self.logger.record("memory/size", len(self.memory))
-            self.logger.record("memory/known_returns", self.memory.known_fraction())
+        self.logger.record("memory/size", len(self.memory))
+        self.logger.record("memory/known_returns", self.memory.known_fraction())
         if self.model.num_timesteps >= self._next_diagnostics and len(self.memory) > 0:
             self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
             for name, value in self._diagnostics.measure(self.memory, self.loss).items():

@@ -96,14 +96,15 @@ def draw_target(
     positives: str,
     positive_offset: float,
     window: int,
+    recent: bool,
 ) -> TargetBatch:
-    """Adds a positive to each anchor, keys, and masks."""
+    """Adds a positive to each anchor, keys, and masks; `recent`: all of the current rollout."""
     if positives == "temporal":
         positive_rows, valid = draw_positives(
             memory, anchor_rows, generator, mean_offset=positive_offset
         )
     elif positives == "value_matched":
-        positive_rows, valid = draw_value_matched(memory, anchor_rows, generator)
+        positive_rows, valid = draw_value_matched(memory, anchor_rows, generator, recent=recent)
     else:
         positive_rows, valid = anchor_rows, np.ones(len(anchor_rows), np.bool_)
     anchors, matched = memory.info(anchor_rows), memory.info(positive_rows).where(valid)

@@ -211,6 +211,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
                 positives=settings.positives,
                 positive_offset=settings.positive_offset,
                 window=settings.window,
+                recent=recent,
             )
         if self.has_source_term and self.source_keys is not None:
             source = draw_source(

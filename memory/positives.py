@@ -81,7 +81,11 @@ def _geometric(generator: np.random.Generator, mean: float, largest: np.ndarray)
 
 
 def draw_value_matched(
-    memory: Memory, anchor_rows: np.ndarray, generator: np.random.Generator
+    memory: Memory,
+    anchor_rows: np.ndarray,
+    generator: np.random.Generator,
+    *,
+    recent: bool = False,
 ) -> tuple[Int64Array, np.ndarray]:
     """For each anchor a row of another episode, of any task, with nearly the same return-to-go.
 
@@ -94,12 +98,13 @@ def draw_value_matched(
         memory: that of the anchors.
         anchor_rows: (B,).
         generator: its only source of chance.
+        recent: only rows of the current rollout.
 
     Returns:
         rows (B,) int64; valid (B,) bool: False, with the anchor itself in place, where the
         anchor's return is not known or no row matches.
     """
-    candidates = memory.sample_rows(_N_CANDIDATES, generator)
+    candidates = memory.sample_rows(_N_CANDIDATES, generator, recent=recent)
     candidates = candidates[memory.return_known(candidates)]
     if not len(candidates):
         return anchor_rows.copy(), np.zeros(len(anchor_rows), np.bool_)

@@ -140,9 +140,9 @@ class StoredRows:
 
     def _picked(self, n: int, generator: np.random.Generator) -> Int64Array:
         """n of the stored rows, without a list of all: after each `add` that would be anew."""
-        rows = np.empty(0, dtype=np.int64)
+        rows, end = np.empty(0, dtype=np.int64), self._places.end
         while len(rows) < n:  # half of the places hold a row, and most are not drawn yet
-            places = generator.integers(0, self._places.end, size=3 * (n - len(rows)))
+            places = generator.integers(0, end, size=3 * (n - len(rows)))
             drawn = np.concatenate([rows, places[self.stored(places)]])
             _, first = np.unique(drawn, return_index=True)
             rows = drawn[np.sort(first)][:n]

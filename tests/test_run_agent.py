@@ -110,6 +110,27 @@ def test_bad_arguments(words: list[str], says: str, capsys: pytest.CaptureFixtur
     assert says in refused(capsys, *words)
 
 
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("band_low=-0.1", "band is (-0.1, 0.05); expected 0 <= low < high <= 1"),
+        ("band_high=1.5", "band is (0.001, 1.5); expected 0 <= low < high <= 1"),
+        ("window=-1", "window is -1; it must be 0 or more"),
+        ("index=tree", "index is 'tree'; expected one of auto, flat, ivf"),
+        ("uniform_share=0.2", "uniform_share is 0.2; it must lie in [0.5, 1]"),
+        ("n_searched=1", "n_searched is 1 rows; it must be 2 or more"),
+        ("refresh_frames=0", "refresh_frames is 0; it must be 1 or more"),
+        ("teacher=3", "teacher is a int; expected a frozen encoder"),
+        ("n_serched=9", "Nearest: n_searched"),
+    ],
+)
+def test_bad_settings_of_memory_and_negatives(
+    setting: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert says in refused(capsys, "train", "--loss-settings", setting)
+    assert "--memory-capacity 0" in refused(capsys, "train", "--memory-capacity", "0")
+
+
 def test_spaces_that_do_not_fit_are_tabled(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["transfer", "--source", "CartPole-v1", "--target", "CartPole-v1", "Acrobot-v1"]
     text = refused(capsys, *words)

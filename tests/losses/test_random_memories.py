@@ -208,11 +208,17 @@ def test_a_batch_of_any_sampler(learner, arguments, negatives, positives, k, n_a
     anchors = of(memory, ledger, sampler.anchors)
     held_to = of(memory, ledger, batch.target.positive_rows)
     pool = of(memory, ledger, batch.target.negative_rows)
-    assert len(anchors) == min(n_anchors, len(drawn_from))
-    assert len(pool) == min(k, len(drawn_from))
+    in_groups = negatives in ("nearest", "value_contrast")  # each with negatives of its own
+    n_each = min(k, len(drawn_from))
+    assert (
+        len(anchors) <= n_anchors if in_groups else len(anchors) == min(n_anchors, len(drawn_from))
+    )
+    assert len(pool) >= n_each if in_groups else len(pool) == n_each
+    assert batch.target.n_pairs == len(anchors) * n_each
     allowed = {id(row) for row in drawn_from}
     assert len({id(row) for row in pool}) == len(pool)
     assert {id(row) for row in [*anchors, *pool]} <= allowed
+    assert not sampler.recent or {id(row) for row in held_to} <= allowed
     fits = {
         "temporal": lambda a, p: p.episode == a.episode and p.step > a.step,
         "same": lambda a, p: p is a,
@@ -225,9 +231,11 @@ def test_a_batch_of_any_sampler(learner, arguments, negatives, positives, k, n_a
         if valid:
             assert fits(anchor, positive)
             assert positives == "same" or positive.observation != anchor.observation
+        assert batch.target.mask[b].sum() <= n_each
         for j, negative in enumerate(pool):
             usable = apart(anchor, negative, window) and apart(positive, negative, window)
-            assert batch.target.mask[b, j] == (valid and usable)
+            assert batch.target.mask[b, j] <= (valid and usable)
+            assert in_groups or batch.target.mask[b, j] == (valid and usable)
             if negatives == "value_contrast":
                 assert math.exp(batch.target.log_weights[b, j]) == pytest.approx(
                     weight(anchor, negative, spread[anchor.task]), abs=2e-5

@@ -180,7 +180,7 @@ def test_anchors_come_in_neighbourhoods_with_negatives_of_their_own(filled, argu
     for b in range(len(anchors)):
         mine = memory.hashes(pool.rows[pool.meant[b]]).tolist()
         band = set(ranked(memory, anchors[b % min(8, len(anchors))])[first:last])
-        assert len(band & set(mine)) >= min(round(k / 2), len(band))
+        assert len(band & set(mine)) >= min(k // 2, len(band))
 
 
 def test_queries_are_uniform(filled):
@@ -295,7 +295,8 @@ def test_the_sample_keeps_up_with_a_memory_that_turns_over(filled, step):
         for _ in range(17):
             memory.add(**step(generator, 6, n_tasks=2), time=time)
         near = sampler.near(memory, memory.rows()[:20], 20, generator, Known(memory))
-        assert all(len(rows) >= 4 for rows in near)  # a twentieth of them
+        n_distinct = len(np.unique(memory.hashes(memory.rows())))
+        assert all(len(rows) >= n_distinct // 20 - 1 > 0 for rows in near), n_distinct
         assert len(sampler.draw_anchors(memory, 64, generator, Known(memory))) == 64
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -43,13 +44,15 @@ def test_a_bad_number_stops_the_training_and_is_named(
 def test_a_gradient_that_is_no_number_stops_ppo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rewards of 3e38 are finite, what is learnt from them is not."""
+    """A loss that is no number, whose gradients clipping passes on."""
+    plain = F.mse_loss
+    monkeypatch.setattr(F, "mse_loss", lambda *both: plain(*both) * float("nan"))
     monkeypatch.setattr("contrastive_distillation.transfer.checkpoints.play", lambda *a, **k: [])
-    trainer = Trainer(tmp_path, env=("broken_envs:broken/huge-v0",), loss="none", **TINY)
+    trainer = Trainer(tmp_path, env=("CartPole-v1",), loss="none", **TINY)
     with pytest.raises(FloatingPointError) as caught:
         trainer.run()
     text = str(caught.value)
-    for word in ("the gradient of ", "optimiser step", "frame", "broken/huge-v0", "checkpoint"):
+    for word in ("the gradient of ", "optimiser step", "frame", "CartPole-v1", "checkpoint"):
         assert word in text
 
 
