@@ -102,7 +102,8 @@ def test_a_grid_killed_and_interrupted_ends_as_if_undisturbed(grid: Path, tmp_pa
     assert main(words) == 130
     thread.join()
     assert {row["role"] for row in read_csv(tmp_path / "grid/curves.csv")} == {"source", "target"}
-    assert [row["role"] for row in read_csv(tmp_path / "grid/summary.csv")] == ["source"]
+    summed_up = [row["role"] for row in read_csv(tmp_path / "grid/summary.csv")]
+    assert summed_up in (["source"], ["source", "target"])  # it may end before the signal counts
     assert main(words) == 0
     expected = hashes_of(grid)
     found = hashes_of(tmp_path / "grid")
