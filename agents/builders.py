@@ -19,6 +19,7 @@ from torch import nn
 from .encoders import PictureEncoder, VectorEncoder
 from .entropy import EntropyAnneal
 from .grid_encoder import N_CELL_VALUES, GridEncoder
+from .policies import DistinctActorCriticPolicy, DistinctDQNPolicy
 
 AGENTS: Mapping[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN}
 """Agents by the name the command line uses."""
@@ -59,6 +60,10 @@ _DQN: dict[str, dict[str, Any]] = {
         "exploration_final_eps": 0.04, "exploration_fraction": 0.05, "max_grad_norm": 10.0,
     },
 }  # fmt: skip
+
+
+_OF_BYTES = ("grid", "picture")  # kinds whose observations repeat, and are told apart cheaply
+_DISTINCT = {"ppo": DistinctActorCriticPolicy, "dqn": DistinctDQNPolicy}
 
 
 def observation_kind(space: gym.Space[Any]) -> str:
@@ -126,9 +131,10 @@ def build_agent(
         settings = _PPO[learnt_on] | _ppo_sizes(learnt_on, env.num_envs, overrides)
     else:
         settings = dict(_DQN[learnt_on])
-    policy = (
-        "MultiInputPolicy" if isinstance(env.observation_space, gym.spaces.Dict) else "MlpPolicy"
-    )
+    policy: Any = _DISTINCT[agent]
+    if kind not in _OF_BYTES:
+        is_dict = isinstance(env.observation_space, gym.spaces.Dict)
+        policy = "MultiInputPolicy" if is_dict else "MlpPolicy"
     settings |= {"policy_kwargs": _policy_kwargs(agent, kind), "seed": seed, "device": device}
     return AGENTS[agent](policy, env, **(settings | overrides))
 

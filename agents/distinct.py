@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -34,3 +35,55 @@ def distinct_rows(codes: Tensor) -> tuple[Tensor, Tensor]:
     representatives = torch.empty(len(distinct), dtype=torch.int64, device=codes.device)
     representatives[inverse] = torch.arange(len(codes), device=codes.device)
     return representatives, inverse
+
+
+WORTH_IT = 0.9
+"""Share of distinct observations above which to tell them apart saves nothing."""
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """The distinct ones of B observations."""
+
+    observations: Tensor | dict[str, Tensor]
+    """(M, …) of each key."""
+    inverse: Tensor
+    """(B,) int64: which of them each was."""
+
+
+def distinct_observations(observations: Tensor | dict[str, Tensor]) -> Distinct | None:
+    """The distinct ones of observations (B, …) of bytes, as the environments give them.
+
+    A hash finds what repeats and a comparison makes sure of it, so that this is exact.
+
+    Returns:
+        None where there are not only bytes (uint8), where more than 90 % differ, or where two
+        different ones have the same hash (below 2^-38 for each pair).
+    """
+    keyed = observations if isinstance(observations, dict) else {"": observations}
+    if any(part.dtype != torch.uint8 for part in keyed.values()):
+        return None
+    words = _words([part.flatten(1) for part in keyed.values()])
+    if len(words) < 2:
+        return None
+    # What is in the top byte of a word alone would leave a hash but 8 bits, so it comes twice.
+    low, high = _multipliers(2 * words.shape[1], words.device).chunk(2)
+    hashes = words @ low + (words >> 32) @ high
+    distinct, inverse = torch.unique(hashes, return_inverse=True)
+    if len(distinct) > WORTH_IT * len(words):
+        return None
+    representatives = torch.empty(len(distinct), dtype=torch.int64, device=words.device)
+    representatives[inverse] = torch.arange(len(words), device=words.device)
+    if not torch.equal(words.index_select(0, representatives.index_select(0, inverse)), words):
+        return None
+    taken = {key: part.index_select(0, representatives) for key, part in keyed.items()}
+    return Distinct(taken if isinstance(observations, dict) else taken[""], inverse)
+
+
+def _words(parts: list[Tensor]) -> Tensor:
+    """Bytes (B, n_i) one after the other as (B, W) int64, with zeros at the end."""
+    n_bytes = sum(part.shape[1] for part in parts)
+    if len(parts) == 1 and n_bytes % 8 == 0:
+        return parts[0].contiguous().view(torch.int64)
+    padding = parts[0].new_zeros(len(parts[0]), -n_bytes % 8)
+    return torch.cat([*parts, padding], dim=1).view(torch.int64)

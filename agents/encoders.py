@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from .distinct import distinct_rows
-
-_WORTH_IT = 0.9  # share of distinct pictures above which telling them apart saves nothing
+from .distinct import WORTH_IT, distinct_rows
 
 
 class PictureEncoder(BaseFeaturesExtractor):
@@ -53,16 +51,19 @@ class PictureEncoder(BaseFeaturesExtractor):
             n_flat = self.convolutions(torch.zeros(1, n_channels, height, width)).shape[1]
         self.linear = nn.Sequential(nn.Linear(n_flat, features_dim), nn.ReLU())
 
-    def forward(self, observations: Tensor) -> Tensor:
-        """Features (B, features_dim) of pictures (B, C, H, W), float32."""
+    def forward(self, observations: Tensor, *, distinct: bool = False) -> Tensor:
+        """Features (B, features_dim) of pictures (B, C, H, W), float32.
+
+        `distinct`: they are known to differ, which need not be looked at.
+        """
         n_rows = len(observations)
-        if not self.encode_distinct or n_rows < 2:
+        if distinct or not self.encode_distinct or n_rows < 2:
             return self._encode(observations)
         representatives, inverse = distinct_rows(_bits(observations))
-        distinct = observations.index_select(0, representatives)
-        if len(distinct) > _WORTH_IT * n_rows or not _stand_for(distinct, inverse, observations):
+        pictures = observations.index_select(0, representatives)
+        if len(pictures) > WORTH_IT * n_rows or not _stand_for(pictures, inverse, observations):
             return self._encode(observations)
-        return F.embedding(inverse, self._encode(distinct))
+        return F.embedding(inverse, self._encode(pictures))
 
     def _encode(self, pictures: Tensor) -> Tensor:
         return self.linear(self.convolutions(pictures))  # type: ignore[no-any-return]

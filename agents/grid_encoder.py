@@ -86,8 +86,11 @@ class GridEncoder(BaseFeaturesExtractor):
                 nn.init.normal_(table.weight, std=EMBEDDING_STD)
         self.register_buffer("cell_values", _cell_values(n_channels), persistent=False)
 
-    def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        """Features (B, features_dim) of a batch of observations."""
+    def forward(self, observations: dict[str, Tensor], *, distinct: bool = False) -> Tensor:
+        """Features (B, features_dim) of a batch of observations.
+
+        `distinct`: they are known to differ, which need not be looked at.
+        """
         image = observations["image"]
         n_rows, n_channels = len(image), image.shape[-1]
         powers = N_CELL_VALUES ** torch.arange(n_channels, device=image.device)
@@ -95,7 +98,7 @@ class GridEncoder(BaseFeaturesExtractor):
         if self.words is not None:
             parts.append(observations["mission"].reshape(n_rows, -1))
         codes = torch.cat(parts, dim=1).long()
-        if not self.encode_distinct or n_rows < 2:
+        if distinct or not self.encode_distinct or n_rows < 2:
             return self._encode(codes)
         representatives, inverse = distinct_rows(codes)
         return F.embedding(inverse, self._encode(codes.index_select(0, representatives)))

@@ -14,6 +14,8 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
+from .policies import features_of_distinct
+
 Observations = np.ndarray | dict[str, np.ndarray]
 Normalise = Callable[[Any], Any]
 
@@ -71,12 +73,18 @@ class ObservationEncoder(nn.Module):
 
     def _through(self, stages: Iterable[nn.Module], observations: Observations) -> Tensor:
         """What the stages make of observations that are normalised already."""
-        features: Any = preprocess_obs(
-            obs_as_tensor(observations, self.device),
-            self.observation_space,
-            normalize_images=self.normalize_images,
-        )
-        for stage in stages:
+        first, *others = stages
+        raw: Any = obs_as_tensor(observations, self.device)
+        how: dict[str, Any] = {
+            "observation_space": self.observation_space,
+            "normalize_images": self.normalize_images,
+        }
+        found = features_of_distinct(first, raw, **how)
+        if found is None:
+            features = first(preprocess_obs(raw, **how))
+        else:
+            features = found[0].index_select(0, found[1])
+        for stage in others:
             features = stage(features)
         return features  # type: ignore[no-any-return]
 

@@ -6,157 +6,101 @@
     python benchmarks/throughput.py where       # where the time goes
     python benchmarks/throughput.py workers     # two seeds at once against one after the other
 
-One thread. Stock is Stable-Baselines3's algorithm on Gymnasium environments in a `DummyVecEnv`,
-with this package's encoder and its observations, and no auxiliary loss: PPO with 16 environments,
-128 steps, 4 epochs of minibatches of 256 and a learning rate of 7e-4, DQN with this package's
-settings. Rounds are taken in turns (A B C A B C …); tables show medians, and medians of ratios
-within a round. Times are those of `learn()`, environments and networks being there.
+One thread. Who is timed, and with which settings, is in `contestants.py`: stock
+Stable-Baselines3 with what people take ("usual") and with settings of ours ("tuned"), and this
+package's agents without and with the loss. Rounds are taken in turns (A B C D A B C D …); tables
+show medians, and medians of ratios within a round. Times are those of `learn()`, environments and
+networks being there.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
 import torch
-from stable_baselines3 import DQN, PPO
-from stable_baselines3.common.base_class import BaseAlgorithm
+from contestants import CART_POLE, DOORKEY, EMPTY, KEYDOOR, TUNED, USUAL, Train, ours, stock
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv
 
-from contrastive_distillation.agents import (
-    AuxiliaryLossCallback,
-    build_agent,
-    default_callbacks,
-    default_n_envs,
-    default_weight,
-)
-from contrastive_distillation.envs import make_env, make_vec
-from contrastive_distillation.losses import ContrastiveDistillation
-from contrastive_distillation.memory import EpisodicMemory
+from contrastive_distillation.agents import build_agent
+from contrastive_distillation.envs import make_vec
 from contrastive_distillation.transfer import Evaluator, own_randomness, policy_of
 
-DOORKEY = ("MiniGrid-DoorKey-5x5-v0",)
-KEYDOOR = (*DOORKEY, "MiniGrid-Unlock-v0", "MiniGrid-KeyCorridorS3R1-v0")
-EMPTY = ("MiniGrid-Empty-Random-5x5-v0",)
-CART_POLE = ("CartPole-v1",)
-TUNED: dict[str, Any] = {"n_steps": 128, "batch_size": 256, "n_epochs": 4, "learning_rate": 7e-4,
-         "ent_coef": 0.01, "clip_range": 0.2, "gae_lambda": 0.95}  # fmt: skip
 LEARNT: dict[tuple[str, ...], float] = {DOORKEY: 0.9, EMPTY: 0.9, CART_POLE: 475.0}
-
-Train = Callable[[int, Sequence[BaseCallback]], float]
-"""From a seed and further callbacks to the seconds that `learn()` took."""
-
-
-# ------------------------------------------------------------------------------------ contestants
-
-
-def stock(agent: str, env_ids: Sequence[str], frames: int, picture: bool = False) -> Train:
-    """Stable-Baselines3 on Gymnasium, and nothing of ours but observations and the encoder."""
-
-    def train(seed: int, callbacks: Sequence[BaseCallback]) -> float:
-        observation = "picture" if picture else "auto"
-        mission = len(env_ids) > 1  # of the keydoor sources one task's varies
-        n_envs = 16 if agent == "ppo" else default_n_envs(agent)
-        makers = [
-            partial(make_env, env_ids[i % len(env_ids)], observation=observation, mission=mission)
-            for i in range(n_envs)
-        ]
-        env = DummyVecEnv(makers)
-        ours = build_agent(agent, env, seed=seed)
-        settings: dict[str, Any] = {"policy_kwargs": dict(ours.policy_kwargs), "seed": seed}
-        if not picture and isinstance(env.observation_space.sample(), dict):
-            settings["policy_kwargs"]["features_extractor_kwargs"] = {"encode_distinct": False}
-        if agent == "ppo":
-            return learn(PPO(ours.policy_class, env, **settings, **TUNED), frames, callbacks)
-        build = partial(build_agent, agent, env, seed=seed)
-        model: BaseAlgorithm = build(policy_kwargs=settings["policy_kwargs"])
-        assert isinstance(model, DQN)
-        return learn(model, frames, callbacks)
-
-    return train
-
-
-def ours(
-    agent: str,
-    env_ids: Sequence[str],
-    frames: int,
-    *,
-    loss: bool,
-    picture: bool = False,
-    n_envs: int | None = None,
-    capacity: int = 100_000,
-    settings: dict[str, Any] | None = None,
-    overrides: dict[str, Any] | None = None,
-) -> Train:
-    """This package's agent on EnvPool, with its memory filled, with or without the loss."""
-
-    def train(seed: int, callbacks: Sequence[BaseCallback]) -> float:
-        n = n_envs or default_n_envs(agent)
-        n = max(n // len(env_ids), 1) * len(env_ids)
-        env = make_vec(env_ids, n, seed, observation="picture" if picture else "auto")
-        model = build_agent(agent, env, seed=seed, **(overrides or {}))
-        joined: list[BaseCallback] = []
-        if loss:
-            joined.append(
-                AuxiliaryLossCallback(
-                    ContrastiveDistillation(**(settings or {})),
-                    memory=EpisodicMemory(capacity=capacity),
-                    weight=default_weight(agent),
-                    seed=seed,
-                )
-            )
-        every = [*default_callbacks(model), *joined, *callbacks]
-        seconds = learn(model, frames, every)
-        env.close()
-        return seconds
-
-    return train
-
-
-def learn(model: BaseAlgorithm, frames: int, callbacks: Sequence[BaseCallback]) -> float:
-    started = time.perf_counter()
-    model.learn(frames, callback=list(callbacks))
-    return time.perf_counter() - started
-
 
 # ------------------------------------------------------------------------------------ frames
 
 
+@dataclass(frozen=True)
+class Task:
+    """One line of the table of frames/s."""
+
+    agent: str
+    env_ids: tuple[str, ...]
+    n_stock: int
+    """Frames of stock's runs; ours are of `n_ours`."""
+    n_ours: int
+    stocks: tuple[str, ...] = ("usual", "tuned")
+    """Which of stock's settings it is held against: for DQN those that replay as much."""
+    picture: bool = False
+    n_replayed: str = "–"
+    """Samples replayed per frame, of all in this line."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Of ours, where stock replays another number than ours by default."""
+
+
+TASKS: Mapping[str, Task] = {
+    "PPO, DoorKey-5x5": Task("ppo", DOORKEY, 8_192, 65_536),
+    "PPO, keydoor sources": Task("ppo", KEYDOOR, 8_192, 65_536),
+    "PPO, pictures of DoorKey-5x5": Task("ppo", DOORKEY, 4_096, 32_768, picture=True),
+    "DQN, Empty-Random-5x5": Task(
+        "dqn", EMPTY, 6_000, 32_000, stocks=("tuned",), n_replayed="16"
+    ),
+    "DQN, Empty-Random-5x5, Stable-Baselines3's number": Task(
+        "dqn", EMPTY, 6_000, 32_000, stocks=("usual",), n_replayed="8",
+        overrides={"train_freq": 2},
+    ),
+    "DQN, CartPole": Task("dqn", CART_POLE, 6_000, 16_000, n_replayed="32"),
+}  # fmt: skip
+
+
 def frames(arguments: argparse.Namespace) -> None:
-    pairs: dict[str, tuple[str, Sequence[str], int, int, bool]] = {
-        "PPO, DoorKey-5x5": ("ppo", DOORKEY, 12_288, 65_536, False),
-        "PPO, keydoor sources": ("ppo", KEYDOOR, 12_288, 65_536, False),
-        "PPO, pictures of DoorKey-5x5": ("ppo", DOORKEY, 6_144, 16_384, True),
-        "DQN, Empty-Random-5x5": ("dqn", EMPTY, 6_000, 16_000, False),
-        "DQN, CartPole": ("dqn", CART_POLE, 6_000, 12_000, False),
-    }
-    print("| task | stock | without | with | with / stock | without / with |")
-    print("|---|---|---|---|---|---|")
-    for name, (agent, env_ids, n_stock, n_ours, picture) in pairs.items():
-        contestants = {
-            "stock": (stock(agent, env_ids, n_stock, picture), n_stock),
-            "without": (ours(agent, env_ids, n_ours, loss=False, picture=picture), n_ours),
-            "with": (ours(agent, env_ids, n_ours, loss=True, picture=picture), n_ours),
+    print("| task | samples replayed per frame | stock, usual | stock, tuned | without | with "
+          "| with / usual | with / tuned | without / with |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in arguments.tasks or TASKS:
+        task = TASKS[name]
+        both = (task.agent, task.env_ids)
+        contestants: dict[str, tuple[Train, int]] = {
+            which: (stock(*both, task.n_stock, which, task.picture), task.n_stock)
+            for which in task.stocks
         }
+        for key, loss in (("without", False), ("with", True)):
+            train = ours(*both, task.n_ours, loss=loss, picture=task.picture,
+                         overrides=dict(task.overrides))  # fmt: skip
+            contestants[key] = (train, task.n_ours)
         speeds = rounds(contestants, arguments.repeats)
-        gain = [w / s for w, s in zip(speeds["with"], speeds["stock"], strict=True)]
-        cost = [o / w for o, w in zip(speeds["without"], speeds["with"], strict=True)]
-        cells = [f"{statistics.median(speeds[key]):,.0f}" for key in contestants]
-        ratios = f"{statistics.median(gain):.1f} | {statistics.median(cost):.2f}"
-        print(f"| {name} | {' | '.join(cells)} | {ratios} |", flush=True)
+        cells = [
+            f"{statistics.median(speeds[key]):,.0f}" if key in speeds else "–"
+            for key in ("usual", "tuned", "without", "with")
+        ]
+        for over, under in (("with", "usual"), ("with", "tuned"), ("without", "with")):
+            pairs = zip(speeds.get(over, []), speeds.get(under, []), strict=False)
+            ratios = [a / b for a, b in pairs]
+            cells.append(f"{statistics.median(ratios):.2f}" if ratios else "–")
+        print(f"| {name} | {task.n_replayed} | {' | '.join(cells)} |", flush=True)
+    for label, stocks in (("usual", USUAL), ("tuned", TUNED)):
+        for which, chosen in stocks.items():
+            print(f"stock, {label}, {which}: {chosen.n_envs} environments; {chosen.source}")
 
 
 def rounds(contestants: dict[str, tuple[Train, int]], n: int) -> dict[str, list[float]]:
@@ -212,7 +156,7 @@ def learning(arguments: argparse.Namespace) -> None:
         medians = {}
         for contestant, train in (
             ("with", ours(agent, env_ids, most, loss=True)),
-            ("stock", stock(agent, env_ids, most)),
+            *((which, stock(agent, env_ids, most, which)) for which in arguments.stocks),
         ):
             found = []
             for seed in range(arguments.seeds):
@@ -222,7 +166,9 @@ def learning(arguments: argparse.Namespace) -> None:
                 print(f"| {name} | {contestant} | {seed} | {until.learnt_at} | {found[-1]:.1f} |")
                 sys.stdout.flush()
             medians[contestant] = statistics.median(found)
-        print(f"{name}: with / stock = {medians['with'] / medians['stock']:.3f} of the seconds")
+        for which in arguments.stocks:
+            share = medians["with"] / medians[which]
+            print(f"{name}: with / stock, {which} = {share:.3f} of the seconds")
 
 
 # ------------------------------------------------------------------------------------ growth
@@ -339,7 +285,8 @@ def main() -> None:
     parser.add_argument("what", choices=["frames", "learn", "growth", "where", "workers"])
     parser.add_argument("--repeats", type=int, default=3, help="rounds (frames, growth, workers)")
     parser.add_argument("--seeds", type=int, default=5, help="seeds (learn)")
-    parser.add_argument("--tasks", nargs="+", help="tasks (learn): DoorKey-5x5 …; default all")
+    parser.add_argument("--tasks", nargs="+", help="tasks (frames, learn), as in the tables")
+    parser.add_argument("--stocks", nargs="+", default=["usual", "tuned"], help="(learn)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     {"frames": frames, "learn": learning, "growth": growth, "where": where, "workers": workers}[

@@ -203,7 +203,7 @@ class StoredRows:
             return 0.0
         end = self._places.end
         known = self._store.columns["return_known"][:end] & (self._slots[:end] != NONE)
-        return np.count_nonzero(known) / len(self)
+        return float(np.count_nonzero(known) / len(self))
 
     @property
     def nbytes(self) -> int:

@@ -1,0 +1,120 @@
+"""Stable-Baselines3's policies, which look at each distinct observation of a batch once.
+
+What pays most is to tell observations apart before they are made floats: to scale a picture of
+56×56 to [0, 1] takes longer than to compare it. Then encoder *and* heads work on the distinct ones
+alone. Outputs and gradients equal those of the plain policies to rounding. With an encoder that is
+not this package's they are the plain policies: it may draw (dropout) or look at the whole batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
+from torch import Tensor, nn
+
+from .distinct import distinct_observations
+
+TensorObservations = Tensor | dict[str, Tensor]
+
+
+class DistinctActorCriticPolicy(ActorCriticPolicy):
+    """PPO's policy, of each distinct observation once while it acts and learns."""
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions (B, …), values (B, 1) and log probabilities (B,) of observations (B, …)."""
+        latents = self._latents(obs)
+        if latents is None:
+            return super().forward(obs, deterministic)
+        distribution = self._get_action_dist_from_latent(latents[0])
+        actions = distribution.get_actions(deterministic=deterministic)
+        log_prob = distribution.log_prob(actions)
+        actions = actions.reshape((-1, *(self.action_space.shape or ())))
+        return actions, self.value_net(latents[1]), log_prob
+
+    def evaluate_actions(
+        self, obs: TensorObservations, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values (B, 1), log probabilities (B,) of given actions, and entropy (B,)."""
+        latents = self._latents(obs)
+        if latents is None:
+            return super().evaluate_actions(obs, actions)
+        distribution = self._get_action_dist_from_latent(latents[0])
+        log_prob = distribution.log_prob(actions)
+        return self.value_net(latents[1]), log_prob, distribution.entropy()
+
+    def _latents(self, obs: TensorObservations) -> tuple[Tensor, Tensor] | None:
+        """What actor and critic make of (B, …); None where that is better left to the others."""
+        if not self.share_features_extractor:
+            return None
+        found = features_of_distinct(
+            self.features_extractor,
+            obs,
+            observation_space=self.observation_space,
+            normalize_images=self.normalize_images,
+        )
+        if found is None:
+            return None
+        features, inverse = found
+        latent_pi, latent_vf = self.mlp_extractor(features)
+        return latent_pi.index_select(0, inverse), latent_vf.index_select(0, inverse)
+
+
+class DistinctQNetwork(QNetwork):
+    """DQN's network, for each distinct observation once."""
+
+    def forward(self, obs: TensorObservations) -> Tensor:
+        """Values (B, n_actions) of observations (B, …)."""
+        found = features_of_distinct(
+            self.features_extractor,
+            obs,
+            observation_space=self.observation_space,
+            normalize_images=self.normalize_images,
+        )
+        if found is None:
+            return super().forward(obs)
+        features, inverse = found
+        values: Tensor = self.q_net(features)
+        return values.index_select(0, inverse)
+
+
+class DistinctDQNPolicy(DQNPolicy):
+    """DQN's policy, whose networks look at each distinct observation once."""
+
+    def make_q_net(self) -> QNetwork:
+        """One network, with an encoder of its own."""
+        settings = self._update_features_extractor(self.net_args, features_extractor=None)
+        return DistinctQNetwork(**settings).to(self.device)
+
+
+def features_of_distinct(
+    extractor: nn.Module,
+    observations: TensorObservations,
+    *,
+    observation_space: gym.Space[Any],
+    normalize_images: bool,
+) -> tuple[Tensor, Tensor] | None:
+    """Features of the distinct ones of raw observations, and which of them each one was.
+
+    Args:
+        extractor: takes preprocessed observations.
+        observations: (B, …), as the environment gives them.
+        observation_space: of the policy.
+        normalize_images: as in the policy.
+
+    Returns:
+        features (M, D) and inverse (B,) int64; None where the extractor has no `encode_distinct`
+        that is on, or where it does not pay (`distinct_observations`).
+    """
+    if not getattr(extractor, "encode_distinct", False):
+        return None
+    found = distinct_observations(observations)
+    if found is None:
+        return None
+    preprocessed = preprocess_obs(
+        found.observations, observation_space, normalize_images=normalize_images
+    )
+    return extractor(preprocessed, distinct=True), found.inverse
