@@ -4,9 +4,9 @@
     python benchmarks/soak.py --frames 200_000      # a first look
 
 Trains PPO with the loss, the default memory and checkpoints, in this process, and looks at its
-resident set every 1 % of the frames. The first quarter is warm-up: memory, buffers and allocator fill. Exit
-code 0 if the largest set after it is below `--most-megabytes` and no more than `--growth-megabytes`
-above the largest of the second quarter.
+resident set every 1 % of the frames. The first quarter is warm-up: memory, buffers and allocator
+fill. Exit code 0 if the largest set after it is below `--most-megabytes` and no more than
+`--growth-megabytes` above the largest of the second quarter.
 """
 
 import argparse

@@ -4,16 +4,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from contrastive_distillation.agents import AGENTS
 from contrastive_distillation.envs import Suite
 
 from .cells import suite_of
 from .choices import choose_suite, needs_mission
 from .command_line import RESOLVED
-from .fields import SettingsError
+from .fields import SettingsError, from_mapping
 from .fitting import compare_all
 from .ownership import check_modules
-from .runs import RESULT, read_config, read_result
-from .settings import TransferSettings
+from .runs import AGENT_SETTINGS, CONFIG, RESULT, read_config, read_result
+from .settings import TrainSettings, TransferSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +43,34 @@ def read_agent_config(directory: Path) -> dict[str, Any]:
     """The configuration of a run of one agent.
 
     Raises:
-        SettingsError: there is none in the directory, or it holds several agents; the text
-            names some of them.
+        SettingsError: there is none in the directory, it is none that a training could have
+            written, or it is one of several agents; the text names some of them.
     """
     config = read_config(directory)
-    if "role" in config.get(RESOLVED, {}) and "seeds" not in config:
+    resolved = config.get(RESOLVED)
+    if isinstance(resolved, dict) and "role" in resolved and "seeds" not in config:
+        _check(directory, config)
         return config
     inside = sorted(str(path.parent) for path in directory.glob(f"*/**/{RESULT}"))
     near = f" Choose one in it: {', '.join(inside[:4])}" if inside else ""
     raise SettingsError(f"{directory}: is a run of several agents.{near}")
+
+
+def _check(directory: Path, config: dict[str, Any]) -> None:
+    """Refuse a configuration that no training wrote."""
+    path = directory / CONFIG
+    left_out = ("command", RESOLVED, AGENT_SETTINGS)
+    settings = {key: value for key, value in config.items() if key not in left_out}
+    from_mapping(TrainSettings, settings, origin=str(path))  # types and ranges
+    try:
+        suite_of(config)
+        whole = config["env"] and config["agent"] in AGENTS and type(config["seed"]) is int
+        whole = whole and type(config[RESOLVED]["mission"]) is bool
+        whole = whole and {"gamma", "loss", "memory"} <= config.keys()
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise SettingsError(f"{path}: is broken: {type(error).__name__}: {error}") from error
+    if not whole:
+        raise SettingsError(f"{path}: is broken: it does not say what a run's configuration says")
 
 
 def around_given(

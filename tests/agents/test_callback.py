@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -23,29 +21,11 @@ from contrastive_distillation.agents import (
     AuxiliaryLossCallback,
     EntropyAnneal,
     Learner,
-    VectorEncoder,
     build_agent,
-    find_encoder,
     policy_sha256,
 )
 from contrastive_distillation.losses import AuxiliaryLoss, ContrastiveDistillation
 from contrastive_distillation.memory import EpisodicMemory, MemoryBatch
-
-WITH_ENCODER = {"features_extractor_class": VectorEncoder, "net_arch": [16]}
-
-
-class PredictReturn(AuxiliaryLoss):
-    """A ten-line loss: predict the reward from the features."""
-
-    name: ClassVar[str] = "predict_reward"
-
-    def build(self, learner: Learner) -> None:
-        self.head = nn.Linear(learner.n_features, 1)
-
-    def forward(self, learner: Learner, batch: MemoryBatch) -> Mapping[str, Tensor]:
-        wanted = torch.as_tensor(batch.steps, dtype=torch.float32)
-        predicted = self.head(learner.encoder(batch.observations)).squeeze(1)
-        return {"reward": functional.mse_loss(predicted, wanted / 100.0)}
 
 
 class EncoderSize(AuxiliaryLoss):
@@ -319,68 +299,7 @@ def test_a_hook_left_by_an_exception_removes_itself_in_the_next_learn() -> None:
     assert callback.n_updates == n_updates
 
 
-# -- every algorithm with one optimiser on its encoder -----------------------------------------
-
-
-@pytest.mark.parametrize("algorithm", [PPO, A2C, DQN])
-def test_discrete_algorithms(algorithm: type[BaseAlgorithm]) -> None:
-    settings = {"learning_starts": 16} if algorithm is DQN else {"n_steps": 16}
-    model = algorithm(
-        "MlpPolicy", cart_pole(), policy_kwargs=dict(WITH_ENCODER), seed=0, **settings
-    )
-    callback = join(weight=0.3)
-    model.learn(160, callback=callback)
-    assert callback.n_updates > 0
-
-
-def test_sac_with_a_shared_extractor_follows_the_actors_optimiser() -> None:
-    env = make_vec_env("Pendulum-v1", n_envs=1, seed=0)
-    kwargs = WITH_ENCODER | {"share_features_extractor": True}
-    model = SAC("MlpPolicy", env, policy_kwargs=kwargs, learning_starts=16, seed=0)
-    _, optimizer = find_encoder(model)
-    assert optimizer is model.actor.optimizer
-    callback = join(weight=0.3)
-    model.learn(64, callback=callback)
-    assert callback.n_updates > 0
-
-
-CONTRIB = {
-    "QRDQN": ("CartPole-v1", {"learning_starts": 16}),
-    "MaskablePPO": ("CartPole-v1", {"n_steps": 16, "batch_size": 16}),
-    "RecurrentPPO": ("CartPole-v1", {"n_steps": 16, "batch_size": 16}),
-    "TQC": ("Pendulum-v1", {"learning_starts": 16}),
-    "TRPO": ("CartPole-v1", {"n_steps": 16, "batch_size": 16}),
-}
-
-
-def contrib(name: str) -> BaseAlgorithm:
-    module = pytest.importorskip("sb3_contrib")
-    env_id, settings = CONTRIB[name]
-    policy = "MlpLstmPolicy" if name == "RecurrentPPO" else "MlpPolicy"
-    env = make_vec_env(env_id, n_envs=1, seed=0)
-    return getattr(module, name)(policy, env, policy_kwargs=dict(WITH_ENCODER), seed=0, **settings)
-
-
-@pytest.mark.parametrize("name", [name for name in CONTRIB if name != "TRPO"])
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_algorithms_of_sb3_contrib(name: str) -> None:
-    model, callback = contrib(name), join(weight=0.3, diagnostics_frames=16)
-    unmasked = {"use_masking": False} if name == "MaskablePPO" else {}
-    model.learn(96, callback=callback, **unmasked)
-    assert callback.n_updates > 0
-
-
-def test_td3() -> None:
-    env = make_vec_env("Pendulum-v1", n_envs=1, seed=0)
-    model = TD3("MlpPolicy", env, policy_kwargs=dict(WITH_ENCODER), learning_starts=16, seed=0)
-    callback = join(weight=0.3, diagnostics_frames=16)
-    model.learn(64, callback=callback)
-    assert callback.n_updates > 0
-
-
-def test_trpo_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"TRPO moves its policy by conjugate gradients.*use PPO"):
-        contrib("TRPO").learn(32, callback=join())
+# -- what memory keeps ---------------------------------------------------------------------------
 
 
 def test_dict_observations_of_vectors() -> None:
@@ -397,16 +316,6 @@ def test_dict_observations_of_vectors() -> None:
     callback = join(weight=0.3)
     model.learn(64, callback=callback)
     assert callback.n_updates > 0
-
-
-def test_a_trunk_is_an_encoder_too() -> None:
-    model = PPO("MlpPolicy", cart_pole(), n_steps=16, batch_size=16, seed=0)
-    with pytest.raises(ValueError, match=r"no encoder with parameters.*mlp_extractor.policy_net"):
-        find_encoder(model)
-    callback = join(weight=0.3, encoder="mlp_extractor.policy_net")
-    model.learn(64, callback=callback)
-    assert callback.n_updates > 0
-    assert callback.learner is not None and callback.learner.n_features == 64
 
 
 def test_memory_keeps_what_vec_normalize_had_before() -> None:
@@ -478,35 +387,6 @@ def test_the_norm_of_the_added_gradient_is_the_weight() -> None:
     measured = [ratio for ratio in ratios if np.isfinite(ratio)]
     assert measured
     np.testing.assert_allclose(measured, 0.3, rtol=1e-3)
-
-
-def test_a_saved_callback_continues_exactly(tmp_path: Path) -> None:
-    def train(reload: bool) -> str:
-        model, callback = ppo(), join(weight=0.3)
-        model.learn(128, callback=callback)
-        if reload:
-            callback.save(tmp_path / "aux.safetensors")
-            callback = AuxiliaryLossCallback.load(tmp_path / "aux.safetensors")
-        model.learn(128, callback=callback, reset_num_timesteps=False)
-        return policy_sha256(model)
-
-    assert train(reload=True) == train(reload=False)
-
-
-def test_a_loss_outside_the_registry_is_asked_for(tmp_path: Path) -> None:
-    model, callback = ppo(), join(PredictReturn())
-    model.learn(64, callback=callback)
-    callback.save(tmp_path / "aux.safetensors")
-    with pytest.raises(ValueError, match="not in the registry; pass it"):
-        AuxiliaryLossCallback.load(tmp_path / "aux.safetensors")
-    again = AuxiliaryLossCallback.load(tmp_path / "aux.safetensors", loss=PredictReturn())
-    assert len(again.memory) == len(callback.memory)
-
-
-def test_a_broken_file_says_so(tmp_path: Path) -> None:
-    (tmp_path / "aux.safetensors").write_bytes(b"not a safetensors file")
-    with pytest.raises(ValueError, match="missing or broken"):
-        AuxiliaryLossCallback.load(tmp_path / "aux.safetensors")
 
 
 def test_a_loss_that_is_not_a_number_stops_at_once() -> None:

@@ -29,6 +29,8 @@ class Faulty(CartPoleEnv):
                 reward = float("inf")
             if self.fault == "observation":
                 observation = np.full_like(observation, np.nan)
+        if self.fault == "huge" and self.n_steps >= self.at_step:
+            reward = 3e38  # finite, but its square is not
         return observation, reward, terminated, truncated, info
 
 
@@ -48,9 +50,16 @@ class Unpicklable(CartPoleEnv):
         self.hook = lambda: None
 
 
-for fault in ("raises", "hangs", "reward", "observation"):
+for fault in ("raises", "hangs", "huge"):
     gym.register(
         f"broken/{fault}-v0", entry_point=Faulty, kwargs={"fault": fault}, max_episode_steps=100
+    )
+for fault in ("reward", "observation"):  # after PPO's first rollout of 512 frames
+    gym.register(
+        f"broken/{fault}-v0",
+        entry_point=Faulty,
+        kwargs={"fault": fault, "at_step": 140},
+        max_episode_steps=100,
     )
 gym.register(
     "broken/slow-v0",
