@@ -16,6 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from contrastive_distillation.agents import FiniteGradients
 from contrastive_distillation.envs import STEPPING, BadNumberError, EnvironmentFailedError
 from contrastive_distillation.run_agent import main
+from contrastive_distillation.transfer.evaluation import Episodes, Evaluator
 from contrastive_distillation.transfer.watchdog import watching_steps
 
 from . import broken_envs
@@ -26,12 +27,18 @@ sys.modules.setdefault("broken_envs", broken_envs)
 TINY: dict[str, Any] = {"frames": 1_000, "n_envs": 4, "memory_capacity": 500}
 
 
+def unplayed(model: BaseAlgorithm, evaluator: Evaluator, **how: Any) -> list[Episodes]:
+    """An evaluation that does not meet the environment's fault."""
+    nothing = {"returns": np.zeros(4), "lengths": np.full(4, 9)}
+    return [Episodes(env_id=each, backend="gymnasium", **nothing) for each in evaluator.env_ids]
+
+
 @pytest.mark.parametrize("agent", ["ppo", "dqn"])
 @pytest.mark.parametrize("key", ["reward", "observation"])
 def test_a_bad_number_stops_the_training_and_is_named(
     agent: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contrastive_distillation.transfer.checkpoints.play", lambda *a, **k: [])
+    monkeypatch.setattr("contrastive_distillation.transfer.checkpoints.play", unplayed)
     trainer = Trainer(
         tmp_path, agent=agent, env=(f"broken_envs:broken/{key}-v0",), checkpoint_every=64, **TINY
     )
@@ -47,7 +54,7 @@ def test_a_bad_number_stops_the_training_and_is_named(
 def test_a_finite_reward_that_is_beyond_all_measure_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contrastive_distillation.transfer.checkpoints.play", lambda *a, **k: [])
+    monkeypatch.setattr("contrastive_distillation.transfer.checkpoints.play", unplayed)
     trainer = Trainer(tmp_path, env=("broken_envs:broken/huge-v0",), loss="none", **TINY)
     with pytest.raises(ValueError, match=r"reward is 3\.0.*e\+38 in broken_envs:broken/huge-v0"):
         trainer.run()
@@ -89,7 +96,7 @@ def test_a_gradient_that_is_no_number_stops_before_the_weights_are_spoilt(
 def test_an_environment_that_raises_is_named_with_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contrastive_distillation.transfer.checkpoints.play", lambda *a, **k: [])
+    monkeypatch.setattr("contrastive_distillation.transfer.checkpoints.play", unplayed)
     trainer = Trainer(tmp_path, env=("broken_envs:broken/raises-v0",), **TINY)
     with pytest.raises(EnvironmentFailedError) as caught:
         trainer.run()
