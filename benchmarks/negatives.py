@@ -245,14 +245,14 @@ def pool_measures(
     keys = insight.keys(anchors)
     others = keys @ insight.keys(memory.sample_rows(1024, generator)).T
     threshold = np.quantile(others, 0.95, axis=1, keepdims=True)
-    near = keys @ insight.keys(pool.rows).T >= threshold
-    same_task = memory.task_ids(anchors)[:, None] == memory.task_ids(pool.rows)
+    rows = pool.lines[np.arange(len(anchors)) % len(pool.lines)]
+    near = np.einsum("bd,bkd->bk", keys, insight.keys(rows.reshape(-1)).reshape(*rows.shape, -1))
+    same_task = memory.task_ids(anchors)[:, None] == memory.task_ids(rows)
     info = memory.info(anchors)
     usable = negative_mask(info, info, memory.info(pool.rows), 8)
     weights = np.ones(near.shape) if pool.log_weights is None else np.exp(pool.log_weights)
-    meant = np.ones(near.shape, np.bool_) if pool.meant is None else pool.meant
-    shares = [near[meant].mean(), same_task[meant].mean(), 1 - usable[meant].mean()]
-    return [*shares, weights[usable & meant].mean()]
+    shares = [(near >= threshold).mean(), same_task.mean(), 1 - usable.mean()]
+    return [*shares, weights[usable].mean()]
 
 
 # ------------------------------------------------------------------------------------ reporting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,21 +28,18 @@ from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
 
 @dataclass(frozen=True)
 class TargetBatch:
-    """Positives of the B anchors, and a pool of K negatives, of one snapshot."""
+    """Positives of the B anchors, and a pool of negatives (`memory.Pool`), of one snapshot."""
 
     positive_rows: np.ndarray
     """(B,) int64, in the memory of the task at hand."""
     negative_rows: np.ndarray
-    """(K,) int64, there too."""
-    keys: np.ndarray
-    """(B + K, D) float32 of length 1: of the positives, then of the negatives."""
+    """(G, K) int64, there too: anchor b has line `b mod G`; G = 1 where all share them."""
+    positive_keys: np.ndarray
+    """(B, D) float32 of length 1."""
+    negative_keys: np.ndarray
+    """(G, K, D) float32 of length 1."""
     mask: np.ndarray
-    """(B, K) bool, True = usable: meant for the anchor, and not masked.
-
-    A line without True is an anchor that counts nothing.
-    """
-    n_pairs: int
-    """Pairs of an anchor and a negative meant for it: B K where the pool is shared by all."""
+    """(B, K) bool, True = usable. A line without True is an anchor that counts nothing."""
     log_weights: np.ndarray | None
     """(B, K) float32; None: all weigh 1."""
     hashes: np.ndarray
@@ -50,20 +48,23 @@ class TargetBatch:
 
 @dataclass(frozen=True)
 class SourceBatch:
-    """S anchors of the source term, each its own positive, and a pool of K negatives."""
+    """S anchors of the source term, each its own positive, and a pool of negatives."""
 
     n_from_target: int
     """The first so many of the target's anchors serve here too..."""
     from_source: Observations | None
     """...and then these, from the source's memory; None: there is none."""
     negative_rows: tuple[np.ndarray, np.ndarray]
-    """Rows of the memory of the task at hand, and of the source's: K together."""
-    keys: np.ndarray
-    """(S + K, D) float32 of length 1: of the anchors, then of the negatives."""
+    """(G, .) rows of the memory of the task at hand, and of the source's: K together in a line.
+
+    Anchor b has line `b mod G`, as in the target term.
+    """
+    positive_keys: np.ndarray
+    """(S, D) float32 of length 1: of the anchors."""
+    negative_keys: np.ndarray
+    """(G, K, D) float32 of length 1."""
     mask: np.ndarray
-    """(S, K) bool, True = usable: meant for the anchor, and not masked."""
-    n_pairs: int
-    """Pairs of an anchor and a negative meant for it."""
+    """(S, K) bool, True = usable."""
     hashes: np.ndarray
     """(S,) int64: of the anchors' observations."""
 
@@ -108,12 +109,13 @@ def draw_target(
     else:
         positive_rows, valid = anchor_rows, np.ones(len(anchor_rows), np.bool_)
     anchors, matched = memory.info(anchor_rows), memory.info(positive_rows).where(valid)
+    positive_keys, negative_keys = _keys(keys, memory, positive_rows, pool.lines)
     return TargetBatch(
         positive_rows=positive_rows,
-        negative_rows=pool.rows,
-        keys=keys.keys(memory, np.concatenate([positive_rows, pool.rows])),
-        mask=_only_meant(negative_mask(anchors, matched, memory.info(pool.rows), window), pool),
-        n_pairs=pool.n_pairs(len(anchor_rows)),
+        negative_rows=pool.lines,
+        positive_keys=positive_keys,
+        negative_keys=negative_keys,
+        mask=negative_mask(anchors, matched, memory.info(pool.lines), window),
         log_weights=pool.log_weights,
         hashes=anchors.hashes,
     )
@@ -136,75 +138,70 @@ def draw_source(
 
     There the frozen teacher is at home; the other half are those already drawn for the target
     term (`anchor_rows`, `pool`). Negatives weigh 1 here: the teacher's keys tell rows apart by
-    what they are, whatever followed. Where negatives are meant for some anchors alone, an anchor
-    of one memory has in the other's pool the negatives of the anchor at its place there.
+    what they are, whatever followed. Where the pools have lines, an anchor of one memory has some
+    line of the other's pool.
 
     Args:
         sampler: of anchors and negatives from the source's memory.
     """
     if source_memory is None or len(source_memory) == 0:
-        anchors, negatives = memory.info(anchor_rows), memory.info(pool.rows)
+        anchors, negatives = memory.info(anchor_rows), memory.info(pool.lines)
+        positive_keys, negative_keys = _keys(keys, memory, anchor_rows, pool.lines)
         return SourceBatch(
             n_from_target=len(anchor_rows),
             from_source=None,
-            negative_rows=(pool.rows, pool.rows[:0]),
-            keys=keys.keys(memory, np.concatenate([anchor_rows, pool.rows])),
-            mask=_only_meant(negative_mask(anchors, anchors, negatives, window), pool),
-            n_pairs=pool.n_pairs(len(anchor_rows)),
+            negative_rows=(pool.lines, pool.lines[:, :0]),
+            positive_keys=positive_keys,
+            negative_keys=negative_keys,
+            mask=negative_mask(anchors, anchors, negatives, window),
             hashes=anchors.hashes,
         )
     own_anchors = anchor_rows[: len(anchor_rows) // 2]
-    n_lines = max(len(own_anchors), 1)
-    own = pool.thinned(n_lines, n_negatives // 2, generator)
+    own = pool.thinned(n_negatives // 2, generator)
     insight = LearnerInsight(source_memory, keys, learner)
     rows = sampler.draw_anchors(
         source_memory, len(anchor_rows) - len(own_anchors), generator, insight
     )
-    n_others = n_negatives - own.n_pairs(n_lines) // n_lines
+    n_others = n_negatives - own.rows.shape[-1]
     others = sampler.draw(source_memory, rows, n_others, generator, insight)
     check_pool(others, sampler, source_memory, rows)
-    own_pool, source_pool = own.rows, others.rows
-    both = _of_both(own, others, len(own_anchors), len(rows))
+    own_pool, source_pool = _side_by_side(own.lines, others.lines, len(own_anchors))
     anchors = RowInfo.concatenate([memory.info(own_anchors), source_memory.info(rows)])
     negatives = RowInfo.concatenate([memory.info(own_pool), source_memory.info(source_pool)])
-    own_keys = keys.keys(memory, np.concatenate([own_anchors, own_pool]))
-    source_keys = keys.keys(source_memory, np.concatenate([rows, source_pool]))
-    (a, b), (c, d) = (
-        np.split(each, [n]) for each, n in ((own_keys, len(own_anchors)), (source_keys, len(rows)))
-    )
+    own_keys = _keys(keys, memory, own_anchors, own_pool)
+    source_keys = _keys(keys, source_memory, rows, source_pool)
     return SourceBatch(
         n_from_target=len(own_anchors),
         from_source=source_memory.observations(rows),
         negative_rows=(own_pool, source_pool),
-        keys=np.concatenate([a, c, b, d]),
-        mask=_only_meant(negative_mask(anchors, anchors, negatives, window), both),
-        n_pairs=both.n_pairs(len(anchors)),
+        positive_keys=np.concatenate([own_keys[0], source_keys[0]]),
+        negative_keys=np.concatenate([own_keys[1], source_keys[1]], axis=1),
+        mask=negative_mask(anchors, anchors, negatives, window),
         hashes=anchors.hashes,
     )
 
 
 def duplicate_rate(memory: Memory, pool: Pool) -> float:
     """Share of the negatives of an anchor that repeat an observation among them."""
-    hashes = memory.hashes(pool.rows)
-    if pool.meant is None:
-        return 1.0 - len(np.unique(hashes)) / max(len(hashes), 1)
-    order = np.argsort(hashes, kind="stable")
-    _, starts = np.unique(hashes[order], return_index=True)
-    n_distinct = int(np.logical_or.reduceat(pool.meant[:, order], starts, axis=1).sum())
-    return 1.0 - n_distinct / max(int(pool.meant.sum()), 1)
+    hashes = np.sort(memory.hashes(pool.lines), axis=1)
+    return int((np.diff(hashes, axis=1) == 0).sum()) / max(hashes.size, 1)
 
 
-def _only_meant(mask: np.ndarray, pool: Pool) -> np.ndarray:
-    return mask if pool.meant is None else mask & pool.meant
+def _keys(
+    keys: AveragedKeys | FrozenKeys, memory: Memory, positive_rows: np.ndarray, lines: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keys (B, D) of positives and (G, K, D) of negatives, looked up together."""
+    both = keys.keys(memory, np.concatenate([positive_rows, lines.reshape(-1)]))
+    n = len(positive_rows)
+    return both[:n], both[n:].reshape(*lines.shape, both.shape[1])
 
 
-def _of_both(own: Pool, others: Pool, n_own: int, n_others: int) -> Pool:
-    """The pools side by side, with lines for the anchors of both memories."""
-    places = np.concatenate([np.arange(n_own), np.arange(n_others)])
-    meant = [
-        np.ones((len(places), len(pool.rows)), np.bool_)
-        if pool.meant is None
-        else pool.meant[places % len(pool.meant)]
-        for pool in (own, others)
-    ]
-    return Pool(np.concatenate([own.rows, others.rows]), meant=np.concatenate(meant, axis=1))
+def _side_by_side(own: np.ndarray, others: np.ndarray, n_own: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two pools' lines, (G, K) and (H, L), with as many lines each, G or H or a multiple of both.
+
+    The anchors are `n_own` of the first memory and then those of the second, whose first one was
+    drawn for line 0 of `others`.
+    """
+    n_lines = math.lcm(len(own), len(others))
+    others = np.roll(others, n_own, axis=0)
+    return np.tile(own, (n_lines // len(own), 1)), np.tile(others, (n_lines // len(others), 1))

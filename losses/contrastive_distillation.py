@@ -36,7 +36,7 @@ from .contrastive_batch import (
     duplicate_rate,
 )
 from .info_nce import info_nce
-from .queries import distinct_queries
+from .queries import distinct_queries, similarities
 from .settings import Anneal, LossSettings, annealed
 from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
 
@@ -56,7 +56,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
     Each term is the mean over its usable anchors: those with a positive and an unmasked negative.
 
     Metrics: `accuracy` (share of usable anchors whose positive beats every usable negative),
-    `masked_fraction` (of all pairs of an anchor and a negative meant for it), `usable_anchors`,
+    `masked_fraction` (of all pairs of an anchor and a negative of its own), `usable_anchors`,
     `duplicate_rate` (share of an anchor's negatives that repeat an observation among them),
     `key_age` (frames since the keys' snapshot was taken) and `key_drift` (1 - cosine of old and new
     keys, when it was last looked at); for the source term the first three, prefixed `source_`.
@@ -267,20 +267,19 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         Args:
             queries: (M, D), of the distinct anchors.
             inverse: (B,), which of them each anchor is; None: M = B, each its own.
-            batch: its keys, positives first, and its mask.
+            batch: its keys and its mask.
             log_weights: (B, K) or None.
             prefix: of the metrics' names.
         """
         mask = batch.mask
-        n_anchors = len(mask)
-        known = torch.as_tensor(batch.keys, device=queries.device)
-        positives, negatives = known[:n_anchors], known[n_anchors:]
-        negative_logits = queries @ (negatives.T / self.settings.temperature)
+        positives = torch.as_tensor(batch.positive_keys, device=queries.device)
+        negatives = torch.as_tensor(batch.negative_keys, device=queries.device)
+        queries = queries / self.settings.temperature
+        negative_logits = similarities(queries, inverse, negatives)
         if inverse is not None:
             queries = queries.index_select(0, inverse)
-            negative_logits = negative_logits.index_select(0, inverse)
-        positive_logits = (queries * positives).sum(dim=1) / self.settings.temperature
-        self.metrics[f"{prefix}masked_fraction"] = 1.0 - int(mask.sum()) / max(batch.n_pairs, 1)
+        positive_logits = (queries * positives).sum(dim=1)
+        self.metrics[f"{prefix}masked_fraction"] = 1.0 - int(mask.sum()) / max(mask.size, 1)
         weights = None
         if log_weights is not None:
             weights = torch.as_tensor(log_weights, device=queries.device)

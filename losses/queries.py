@@ -1,4 +1,4 @@
-"""Queries of the anchors: what a head makes of their features, once for each distinct one."""
+"""Queries of the anchors, once for each distinct one, and how near negatives are to them."""
 
 from __future__ import annotations
 
@@ -35,3 +35,23 @@ def distinct_queries(
         if torch.equal(distinct.detach().index_select(0, places), features.detach()):
             return F.normalize(head(distinct), dim=1), places
     return F.normalize(head(features), dim=1), None
+
+
+def similarities(queries: Tensor, inverse: Tensor | None, negatives: Tensor) -> Tensor:
+    """Inner products (B, K) of each anchor's query with the keys of its negatives.
+
+    Args:
+        queries: (M, E), and
+        inverse: (B,) or None, of B anchors as from `distinct_queries`.
+        negatives: (G, K, E); anchor b has line `b mod G`.
+    """
+    if len(negatives) == 1:
+        products = queries @ negatives[0].T
+        return products if inverse is None else products.index_select(0, inverse)
+    if inverse is not None:
+        queries = queries.index_select(0, inverse)
+    n, n_lines = len(queries), len(negatives)
+    padded = F.pad(queries, (0, 0, 0, -n % n_lines))
+    of_line = padded.view(-1, n_lines, padded.shape[1]).transpose(0, 1)
+    products = torch.bmm(of_line, negatives.transpose(1, 2)).transpose(0, 1)
+    return products.reshape(len(padded), -1)[:n]

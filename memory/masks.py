@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .rows import RowInfo
+from .rows import RowInfo, beside_lines, line_of_each
 
 
 def negative_mask(
@@ -19,7 +19,7 @@ def negative_mask(
 
     Args:
         anchors, positives: B rows each.
-        negatives: K rows, shared by all anchors.
+        negatives: K rows, shared by all anchors; or (G, K), of which anchor b has line `b mod G`.
         window: steps, >= 0, inclusive.
 
     Returns:
@@ -30,12 +30,16 @@ def negative_mask(
     if len(anchors) != len(positives):
         raise ValueError(f"{len(anchors)} anchors but {len(positives)} positives")
     negative_rows = np.where(negatives.rows < 0, -2, negatives.rows)  # "none" is no one's equal
-    usable: np.ndarray = (anchors.valid & positives.valid)[:, None] & negatives.valid[None, :]
-    for rows in (anchors, positives):
-        usable &= rows.hashes[:, None] != negatives.hashes
-        usable &= rows.rows[:, None] != negative_rows
-        same_episode = np.flatnonzero(rows.episodes[:, None] == negatives.episodes)  # few pairs
-        b, k = np.divmod(same_episode, max(len(negatives), 1))
-        near = (np.abs(rows.steps[b] - negatives.steps[k]) <= window) & (rows.episodes[b] >= 0)
-        usable[b[near], k[near]] = False
-    return usable
+    n_columns = negatives.rows.shape[-1]
+    usable = beside_lines(anchors.valid & positives.valid, negative_rows) & negatives.valid
+    flat = usable.reshape(-1)
+    for rows in (anchors,) if positives is anchors else (anchors, positives):
+        usable &= beside_lines(rows.hashes, negative_rows) != negatives.hashes
+        usable &= beside_lines(rows.rows, negative_rows) != negative_rows
+        episodes = beside_lines(rows.episodes, negative_rows)
+        same_episode = np.flatnonzero(episodes == negatives.episodes)  # few pairs
+        b = same_episode // max(n_columns, 1) % max(len(anchors), 1)
+        steps = negatives.steps.reshape(-1)[same_episode % max(negatives.rows.size, 1)]
+        near = (np.abs(rows.steps[b] - steps) <= window) & (rows.episodes[b] >= 0)
+        flat[same_episode[near]] = False
+    return line_of_each(usable, len(anchors))

@@ -18,6 +18,7 @@ from .negatives import (
     n_hard,
 )
 from .observations import Int64Array
+from .rows import beside_lines, line_of_each
 from .searched import KEPT, SearchedRows
 
 N_GROUPS = 8
@@ -37,8 +38,7 @@ class NearestNegatives(NegativeSampler):
     own left out; the near negatives of a group are different ranks r drawn uniformly from
     `floor(low · m) <= r < ceil(high · m)`, m the number of those observations and r = 0 the
     nearest. They are `k · (1 - uniform_share)` of a group's k, or the whole band where it is
-    smaller; the others are uniform, and shared by the groups as far as possible. Another group's
-    near negatives are not meant for an anchor (`Pool.meant`).
+    smaller; the others are uniform, and shared by the groups as far as possible.
 
     The very nearest are skipped: the hardest 5 % are necessary and sufficient, the hardest 0.1 %
     often hurt (Cai et al. 2020, https://arxiv.org/abs/2010.06682).
@@ -97,15 +97,11 @@ class NearestNegatives(NegativeSampler):
             memory, anchors[:N_GROUPS], n_hard(k, self.uniform_share), generator, insight
         )
         uniform = generator.permutation(memory.sample_rows(k, generator))
-        groups = [
+        lines = [
             np.concatenate([rows, uniform[~np.isin(uniform, rows)][: k - len(rows)]])
             for rows in near
         ]
-        rows = np.unique(np.concatenate(groups))
-        meant = np.zeros((len(groups), len(rows)), np.bool_)
-        for line, group in zip(meant, groups, strict=True):
-            line[np.searchsorted(rows, group)] = True
-        return Pool(rows, meant=meant[np.arange(len(anchors)) % len(groups)])
+        return Pool(np.stack(lines))
 
     def _renew(self, memory: Memory, insight: Insight, generator: np.random.Generator) -> bool:
         renewed = self._searched.renew(memory, insight.snapshot, generator)
@@ -215,7 +211,7 @@ class ValueContrastNegatives(NearestNegatives):
     ) -> Pool:
         pool = super().draw(memory, anchors, k, generator, insight)
         weights = value_log_weights(memory, anchors, pool.rows, self._scales)
-        return Pool(pool.rows, weights, pool.meant)
+        return Pool(pool.rows, weights)
 
     def _renew(self, memory: Memory, insight: Insight, generator: np.random.Generator) -> bool:
         renewed = super()._renew(memory, insight, generator)
@@ -252,22 +248,22 @@ def value_log_weights(
     Args:
         memory: of both.
         anchors: (B,) rows.
-        negatives: (K,) rows.
+        negatives: (K,) rows, or (G, K), of which anchor b has line `b mod G`.
         scales: (n_tasks,) s of each task; the weight is 1 where it is next to 0.
     """
     tasks = memory.task_ids(anchors)
     scale = np.zeros(len(memory.tasks))
     scale[: len(scales)] = scales  # a task that came since varies not yet
     own = scale[tasks]
-    applies = (memory.return_known(anchors) & (own > _SMALLEST_SCALE))[:, None]
-    applies = (
-        applies & memory.return_known(negatives) & (tasks[:, None] == memory.task_ids(negatives))
-    )
-    divisor = np.maximum(own, _SMALLEST_SCALE).astype(np.float32)[:, None]
-    distances = np.abs(memory.returns(anchors)[:, None] - memory.returns(negatives)) / divisor
+    varies = memory.return_known(anchors) & (own > _SMALLEST_SCALE)
+    divisor = np.maximum(own, _SMALLEST_SCALE).astype(np.float32)
+    known, their_tasks = memory.return_known(negatives), memory.task_ids(negatives)
+    applies = beside_lines(varies, known) & known & (beside_lines(tasks, known) == their_tasks)
+    distances = np.abs(beside_lines(memory.returns(anchors), known) - memory.returns(negatives))
+    distances /= beside_lines(divisor, known)
     with np.errstate(divide="ignore"):
         weights = np.log(-np.expm1(-distances))
-    return np.where(applies, weights, np.float32(0.0))
+    return line_of_each(np.where(applies, weights, np.float32(0.0)), len(anchors))
 
 
 def _distinct_numbers(

@@ -19,29 +19,21 @@ class Pool:
     """Negatives drawn once per auxiliary step, for all its anchors or each for some of them."""
 
     rows: np.ndarray
-    """(K',) int64, all different."""
+    """(K,) int64, all different: negatives of all anchors. Or (G, K), all of a line different:
+    those of anchor b are line `b mod G`."""
     log_weights: np.ndarray | None = None
-    """(B, K') float32: log of each anchor's weight for each negative; None: all weigh 1."""
-    meant: np.ndarray | None = None
-    """(B, K') bool: which negatives are meant for an anchor, at most K in a line; None: all."""
+    """(B, K) float32: log of each anchor's weight for each of its negatives; None: all weigh 1."""
 
-    def n_pairs(self, n_anchors: int) -> int:
-        """How many pairs of one of B anchors and a negative meant for it there are."""
-        return n_anchors * len(self.rows) if self.meant is None else int(self.meant.sum())
+    @property
+    def lines(self) -> np.ndarray:
+        """(G, K) int64; G = 1 where all anchors share them."""
+        return np.atleast_2d(self.rows)
 
-    def thinned(self, n_anchors: int, n: int, generator: np.random.Generator) -> Pool:
-        """For the first `n_anchors` anchors, n of each one's negatives, without the weights.
-
-        Anchors that share negatives share those left, too.
-        """
-        if self.meant is None:
-            n = min(n, len(self.rows))
-            return Pool(generator.choice(self.rows, n, replace=False, shuffle=False))
-        order = generator.permutation(len(self.rows))
-        meant = self.meant[:n_anchors, order]
-        kept = meant & (meant.cumsum(axis=1) <= n)
-        used = kept.any(axis=0)
-        return Pool(self.rows[order[used]], meant=kept[:, used])
+    def thinned(self, n: int, generator: np.random.Generator) -> Pool:
+        """n of each line, without the weights."""
+        k = self.rows.shape[-1]
+        picked = generator.choice(k, min(n, k), replace=False, shuffle=False)
+        return Pool(self.rows[..., picked])
 
 
 class Insight(Protocol):
@@ -97,7 +89,7 @@ class NegativeSampler(ABC):
         generator: np.random.Generator,
         insight: Insight,
     ) -> Pool:
-        """Up to k rows of `memory` for each of the anchors in its rows `anchors` (B,).
+        """Up to k rows of `memory` for the anchors in its rows `anchors` (B,): see `Pool`.
 
         Args:
             memory: not empty.
@@ -154,27 +146,27 @@ class UniformNegatives(NegativeSampler):
 def check_pool(pool: Pool, sampler: NegativeSampler, memory: Memory, anchors: np.ndarray) -> None:
     """ValueError unless `pool`, drawn for these anchors (B,), is what `draw` promises.
 
-    It is not, if it holds rows that are not stored, or one twice, weights of another shape or that
-    are NaN or +inf, or a `meant` of another shape or dtype.
+    It is not, if it has another shape, holds rows that are not stored or, in one line, one twice,
+    or weights of another shape or that are NaN or +inf.
     """
     name = type(sampler).__name__
     if not isinstance(pool, Pool):
         raise ValueError(f"{name}.draw gave a {type(pool).__name__}; expected a memory.Pool")
     rows, weights = pool.rows, pool.log_weights
+    if rows.ndim not in (1, 2) or not len(pool.lines):
+        raise ValueError(
+            f"{name}.draw gave rows of shape {rows.shape}; expected (K,), for all anchors, or "
+            "(G, K), of which anchor b has line b mod G"
+        )
     inside = ((rows >= 0) & (rows < memory.capacity)).all()
-    if not (inside and memory.stored(rows).all()) or len(np.unique(rows)) < len(rows):
+    twice = (np.diff(np.sort(pool.lines, axis=1), axis=1) == 0).any()
+    if twice or not (inside and memory.stored(rows).all()):
         raise ValueError(f"{name}.draw gave rows that are not stored, or one of them twice")
-    shape = (len(anchors), len(rows))
+    shape = (len(anchors), rows.shape[-1])
     if weights is not None and (weights.shape != shape or not (weights < np.inf).all()):
         raise ValueError(
             f"{name}.draw gave log_weights of shape {weights.shape}; expected {shape}, a line for "
             "each anchor, without NaN or +inf"
-        )
-    meant = pool.meant
-    if meant is not None and (meant.shape != shape or meant.dtype != np.bool_):
-        raise ValueError(
-            f"{name}.draw gave meant of shape {meant.shape} and dtype {meant.dtype}; expected "
-            f"{shape}, a line for each anchor, and bool"
         )
 
 

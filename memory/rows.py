@@ -17,7 +17,7 @@ class RowInfo:
     """Which observation, row and step of an episode each of N rows is: all that masks need."""
 
     rows: np.ndarray
-    """(N,) int64: row number in its memory; -1 where it comes from none."""
+    """(N,) int64: row number in its memory; -1 where it comes from none. All may be (G, K), too."""
     hashes: np.ndarray
     """(N,) int64: hash of the encoder's whole input."""
     episodes: np.ndarray
@@ -50,16 +50,19 @@ class RowInfo:
 
         Row and episode numbers of part i are moved by `i * 2^48`, so that numbers of different
         memories never meet. The move depends on the position alone: joins that list the memories
-        in the same order (give an empty slice where one has no rows) can be compared.
+        in the same order (give an empty slice where one has no rows) can be compared. Rows in
+        lines (G, K) are joined line by line.
         """
         if not infos:
             raise ValueError("concatenate needs at least one RowInfo")
         return RowInfo(
-            rows=np.concatenate([_moved(info.rows, i) for i, info in enumerate(infos)]),
-            hashes=np.concatenate([info.hashes for info in infos]),
-            episodes=np.concatenate([_moved(info.episodes, i) for i, info in enumerate(infos)]),
-            steps=np.concatenate([info.steps for info in infos]),
-            valid=np.concatenate([info.valid for info in infos]),
+            rows=np.concatenate([_moved(info.rows, i) for i, info in enumerate(infos)], axis=-1),
+            hashes=np.concatenate([info.hashes for info in infos], axis=-1),
+            episodes=np.concatenate(
+                [_moved(info.episodes, i) for i, info in enumerate(infos)], axis=-1
+            ),
+            steps=np.concatenate([info.steps for info in infos], axis=-1),
+            valid=np.concatenate([info.valid for info in infos], axis=-1),
         )
 
 
@@ -106,3 +109,23 @@ class MemoryBatch:
 
 def _moved(numbers: np.ndarray, memory_index: int) -> np.ndarray:
     return np.where(numbers >= 0, numbers + (memory_index << _MEMORY_SHIFT), -1)
+
+
+def beside_lines(of_anchors: np.ndarray, lines: np.ndarray) -> np.ndarray:
+    """Numbers (B,) of anchors, laid out so that they broadcast against their negatives'.
+
+    Args:
+        of_anchors: (B,).
+        lines: (K,), of all anchors, or (G, K), of which anchor b has line `b mod G`.
+
+    Returns:
+        (ceil(B / G), G, 1), anchor b at `[b // G, b % G]`; what is over repeats the first ones.
+    """
+    n_lines = 1 if lines.ndim == 1 else len(lines)
+    return np.resize(of_anchors, (-(-len(of_anchors) // n_lines), n_lines, 1))
+
+
+def line_of_each(table: np.ndarray, n_anchors: int) -> np.ndarray:
+    """(B, K), of what broadcasting made of `beside_lines`, (ceil(B / G), G, K)."""
+    n, n_lines, n_columns = table.shape
+    return table.reshape(n * n_lines, n_columns)[:n_anchors]

@@ -127,18 +127,18 @@ def source_policy() -> SmallPolicy:
 
 @pytest.fixture
 def filled() -> Callable[..., Memory]:
-    def make(*, n_steps: int = 60, seed: int = 0, n_values: int = 50) -> Memory:
+    def make(*, n_steps: int = 60, seed: int = 0, n_values: int = 50, n_envs: int = 8) -> Memory:
         generator = np.random.default_rng(seed)
         memory = EpisodicMemory(capacity=1000)
-        memory.start(n_envs=8, gamma=0.9, tasks=["a", "b"])
+        memory.start(n_envs=n_envs, gamma=0.9, tasks=["a", "b"])
         for time in range(n_steps):
             memory.add(
-                observations=generator.integers(0, n_values, (8, 4), dtype=np.uint8),
-                actions=generator.integers(0, 3, 8),
-                rewards=generator.normal(size=8),
-                terminated=generator.random(8) < 0.1,
-                truncated=np.zeros(8, dtype=bool),
-                tasks=np.arange(8) % 2,
+                observations=generator.integers(0, n_values, (n_envs, 4), dtype=np.uint8),
+                actions=generator.integers(0, 3, n_envs),
+                rewards=generator.normal(size=n_envs),
+                terminated=generator.random(n_envs) < 0.1,
+                truncated=np.zeros(n_envs, dtype=bool),
+                tasks=np.arange(n_envs) % 2,
                 time=time,
             )
         return memory

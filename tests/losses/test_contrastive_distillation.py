@@ -26,9 +26,15 @@ def built(learner, **settings):
 
 
 def target_keys(loss, memory, rows):
-    """What the snapshot's networks say of some rows."""
+    """What the snapshot's networks say of some rows (...): (..., D)."""
     keys = loss.target_keys
-    return keys.snapshot_head(keys.snapshot_encoder(memory.observations(rows)))
+    found = keys.snapshot_head(keys.snapshot_encoder(memory.observations(rows.reshape(-1))))
+    return found.view(*rows.shape, -1)
+
+
+def of_anchors(lines, n_anchors):
+    """(B, ...): line `b mod G` of (G, ...) for each anchor b."""
+    return lines[np.arange(n_anchors) % len(lines)]
 
 
 def cosine(x, y):
@@ -36,35 +42,45 @@ def cosine(x, y):
 
 
 def naive_loss(queries, positives, negatives, mask, weights, temperature):
-    """Mean over anchors with at least one usable negative, straight from the formula."""
+    """Mean over anchors with at least one usable negative, straight from the formula.
+
+    Negatives are (B, K, D), those of each anchor.
+    """
     losses = []
     for b in range(len(queries)):
         if not mask[b].any():
             continue
         top = math.exp(cosine(queries[b], positives[b]) / temperature)
         below = top
-        for k in range(len(negatives)):
+        for k in range(len(negatives[b])):
             if mask[b, k]:
-                below += weights[b, k] * math.exp(cosine(queries[b], negatives[k]) / temperature)
+                similarity = cosine(queries[b], negatives[b, k])
+                below += weights[b, k] * math.exp(similarity / temperature)
         losses.append(-math.log(top / below))
     return sum(losses) / max(len(losses), 1)
 
 
 @torch.no_grad()
-def test_target_term_against_loops(learner, filled):
-    loss = built(learner, n_negatives=16, temperature=0.3)
+@pytest.mark.parametrize("n_anchors", [3, 12, 16, 21])
+@pytest.mark.parametrize("negatives", ["uniform", "nearest", "value_contrast"])
+def test_target_term_against_loops(learner, filled, negatives, n_anchors):
+    loss = built(learner, negatives=negatives, n_negatives=16, temperature=0.3)
     with torch.no_grad():  # so that averages and current weights differ
         learner.encoder.layer.weight.add_(0.3)
         loss.target_head[0].bias.add_(0.2)
     memory = filled()
-    batch = loss.sample(memory, 12, np.random.default_rng(0))
+    batch = loss.sample(memory, n_anchors, np.random.default_rng(0))
     terms = loss(learner, batch)
+    weights = np.ones((n_anchors, 16))
+    if negatives == "value_contrast":
+        weights = np.exp(batch.target.log_weights)
+    assert len(batch.target.negative_rows) == (1 if negatives == "uniform" else min(8, n_anchors))
     expected = naive_loss(
         loss.target_head(learner.encoder(batch.anchors)),
         target_keys(loss, memory, batch.target.positive_rows),
-        target_keys(loss, memory, batch.target.negative_rows),
-        batch.target.mask,
-        np.ones((12, 16)),
+        of_anchors(target_keys(loss, memory, batch.target.negative_rows), n_anchors),
+        batch.target.mask & (weights > 0),
+        weights,
         0.3,
     )
     assert terms.keys() == {"target"}
@@ -72,22 +88,30 @@ def test_target_term_against_loops(learner, filled):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("n_anchors", [1, 12, 21])
+@pytest.mark.parametrize("negatives", ["uniform", "nearest"])
 @pytest.mark.parametrize("with_source_memory", [True, False])
-def test_source_term_against_loops(learner, teacher, filled, with_source_memory):
-    loss = built(learner, teacher=teacher, n_negatives=16, temperature=0.3)
+def test_source_term_against_loops(
+    learner, teacher, filled, with_source_memory, negatives, n_anchors
+):
+    loss = built(learner, teacher=teacher, negatives=negatives, n_negatives=16, temperature=0.3)
     memory, source_memory = filled(), filled(seed=5) if with_source_memory else None
-    batch = loss.sample(memory, 12, np.random.default_rng(0), source_memory)
+    batch = loss.sample(memory, n_anchors, np.random.default_rng(0), source_memory)
     terms = loss(learner, batch)
     mean = loss.source_keys.mean
-    negatives = [memory.observations(batch.source.negative_rows[0])]
-    if with_source_memory:
-        negatives.append(source_memory.observations(batch.source.negative_rows[1]))
+    lines = [
+        of_anchors(part.observations(rows.reshape(-1)).reshape(*rows.shape, -1), n_anchors)
+        for part, rows in zip((memory, source_memory), batch.source.negative_rows, strict=True)
+        if rows.size
+    ]
+    seen = np.concatenate(lines, axis=1)
+    features = teacher(seen.reshape(n_anchors * 16, -1)).view(n_anchors, 16, -1)
     expected = naive_loss(
         loss.source_head(learner.encoder(batch.source_anchors())),
         teacher(batch.source_anchors()) - mean,
-        teacher(np.concatenate(negatives)) - mean,
+        features - mean,
         batch.source.mask,
-        np.ones((12, 16)),
+        np.ones((n_anchors, 16)),
         0.3,
     )
     assert terms.keys() == {"target", "source"}
@@ -103,9 +127,9 @@ def test_source_term_takes_half_from_the_sources_memory(learner, teacher, filled
     anchors = batch.source_anchors()
     assert [tuple(row) in everything for row in anchors] == [False] * 6 + [True] * 6
     own, others = batch.source.negative_rows
-    assert len(own) == len(others) == 8
-    assert set(own) <= set(batch.target.negative_rows)
-    assert set(others) <= set(source_memory.rows())
+    assert own.shape == others.shape == (1, 8)
+    assert set(own[0]) <= set(batch.target.negative_rows[0])
+    assert set(others[0]) <= set(source_memory.rows())
     # each anchor is encoded once, for both terms
     learner.encoder.n_encoded = 0
     loss(learner, batch)
@@ -143,7 +167,7 @@ def test_weights_of_negatives(learner, filled):
         expected = naive_loss(
             loss.target_head(learner.encoder(batch.anchors)),
             target_keys(loss, memory, batch.target.positive_rows),
-            target_keys(loss, memory, batch.target.negative_rows),
+            of_anchors(target_keys(loss, memory, batch.target.negative_rows), 12),
             batch.target.mask & (weights > 0),
             weights,
             0.5,
@@ -159,7 +183,7 @@ def test_metrics_by_loops(learner, filled):
     loss(learner, batch)
     queries = loss.target_head(learner.encoder(batch.anchors))
     positives = target_keys(loss, memory, batch.target.positive_rows)
-    negatives = target_keys(loss, memory, batch.target.negative_rows)
+    (negatives,) = target_keys(loss, memory, batch.target.negative_rows)
     mask = batch.target.mask
     usable = [b for b in range(40) if mask[b].any()]
     won = [
@@ -173,38 +197,50 @@ def test_metrics_by_loops(learner, filled):
     assert loss.metrics["usable_anchors"] == len(usable) < 40
     assert loss.metrics["accuracy"] == pytest.approx(np.mean(won))
     assert loss.metrics["masked_fraction"] == pytest.approx(1 - mask.mean())
-    distinct = {tuple(row) for row in memory.observations(batch.target.negative_rows)}
+    distinct = {tuple(row) for row in memory.observations(batch.target.negative_rows[0])}
     assert loss.metrics["duplicate_rate"] == pytest.approx(1 - len(distinct) / 16)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("n_anchors", [1, 24])
-@pytest.mark.parametrize("with_source_memory", [False, True])
-def test_negatives_of_other_neighbourhoods_count_nowhere(
-    learner, teacher, filled, with_source_memory, n_anchors
+@pytest.mark.parametrize("n_anchors", [1, 10, 24, 39])
+@pytest.mark.parametrize("n_source_rows", [None, 5, 240])
+def test_each_anchor_has_the_negatives_of_its_neighbourhood(
+    learner, teacher, filled, n_source_rows, n_anchors
 ):
-    source_memory = filled(seed=5) if with_source_memory else None
+    source_memory = None
+    if n_source_rows:  # with 5 rows there are but 5 neighbourhoods
+        source_memory = filled(n_steps=1, n_envs=5) if n_source_rows == 5 else filled(seed=5)
     loss = built(learner, teacher=teacher, negatives="nearest", n_negatives=16, window=0)
     memory = filled()
     drawn = []
-    draw = loss.negatives.draw
-    loss.negatives.draw = lambda *inputs: drawn.append(draw(*inputs)) or drawn[0]
+    for sampler in (loss.negatives, loss.source_negatives):
+        draw = sampler.draw
+        sampler.draw = lambda *inputs, draw=draw: (
+            drawn.append((inputs[1], draw(*inputs))) or (drawn[-1][1])
+        )
     batch = loss.sample(memory, n_anchors, np.random.default_rng(0), source_memory)
     loss(learner, batch)
-    (pool,) = drawn
-    assert (pool.meant.sum(axis=1) == 16).all()
-    assert not (batch.target.mask & ~pool.meant).any()
-    assert batch.target.n_pairs == batch.source.n_pairs == 16 * n_anchors
-    assert (batch.source.mask.sum(axis=1) <= 16).all()
-    assert batch.source.mask.sum() > 12 * n_anchors
+    (_, pool), *of_source = drawn
+    n_lines = min(8, n_anchors)
+    assert pool.rows.shape == (n_lines, 16)
+    np.testing.assert_array_equal(batch.target.negative_rows, pool.rows)
+    own, others = batch.source.negative_rows
+    n_own = batch.source.n_from_target
+    for b in range(n_own):
+        assert set(own[b % len(own)]) <= set(pool.rows[b % n_lines])
+    if source_memory is None:
+        assert others.size == 0
+    else:
+        ((theirs, their_pool),) = of_source
+        assert own.shape[1] == 8
+        for j in range(len(theirs)):
+            line = others[(n_own + j) % len(others)]
+            np.testing.assert_array_equal(line, their_pool.rows[j % len(their_pool.rows)])
     masked = 1 - batch.target.mask.sum() / (16 * n_anchors)
     assert loss.metrics["masked_fraction"] == pytest.approx(masked)
     assert loss.metrics["masked_fraction"] < 0.5
-    of_each = [memory.hashes(pool.rows[line]).tolist() for line in pool.meant]
-    repeated = np.mean([1 - len(set(hashes)) / 16 for hashes in of_each])
+    repeated = np.mean([1 - len(set(memory.hashes(line).tolist())) / 16 for line in pool.rows])
     assert loss.metrics["duplicate_rate"] == pytest.approx(repeated)
-    if len(batch.source.mask) > 8:
-        assert len(batch.source.mask[0]) > 16
 
 
 def test_all_masked_contributes_exactly_nothing(learner, teacher, filled):

@@ -211,17 +211,16 @@ def test_a_batch_of_any_sampler(learner, arguments, negatives, positives, k, n_a
         return
     anchors = of(memory, ledger, sampler.anchors)
     held_to = of(memory, ledger, batch.target.positive_rows)
-    pool = of(memory, ledger, batch.target.negative_rows)
+    lines = batch.target.negative_rows
+    pools = [of(memory, ledger, line) for line in lines]
     near = negatives in ("nearest", "value_contrast")  # fewer anchors where they repeat
     assert len(anchors) <= n_anchors if near else len(anchors) == min(n_anchors, len(drawn_from))
-    meant = sampler.pool.meant
-    if meant is None:
-        meant = np.ones((len(anchors), len(pool)), bool)
-    assert (meant.sum(axis=1) == min(k, len(drawn_from))).all()
-    assert batch.target.n_pairs == meant.sum()
+    assert len(pools) == (min(8, len(anchors)) if near else 1)
     allowed = {id(row) for row in drawn_from}
-    assert len({id(row) for row in pool}) == len(pool)
-    assert {id(row) for row in [*anchors, *pool]} <= allowed
+    assert {id(row) for row in anchors} <= allowed
+    for pool in pools:
+        assert len({id(row) for row in pool}) == len(pool) == min(k, len(drawn_from))
+        assert {id(row) for row in pool} <= allowed
     assert not sampler.recent or {id(row) for row in held_to} <= allowed
     fits = {
         "temporal": lambda a, p: p.episode == a.episode and p.step > a.step,
@@ -235,20 +234,21 @@ def test_a_batch_of_any_sampler(learner, arguments, negatives, positives, k, n_a
         if valid:
             assert fits(anchor, positive)
             assert positives == "same" or positive.observation != anchor.observation
-        for j, negative in enumerate(pool):
+        for j, negative in enumerate(pools[b % len(pools)]):
             usable = apart(anchor, negative, window) and apart(positive, negative, window)
-            assert batch.target.mask[b, j] == (valid and usable and meant[b, j])
+            assert batch.target.mask[b, j] == (valid and usable)
             if negatives == "value_contrast":
                 assert math.exp(batch.target.log_weights[b, j]) == pytest.approx(
                     weight(anchor, negative, spread[anchor.task]), abs=2e-5
                 )
     assert negatives == "value_contrast" or batch.target.log_weights is None
-    rows = np.concatenate([batch.target.positive_rows, batch.target.negative_rows])
+    rows = np.concatenate([batch.target.positive_rows, lines.reshape(-1)])
     keys = loss.target_keys
     with torch.no_grad():
         expected = keys.snapshot_head(keys.snapshot_encoder(memory.observations(rows)))
     expected = torch.nn.functional.normalize(expected, dim=1)
-    np.testing.assert_allclose(batch.target.keys, expected.numpy(), atol=1e-5)
+    drawn = np.concatenate([batch.target.positive_keys, *batch.target.negative_keys])
+    np.testing.assert_allclose(drawn, expected.numpy(), atol=1e-5)
     terms = loss(learner, batch)
     assert torch.isfinite(terms["target"])
     assert loss.metrics["usable_anchors"] <= len(anchors)

@@ -90,21 +90,18 @@ def test_pools_hold_different_stored_rows_and_masks_spare_the_rest(
     assert 1 <= len(anchors) <= n_anchors
     assert np.isin(anchors, memory.rows()).all()
     pool = sampler.draw(memory, anchors, k, generator, insight)
-    if pool.meant is None:
-        assert len(pool.rows) == min(k, len(memory))
-    else:  # each anchor has as many as with any other sampler
-        assert pool.meant.shape == (len(anchors), len(pool.rows))
-        assert (pool.meant.sum(axis=1) == min(k, len(memory))).all()
-        assert pool.meant.any(axis=0).all()
-    assert pool.n_pairs(len(anchors)) == len(anchors) * min(k, len(memory))
-    assert len(np.unique(pool.rows)) == len(pool.rows)
+    in_lines = name in ("nearest", "value_contrast")
+    n_columns = min(k, len(memory))  # each anchor has as many as with any other sampler
+    assert pool.rows.shape == ((min(8, len(anchors)), n_columns) if in_lines else (n_columns,))
+    assert all(len(set(line.tolist())) == n_columns for line in pool.lines)
     assert np.isin(pool.rows, memory.rows()).all()
+    check_pool(pool, sampler, memory, anchors)
     if pool.log_weights is not None:
-        assert pool.log_weights.shape == (len(anchors), len(pool.rows))
+        assert pool.log_weights.shape == (len(anchors), n_columns)
     infos = memory.info(anchors), memory.info(anchors), memory.info(pool.rows)
     mask = negative_mask(*infos, window)
     for b, anchor in enumerate(anchors):
-        for j, row in enumerate(pool.rows):
+        for j, row in enumerate(pool.lines[b % len(pool.lines)]):
             same = memory.hashes(anchor[None]) == memory.hashes(row[None])
             near = (
                 memory.episodes(anchor[None]) == memory.episodes(row[None])
@@ -126,7 +123,8 @@ def test_the_same_generator_draws_the_same_and_all_there_is_where_k_is_more(fill
     everything = make_negatives(name, uniform_share=1.0).draw(
         memory, memory.rows()[:10], 9_999, np.random.default_rng(0), Known(memory, errors=float)
     )
-    assert sorted(everything.rows) == memory.rows().tolist()
+    for line in everything.lines:
+        assert sorted(line) == memory.rows().tolist()
 
 
 @many
@@ -175,10 +173,10 @@ def test_anchors_come_in_neighbourhoods_with_negatives_of_their_own(filled, argu
         nearest = ranked(memory, queries[b % n_groups])
         assert memory.hashes(anchor[None])[0] == nearest[b // n_groups - 1]
     pool = sampler.draw(memory, anchors, k, generator, insight)
-    assert pool.meant is not None
+    assert len(pool.rows) == min(8, len(anchors))
     first, last = math.floor(0.1 * m), max(math.ceil(0.4 * m), math.floor(0.1 * m) + 1)
     for b in range(len(anchors)):
-        mine = memory.hashes(pool.rows[pool.meant[b]]).tolist()
+        mine = memory.hashes(pool.rows[b % len(pool.rows)]).tolist()
         band = set(ranked(memory, anchors[b % min(8, len(anchors))])[first:last])
         assert len(band & set(mine)) >= min(k // 2, len(band))
 
@@ -195,25 +193,20 @@ def test_queries_are_uniform(filled):
 
 
 @given(
-    n_rows=st.integers(1, 30),
-    n_anchors=st.integers(1, 12),
-    n=st.integers(0, 30),
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 30)),
+    n=st.integers(0, 40),
     seed=st.integers(0, 1000),
 )
-def test_thinned_pools_keep_some_of_what_is_meant(n_rows, n_anchors, n, seed):
+def test_thinned_pools_keep_some_of_each_line(shape, n, seed):
     generator = np.random.default_rng(seed)
-    meant = generator.random((n_anchors, n_rows)) < 0.5
-    pool = Pool(generator.permutation(100)[:n_rows], meant=meant)
-    n_first = int(generator.integers(1, n_anchors + 1))
-    thin = pool.thinned(n_first, n, generator)
-    assert len(set(thin.rows.tolist())) == len(thin.rows)
-    for b in range(n_first):
-        kept = set(thin.rows[thin.meant[b]].tolist())
-        assert kept <= set(pool.rows[meant[b]].tolist())
-        assert len(kept) == min(n, meant[b].sum())
-    shared = Pool(pool.rows).thinned(n_first, n, generator)
-    assert shared.meant is None
-    assert len(shared.rows) == min(n, n_rows)
+    rows = generator.permuted(np.tile(np.arange(100), (shape[0], 1)), axis=1)[:, : shape[1]]
+    thin = Pool(rows).thinned(n, generator)
+    assert thin.rows.shape == (shape[0], min(n, shape[1]))
+    for line, kept in zip(rows, thin.rows, strict=True):
+        assert len(set(kept)) == len(kept)
+        assert set(kept) <= set(line)
+    shared = Pool(rows[0]).thinned(n, generator)
+    assert shared.rows.shape == (min(n, shape[1]),)
 
 
 def test_every_rank_of_the_band_is_drawn_as_often(filled):
@@ -315,7 +308,7 @@ def test_value_contrast_weighs_by_what_followed(filled, arguments, n_anchors):
         task = memory.task_ids(anchor)[0]
         of_task = returns[known & (tasks == task)].astype(float)
         scale = of_task.std() if len(of_task) else 0.0
-        for j, row in enumerate(pool.rows[:, None]):
+        for j, row in enumerate(pool.rows[b % len(pool.rows), :, None]):
             weight = 1.0
             if (
                 memory.return_known(anchor)[0]
@@ -486,8 +479,10 @@ def test_own_samplers_need_a_draw_alone(filled):
         (lambda rows: Pool(rows, np.zeros(8)), r"shape \(8,\); expected \(4, 8\)"),
         (lambda rows: Pool(rows, np.full((4, 8), np.nan)), "without NaN"),
         (lambda rows: Pool(rows, np.full((4, 8), np.inf)), "without NaN"),
-        (lambda rows: Pool(rows, meant=np.ones(8, bool)), r"meant of shape \(8,\)"),
-        (lambda rows: Pool(rows, meant=np.ones((4, 8))), "dtype float64; expected .* and bool"),
+        (lambda rows: Pool(rows[[[0, 1], [2, 2]]]), "or one of them twice"),
+        (lambda rows: Pool(rows[None, None]), r"rows of shape \(1, 1, 8\); expected \(K,\), for"),
+        (lambda rows: Pool(rows[None][:0]), r"rows of shape \(0, 8\); expected \(K,\), for"),
+        (lambda rows: Pool(rows[:, None], np.zeros((4, 8))), r"\(4, 8\); expected \(4, 1\)"),
     ],
 )
 def test_a_pool_that_is_none_is_refused(filled, change, message):
@@ -495,5 +490,7 @@ def test_a_pool_that_is_none_is_refused(filled, change, message):
     rows, anchors = memory.rows()[:8], memory.rows()[:4]
     check_pool(Pool(rows, np.full((4, 8), -np.inf)), UniformNegatives(), memory, anchors)
     check_pool(Pool(rows[:0]), UniformNegatives(), memory, anchors)
+    lines = Pool(rows[[[0, 1], [1, 2]]], np.zeros((4, 2)))  # a row in two lines is none twice
+    check_pool(lines, UniformNegatives(), memory, anchors)
     with pytest.raises(ValueError, match=message):
         check_pool(change(rows), UniformNegatives(), memory, anchors)

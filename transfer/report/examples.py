@@ -86,20 +86,19 @@ def _examples(remembered: Remembered) -> list[_Example]:
     if anchors is None:
         return []
     target = batch.target
-    n = len(anchors)
     asked = queries(remembered, batch.anchors)
-    keys = np.asarray(target.keys)
-    near_positive = (asked * keys[:n]).sum(axis=1)
-    near = asked @ keys[n:].T
+    line = np.arange(len(anchors)) % len(target.negative_rows)
+    near_positive = (asked * target.positive_keys).sum(axis=1)
+    near = np.einsum("bd,bkd->bk", asked, target.negative_keys[line])
     weights = np.zeros_like(near) if target.log_weights is None else target.log_weights
     hardness = np.where(target.mask, near / loss.settings.temperature + weights, -np.inf)
     examples = []
-    hashes = memory.hashes(target.negative_rows)
     for i in _telling(anchors, np.asarray(np.isfinite(hardness).any(axis=1))):
         order = [j for j in np.argsort(-hardness[i], kind="stable") if np.isfinite(hardness[i, j])]
-        _, first = np.unique(hashes[order], return_index=True)
+        negatives = target.negative_rows[line[i]]
+        _, first = np.unique(memory.hashes(negatives[order]), return_index=True)
         chosen = [order[place] for place in sorted(first)][:_N_NEGATIVES]
-        rows = np.concatenate([target.positive_rows[i : i + 1], target.negative_rows[chosen]])
+        rows = np.concatenate([target.positive_rows[i : i + 1], negatives[chosen]])
         others = pictures_of(memory.observations(rows))
         assert others is not None
         captions = ["", f"cos {near_positive[i]:.2f}"]
