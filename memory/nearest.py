@@ -80,7 +80,7 @@ class NearestNegatives(NegativeSampler):
         self._renew(memory, insight, generator)
         queries = memory.sample_rows(min(N_GROUPS, n), generator)
         n_others = math.ceil(n / len(queries)) - 1
-        ranked, n_usable = self._ranked(memory, queries, n_others, insight)
+        ranked, n_usable = self._ranked(memory, queries, n_others, insight, self._live(memory))
         others = ranked[:, : min(n_others, int(n_usable.min()))]
         rows = np.concatenate([queries, self._rows(others).T.ravel()])
         return rows[:n]
@@ -121,11 +121,12 @@ class NearestNegatives(NegativeSampler):
     ) -> list[Int64Array]:
         """For each of the rows `queries` up to n different rows from its band; see the class."""
         self._renew(memory, insight, generator)
-        m = int(self._live(memory).sum())
+        live = self._live(memory)
+        m = int(live.sum())
         if n == 0 or m == 0:
             return [np.empty(0, np.int64) for _ in queries]
         first, last = self._ranks(m)
-        ranked, n_usable = self._ranked(memory, queries, last, insight)
+        ranked, n_usable = self._ranked(memory, queries, last, insight, live)
         last = min(last, ranked.shape[1])
         if last <= first:
             return [np.empty(0, np.int64) for _ in queries]
@@ -147,7 +148,7 @@ class NearestNegatives(NegativeSampler):
         return rows
 
     def _ranked(
-        self, memory: Memory, queries: np.ndarray, k: int, insight: Insight
+        self, memory: Memory, queries: np.ndarray, k: int, insight: Insight, live: np.ndarray
     ) -> tuple[Int64Array, Int64Array]:
         """The k distinct observations nearest to each of Q rows, but its own and those overwritten.
 
@@ -155,7 +156,6 @@ class NearestNegatives(NegativeSampler):
             places (Q, k') int64, the nearest first, and (Q,) how many of a line are to be used.
         """
         assert self._keys is not None
-        live = self._live(memory)
         n_skipped = 1 + int((~live).sum())  # the own, and those overwritten
         found, _ = self._keys.search(insight.keys(queries), k + n_skipped)
         own = self._searched.hashes[self._distinct[found]] == memory.hashes(queries)[:, None]
