@@ -25,7 +25,14 @@ from .ray_workers import check_executor
 from .runs import default_directory
 from .settings import AblateSettings, TrainSettings, TransferSettings
 from .settled import settled_cell
-from .varying import Value, check_axes_are_used, read_axes, variants_of
+from .varying import (
+    Value,
+    any_published,
+    check_axes_are_used,
+    joined_as_ours,
+    read_axes,
+    variants_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +140,8 @@ def _plan_arms(settings: TransferSettings, *, command: str, vary: Sequence[str])
     if isinstance(settings, AblateSettings):
         settings = shortened(settings, suite)
         check_executor(settings.executor)
-    common = settled_cell(settings, suite, mission)
+    alike = joined_as_ours(settings) if any_published(arms) else settings
+    common = settled_cell(alike, suite, mission)
     check_arms(arms, settings, suite, common.agent, mission)
     axes = read_axes(vary, settings, arms)
     for name in ("agent", "gamma"):
@@ -224,6 +232,8 @@ def _config(settings: TransferSettings, common: Cell, command: str) -> dict[str,
     left_out = {"command", "suite", "env", "frames", "until_learnt", "n_envs", RESOLVED}
     config |= {key: value for key, value in shared.items() if key not in left_out}
     config["n_envs"] = settings.n_envs
+    if settings.as_published:  # weight, balance and frequency are each arm's own
+        config |= {"weight": None, "balance": None, "every": None, "as_published": True}
     config[RESOLVED] = {"mission": common.mission, "suite": suite_settings(suite)}
     return config
 

@@ -97,7 +97,8 @@ class _Learning:
     """Apply the loss at every so many optimiser steps."""
 
     as_published: bool = False
-    """Weight, balance and frequency of the loss's own paper, in place of these three."""
+    """Weight, balance and frequency of the loss's own paper, in place of these three; an arm
+    whose loss has no paper keeps ours."""
 
     memory: Annotated[str, _HINT(metavar="NAME")] = "episodic"
     """Kind of memory the loss draws from: episodic or replay."""

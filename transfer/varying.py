@@ -170,7 +170,19 @@ def varied(settings: TransferSettings, variation: Variation, arm: Arm) -> Transf
         changes = {**dict.fromkeys(OF_LOSS), **changes, "loss": name}
     own = [f"{name}={yaml_word(value)}" for name, value in arm.loss_settings.items()]
     changes |= {"loss_settings": (*kept, *others, *own), "arms": (arm.name,)}
-    return replace(settings, **changes)
+    return joined_as_ours(replace(settings, **changes))
+
+
+def joined_as_ours(settings: TransferSettings) -> TransferSettings:
+    """The settings, but not `as_published` where no paper gives a weight for their loss."""
+    published = getattr(_loss_class(OWN, settings), "published", None)
+    return replace(settings, as_published=settings.as_published and published is not None)
+
+
+def any_published(arms: Sequence[Arm]) -> bool:
+    """Whether the paper of a loss that an arm names gives a weight."""
+    named = {str(loss) for arm in arms for loss in (arm.source_loss, arm.target_loss)}
+    return any(LOSSES[name].published for name in named if name in LOSSES)
 
 
 def yaml_word(value: Value) -> str:

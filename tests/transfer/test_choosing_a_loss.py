@@ -91,6 +91,24 @@ def test_arms_that_train_a_source_with_it_are_refused(name: str) -> None:
     plan_transfer(TransferSettings(suite=suite, agent=agent, loss=name, arms=arms))
 
 
+def test_each_arm_is_joined_as_its_own_paper_says() -> None:
+    arms = ("contrastive_distillation", "kickstarting", "atc", "fine_tune")
+    plan = plan_transfer(TransferSettings(suite="smoke", arms=arms, as_published=True))
+    joined = {
+        cell.arms: (cell.loss.weight, cell.loss.balance, cell.loss.every)
+        for cell in plan.cells
+        if cell.role == "target"
+    }
+    assert joined["contrastive_distillation",] == (0.3, "norm", 4)
+    for name in ("kickstarting", "atc"):
+        published = LOSSES[name].published
+        assert published is not None
+        assert joined[name,] == (published.weight, published.balance, published.every)
+    assert plan.config["as_published"] and plan.config["weight"] is None
+    with pytest.raises(SettingsError, match="no paper gives a weight for --loss contrastive"):
+        plan_transfer(TransferSettings(suite="smoke", arms=arms[:1], as_published=True))
+
+
 def test_the_command_line_and_a_file_say_it_alike(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("as_published: true\nloss: atc\nsuite: smoke\n")
