@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -48,19 +49,31 @@ _GRID_RATE = 1e-3  # with minibatches of 1,024; smaller ones take smaller steps
 
 _DQN: dict[str, dict[str, Any]] = {
     "grid": {
-        "learning_rate": 5e-4, "buffer_size": 100_000, "batch_size": 512, "gamma": 0.99,
-        "learning_starts": 2_000, "train_freq": 4, "gradient_steps": 1,
-        "target_update_interval": 1_000, "exploration_initial_eps": 1.0,
-        "exploration_final_eps": 0.1, "exploration_fraction": 0.8, "max_grad_norm": 10.0,
+        "learning_rate": 1e-3, "buffer_size": 100_000, "gamma": 0.99, "learning_starts": 2_000,
+        "target_update_interval": 128, "tau": 0.02, "exploration_initial_eps": 1.0,
+        "exploration_final_eps": 0.1, "exploration_fraction": 0.3, "max_grad_norm": 10.0,
     },
     "vector": {
-        "learning_rate": LinearSchedule(2.3e-3, 0.0, 1.0), "buffer_size": 100_000,
-        "batch_size": 64, "gamma": 0.99, "learning_starts": 1_000, "train_freq": 32,
-        "gradient_steps": 128, "target_update_interval": 10, "exploration_initial_eps": 1.0,
+        "learning_rate": LinearSchedule(4e-3, 0.0, 1.0), "buffer_size": 200_000, "gamma": 0.98,
+        "learning_starts": 1_000, "target_update_interval": 256, "exploration_initial_eps": 1.0,
         "exploration_final_eps": 0.04, "exploration_fraction": 0.05, "max_grad_norm": 10.0,
     },
 }  # fmt: skip
 
+
+@dataclass(frozen=True)
+class _Replay:
+    """DQN gathers frames, then replays samples for all of them, in few large minibatches."""
+
+    n_frames: int
+    """Gathered between two replays, over all environments, or nearly so many."""
+    batch_size: int
+    """Or nearly."""
+    n_samples: int
+    """Replayed for each frame."""
+
+
+_REPLAY = {"grid": _Replay(128, 2048, 16), "vector": _Replay(256, 512, 32)}
 
 _OF_BYTES = ("grid", "picture")  # kinds whose observations repeat, and are told apart cheaply
 _DISTINCT = {"ppo": DistinctActorCriticPolicy, "dqn": DistinctDQNPolicy}
@@ -90,7 +103,7 @@ def default_n_envs(agent: str, kind: str = "grid") -> int:
         kind: of observation, see `observation_kind`.
     """
     if agent == "dqn":
-        return 8
+        return 32 if kind == "vector" else 128
     return 64 if kind == "vector" else 256
 
 
@@ -130,7 +143,7 @@ def build_agent(
     if agent == "ppo":
         settings = _PPO[learnt_on] | _ppo_sizes(learnt_on, env.num_envs, overrides)
     else:
-        settings = dict(_DQN[learnt_on])
+        settings = _DQN[learnt_on] | _dqn_sizes(_REPLAY[learnt_on], env.num_envs, overrides)
     policy: Any = _DISTINCT[agent]
     if kind not in _OF_BYTES:
         is_dict = isinstance(env.observation_space, gym.spaces.Dict)
@@ -140,13 +153,13 @@ def build_agent(
 
 
 def _policy_kwargs(agent: str, kind: str) -> dict[str, Any]:
-    kwargs: dict[str, Any] = {"activation_fn": nn.ReLU}
+    kwargs: dict[str, Any] = {"activation_fn": nn.ReLU, "optimizer_kwargs": {"fused": True}}
     encoders = {"grid": GridEncoder, "picture": PictureEncoder, "vector": VectorEncoder}
     if kind in encoders:
         kwargs["features_extractor_class"] = encoders[kind]
     if kind == "vector" and agent == "dqn":
-        kwargs["features_extractor_kwargs"] = {"features_dim": 256, "hidden_dims": ()}
-        kwargs["net_arch"] = [256]
+        kwargs["features_extractor_kwargs"] = {"features_dim": 128, "hidden_dims": ()}
+        kwargs["net_arch"] = [128]
     elif agent == "dqn":
         kwargs["net_arch"] = [64]
     else:
@@ -174,6 +187,24 @@ def _ppo_sizes(learnt_on: str, n_envs: int, overrides: dict[str, Any]) -> dict[s
         batch_size = int(overrides.get("batch_size", sizes["batch_size"]))
         sizes["learning_rate"] = _GRID_RATE * (batch_size / _MINIBATCH["grid"]) ** 0.5
     return sizes
+
+
+def _dqn_sizes(replay: _Replay, n_envs: int, overrides: dict[str, Any]) -> dict[str, Any]:
+    """How often to replay, and how many minibatches of which size, for so many environments.
+
+    The samples replayed for each frame are as many for any number of environments and any
+    `train_freq`; with a `batch_size` of the user's, to the nearest whole number of minibatches.
+    """
+    train_freq = overrides.get("train_freq", max(round(replay.n_frames / n_envs), 1))
+    batch_size = int(overrides.get("batch_size", replay.batch_size))
+    if not isinstance(train_freq, int):  # in episodes, say, of which nobody knows the frames
+        return {"batch_size": batch_size}
+    n_samples = train_freq * n_envs * replay.n_samples
+    gradient_steps = max(1, round(n_samples / batch_size))
+    return {
+        "train_freq": train_freq, "gradient_steps": gradient_steps,
+        "batch_size": n_samples // gradient_steps,
+    }  # fmt: skip
 
 
 def default_callbacks(model: BaseAlgorithm) -> list[BaseCallback]:

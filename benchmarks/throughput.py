@@ -10,7 +10,7 @@ One thread. Who is timed, and with which settings, is in `contestants.py`: stock
 Stable-Baselines3 with what people take ("usual") and with settings of ours ("tuned"), and this
 package's agents without and with the loss. Rounds are taken in turns (A B C D A B C D …); tables
 show medians, and medians of ratios within a round. Times are those of `learn()`, environments and
-networks being there.
+networks being there. `learn` is in `learning.py`, `where` in `where.py`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from contestants import CART_POLE, DOORKEY, EMPTY, KEYDOOR, TUNED, USUAL, Train, ours, stock
-from stable_baselines3.common.callbacks import BaseCallback
+from learning import learning
+from where import where
 
 from contrastive_distillation.agents import build_agent
 from contrastive_distillation.envs import make_vec
-from contrastive_distillation.transfer import Evaluator, own_randomness, policy_of
-
-LEARNT: dict[tuple[str, ...], float] = {DOORKEY: 0.9, EMPTY: 0.9, CART_POLE: 475.0}
 
 # ------------------------------------------------------------------------------------ frames
 
@@ -67,7 +64,7 @@ TASKS: Mapping[str, Task] = {
     ),
     "DQN, Empty-Random-5x5, Stable-Baselines3's number": Task(
         "dqn", EMPTY, 6_000, 32_000, stocks=("usual",), n_replayed="8",
-        overrides={"train_freq": 2},
+        overrides={"train_freq": 2, "gradient_steps": 1},
     ),
     "DQN, CartPole": Task("dqn", CART_POLE, 6_000, 16_000, n_replayed="32"),
 }  # fmt: skip
@@ -114,63 +111,6 @@ def rounds(contestants: dict[str, tuple[Train, int]], n: int) -> dict[str, list[
     return speeds
 
 
-# ------------------------------------------------------------------------------------ learning
-
-
-class Until(BaseCallback):
-    """Stops where 32 sampled (PPO) or greedy (DQN) episodes return enough; its time is apart."""
-
-    def __init__(self, env_ids: Sequence[str], seed: int, every: int) -> None:
-        super().__init__()
-        self._evaluator = Evaluator(
-            env_ids=env_ids, backend="auto", observation="auto", mission=False
-        )
-        self._threshold = LEARNT[tuple(env_ids)]
-        self._seed, self._every, self._next = seed, every, every
-        self.seconds = 0.0
-        self.learnt_at: int | None = None
-
-    def _on_rollout_start(self) -> None:
-        if self.num_timesteps < self._next or self.learnt_at is not None:
-            return
-        self._next += self._every
-        started = time.perf_counter()
-        with own_randomness(self._seed) as seed:
-            act = policy_of(self.model, seed=seed)
-            played = self._evaluator.play(act, n_episodes=32, seed=self._seed, index=self._next)
-        if min(float(np.mean(episodes.returns)) for episodes in played) >= self._threshold:
-            self.learnt_at = self.num_timesteps
-        self.seconds += time.perf_counter() - started
-
-    def _on_step(self) -> bool:
-        return self.learnt_at is None
-
-
-def learning(arguments: argparse.Namespace) -> None:
-    print("| task | contestant | seed | frames | seconds |")
-    print("|---|---|---|---|---|")
-    tasks = {"DoorKey-5x5": ("ppo", DOORKEY, 500_000), "Empty-Random-5x5": ("dqn", EMPTY, 300_000),
-             "CartPole": ("dqn", CART_POLE, 200_000)}  # fmt: skip
-    for name in arguments.tasks or tasks:
-        agent, env_ids, most = tasks[name]
-        medians = {}
-        for contestant, train in (
-            ("with", ours(agent, env_ids, most, loss=True)),
-            *((which, stock(agent, env_ids, most, which)) for which in arguments.stocks),
-        ):
-            found = []
-            for seed in range(arguments.seeds):
-                until = Until(env_ids, seed, 10_000)
-                seconds = train(seed, [until]) - until.seconds
-                found.append(seconds if until.learnt_at else float("inf"))
-                print(f"| {name} | {contestant} | {seed} | {until.learnt_at} | {found[-1]:.1f} |")
-                sys.stdout.flush()
-            medians[contestant] = statistics.median(found)
-        for which in arguments.stocks:
-            share = medians["with"] / medians[which]
-            print(f"{name}: with / stock, {which} = {share:.3f} of the seconds")
-
-
 # ------------------------------------------------------------------------------------ growth
 
 
@@ -189,7 +129,8 @@ def growth(arguments: argparse.Namespace) -> None:
         },
         "encoder width": {width: wide(width) for width in (64, 128, 256, 512)},
     }
-    for axis, contestants in axes.items():
+    for axis in arguments.axes or axes:
+        contestants = axes[axis]
         speeds = rounds(
             {str(key): (t, 65_536) for key, t in contestants.items()}, arguments.repeats
         )
@@ -206,61 +147,7 @@ def wide(width: int) -> Train:
     return ours("ppo", DOORKEY, 65_536, loss=True, overrides={"policy_kwargs": kwargs})
 
 
-# ------------------------------------------------------------------------------------ the time
-
-
-PARTS = {
-    "environment": ("vector.py", "step_wait"),
-    "inference": ("policies.py", "forward"),
-    "update, the loss in it": ("ppo.py", "train"),
-    "auxiliary loss": ("callback.py", "_before_step"),
-    "- memory and keys": ("contrastive_distillation.py", "sample"),
-    "recording": ("callback.py", "_on_step"),
-    "all": ("on_policy_algorithm.py", "learn"),
-}
-
-
-def where(arguments: argparse.Namespace) -> None:
-    import cProfile
-    import pstats
-
-    for name, env_ids in (("DoorKey-5x5", DOORKEY), ("keydoor sources", KEYDOOR)):
-        train = ours("ppo", env_ids, 131_072, loss=True)
-        train(0, [])
-        profile = cProfile.Profile()
-        profile.enable()
-        train(0, [])
-        profile.disable()
-        found: dict[str, float] = {}
-        for (path, _, function), row in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-            for part, (file, wanted) in PARTS.items():
-                if function == wanted and Path(path).name == file:
-                    found[part] = max(found.get(part, 0.0), row[3])
-        print(f"{name}: µs per frame, with the profile's own cost")
-        for part in PARTS:
-            print(f"  {part:<24}{1e6 * found.get(part, 0.0) / 131_072:8.1f}")
-    print(f"EnvPool alone, 256 environments: {environment_alone():.1f} µs per frame")
-    print(f"matrix rate: {matrix_rate():.0f} GFLOP/s")
-
-
-def environment_alone() -> float:
-    env = make_vec(DOORKEY, 256, 0)
-    env.reset()
-    actions = np.random.default_rng(0).integers(0, 7, (200, 256))
-    started = time.perf_counter()
-    for each in actions:
-        env.step(each)
-    return 1e6 * (time.perf_counter() - started) / actions.size
-
-
-def matrix_rate() -> float:
-    a, b = torch.randn(2048, 256), torch.randn(256, 256)
-    times = []
-    for _ in range(50):
-        started = time.perf_counter()
-        a @ b
-        times.append(time.perf_counter() - started)
-    return 2 * 2048 * 256 * 256 / statistics.median(times) / 1e9
+# ------------------------------------------------------------------------------------ workers
 
 
 def workers(arguments: argparse.Namespace) -> None:
@@ -284,14 +171,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("what", choices=["frames", "learn", "growth", "where", "workers"])
     parser.add_argument("--repeats", type=int, default=3, help="rounds (frames, growth, workers)")
+    parser.add_argument("--tasks", nargs="+", help="tasks (frames, learn, where), as in the tables")
+    parser.add_argument("--axes", nargs="+", help="what grows (growth), as in the tables")
     parser.add_argument("--seeds", type=int, default=5, help="seeds (learn)")
-    parser.add_argument("--tasks", nargs="+", help="tasks (frames, learn), as in the tables")
     parser.add_argument("--stocks", nargs="+", default=["usual", "tuned"], help="(learn)")
+    parser.add_argument("--output", type=Path, default=Path("runs/learning.csv"),
+                        help="rows of runs, gone on with where it is there (learn)")  # fmt: skip
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    {"frames": frames, "learn": learning, "growth": growth, "where": where, "workers": workers}[
-        arguments.what
-    ](arguments)
+    if arguments.what == "learn":
+        learning(
+            arguments.output,
+            tasks=arguments.tasks or (),
+            stocks=arguments.stocks,
+            n_seeds=arguments.seeds,
+        )
+    elif arguments.what == "where":
+        where(arguments.tasks or ())
+    else:
+        {"frames": frames, "growth": growth, "workers": workers}[arguments.what](arguments)
 
 
 if __name__ == "__main__":
