@@ -64,8 +64,8 @@ class Recorder:
             )
         infos = local["infos"]
         dones = np.asarray(local["dones"], dtype=bool)
-        truncated = np.zeros_like(dones)
-        for i in np.flatnonzero(dones):
+        truncated = np.zeros(len(dones), dtype=bool)
+        for i in dones.nonzero()[0]:
             truncated[i] = bool(infos[i].get("TimeLimit.truncated", False))
         rewards = local["rewards"]
         if self._normalised is not None:

@@ -204,7 +204,7 @@ class Memory(StoredRows):
         *,
         below: float = np.inf,
     ) -> None:
-        if values.dtype.kind != "f" or (np.abs(values) < below).all():
+        if values.dtype.kind != "f" or np.abs(values).max(initial=0.0) < below:
             return
         fine = np.abs(values.reshape(len(values), -1)) < below
         env = int(np.flatnonzero(~fine.all(axis=1))[0])

@@ -25,6 +25,13 @@ def named_arrays(observations: Observations) -> Iterator[tuple[str, np.ndarray]]
         yield "", observations
 
 
+def layout(observations: Observations) -> object:
+    """Keys, shapes and dtypes; equal for observations that fit into the same arrays."""
+    if isinstance(observations, dict):
+        return {key: (array.shape, array.dtype) for key, array in observations.items()}
+    return observations.shape, observations.dtype
+
+
 def n_observations(observations: Observations) -> int:
     """N, the length of the first axis."""
     return len(next(named_arrays(observations))[1])
@@ -79,9 +86,9 @@ def _units(array: np.ndarray) -> np.ndarray:
     array = np.ascontiguousarray(array)
     if array.dtype == object:
         raise ValueError("observations of dtype object cannot be stored; use arrays of numbers")
-    n_bytes = array.itemsize * int(np.prod(array.shape[1:], dtype=np.int64))
-    flat = array.reshape(len(array), -1).view(np.uint8).reshape(len(array), n_bytes)
-    return flat.view(np.uint16) if n_bytes % 2 == 0 and n_bytes else flat
+    flat = array.reshape(len(array), -1)
+    even = flat.shape[1] * flat.itemsize % 2 == 0
+    return flat.view(np.uint16 if even else np.uint8)
 
 
 def _first_multipliers(n: int) -> np.ndarray:

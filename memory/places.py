@@ -109,7 +109,9 @@ class Places(ABC):
         self.n_written += len(rows)
 
     def _begin(self, open_slots: Int64Array) -> None:
-        fresh = np.flatnonzero(open_slots == NONE)
+        fresh = (open_slots == NONE).nonzero()[0]
+        if not len(fresh):
+            return
         open_slots[fresh] = self.episodes.open(self.n_written + fresh, stride=len(open_slots))
 
     def _warn_small(self, n_envs: int) -> None:
@@ -151,8 +153,12 @@ class Ring(Places):
 
     def take(self, open_slots: Int64Array) -> Int64Array:
         n = len(open_slots)
-        rows = (self.n_written % self.capacity + np.arange(n)) % self.capacity
-        self._forget(rows, n)
+        start = self.n_written % self.capacity
+        rows = np.arange(start, start + n)
+        if start + n > self.capacity:
+            rows %= self.capacity
+        if self.n_written + n > self.capacity:
+            self._forget(rows, n)
         self._begin(open_slots)
         self._extend(open_slots, rows)
         return rows

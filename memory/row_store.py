@@ -8,7 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from .observations import Int64Array, Observations, hash_observations, named_arrays, take
+from .observations import (
+    Int64Array,
+    Observations,
+    hash_observations,
+    layout,
+    named_arrays,
+    take,
+)
 from .places import Part
 
 COLUMNS: dict[str, type[np.generic]] = {
@@ -46,6 +53,7 @@ class RowStore:
         self.capacity = capacity
         self.observations: Observations | None = None
         self.columns: dict[str, np.ndarray] = {}
+        self._fits: object = None  # layout of the last step that passed `check`
 
     @property
     def nbytes(self) -> int:
@@ -82,16 +90,7 @@ class RowStore:
         """
         if self.observations is None:
             self._allocate(step)
-        n = len(step.rewards)
-        given: dict[str, np.ndarray] = {
-            "actions": step.actions,
-            "rewards": step.rewards,
-            "returns": np.zeros(n, dtype=np.float32),
-            "return_known": np.zeros(n, dtype=np.bool_),
-            "task_ids": step.task_ids,
-            "times": np.full(n, step.time, dtype=np.int64),
-            "hashes": hash_observations(step.observations),
-        }
+        columns, hashes = self.columns, hash_observations(step.observations)
         for to, of in parts:
             if isinstance(self.observations, dict):
                 assert isinstance(step.observations, dict)
@@ -100,8 +99,13 @@ class RowStore:
             else:
                 assert self.observations is not None
                 self.observations[to] = np.asarray(step.observations)[of]
-            for name, column in self.columns.items():
-                column[to] = given[name][of]
+            columns["actions"][to] = step.actions[of]
+            columns["rewards"][to] = step.rewards[of]
+            columns["returns"][to] = 0.0
+            columns["return_known"][to] = False
+            columns["task_ids"][to] = step.task_ids[of]
+            columns["times"][to] = step.time
+            columns["hashes"][to] = hashes[of]
 
     def _allocate(self, step: Step) -> None:
         def column(like: np.ndarray) -> np.ndarray:
@@ -116,6 +120,9 @@ class RowStore:
 
     def check(self, observations: Observations, actions: np.ndarray, n: int) -> None:
         """Raises ValueError unless n rows of these fit what is stored (or could be, if empty)."""
+        fits = (n, actions.shape, actions.dtype, layout(observations))
+        if self.columns and fits == self._fits:
+            return
         if isinstance(observations, dict) and not observations:
             raise ValueError("the observation is a dict without keys; expected at least one")
         stored = {} if self.observations is None else dict(named_arrays(self.observations))
@@ -128,6 +135,7 @@ class RowStore:
             label = f"observation '{key}'" if key else "observation"
             _check_array(label, array, n, stored.get(key))
         _check_array("actions", actions, n, self.columns.get("actions"))
+        self._fits = fits
 
 
 def _check_array(label: str, array: np.ndarray, n: int, stored: np.ndarray | None) -> None:
