@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 
 BALANCES = ("norm", "project", "none")
 
@@ -81,7 +82,7 @@ def balanced(
     """
     if balance == "none":
         return weight * auxiliary
-    length = float(auxiliary.norm())
+    length = float(vector_norm(auxiliary))
     if length == 0.0:
         return torch.zeros_like(auxiliary)
     added = weight * reference / length * auxiliary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from contrastive_distillation.losses import AuxiliaryLoss
 from contrastive_distillation.memory import Keep, Memory
@@ -201,6 +203,7 @@ class AuxiliaryLossCallback(BaseCallback):
         self._head_optimizer = (
             torch.optim.Adam(heads, lr=self.head_learning_rate, fused=True) if heads else None
         )
+        self._encoder_parameters = list(encoder.parameters())
         self._diagnostics = Diagnostics(encoder=encoder, policy=self.model.policy)
         if self._pending_state is not None:
             self._restore(self._pending_state)
@@ -221,7 +224,7 @@ class AuxiliaryLossCallback(BaseCallback):
     def _on_rollout_start(self) -> None:
         self.detach()
         if self.weight != 0.0:
-            check_learns(self._learner.encoder)
+            check_learns(self._encoder_parameters)
         if isinstance(self.model, OnPolicyAlgorithm):
             self.memory.begin_rollout()
 
@@ -286,15 +289,16 @@ class AuxiliaryLossCallback(BaseCallback):
         with torch.enable_grad():
             terms = dict(check_terms(self.loss, self.loss(learner, batch)))
         active = {name: t for name, t in terms.items() if term_weights.get(name, 1.0) > 0.0}
-        for name, term in terms.items():
-            if not bool(torch.isfinite(term)):
+        values = {name: float(term.detach()) for name, term in terms.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"auxiliary loss term '{name}' is {float(term.detach())} after "
+                    f"auxiliary loss term '{name}' is {value} after "
                     f"{self.n_updates} updates (frame {self.model.num_timesteps}); lower the "
                     "learning rate or raise the temperature"
                 )
         rl = flattened([p.grad for p in self._changed], like=self._changed)
-        rl_norm = float(rl.norm())
+        rl_norm = float(vector_norm(rl))
         reference = self.reference.update(rl_norm)
         added = torch.zeros_like(rl)
         for i, (name, term) in enumerate(active.items()):
@@ -311,7 +315,7 @@ class AuxiliaryLossCallback(BaseCallback):
                 head.grad = None
         self._updated = True
         self.n_updates += 1
-        self._log_update(terms, float(added.norm()), rl_norm)
+        self._log_update(values, float(vector_norm(added)), rl_norm)
 
     def _draw(self) -> Any | None:
         """What the loss needs for one step; None, said once, while memory has no whole batch."""
@@ -350,16 +354,16 @@ class AuxiliaryLossCallback(BaseCallback):
         return flattened(found[: len(self._changed)], like=self._changed)
 
     def _log_cosine(self, gradient: Tensor, rl: Tensor, rl_norm: float) -> None:
-        length = float(gradient.norm())
+        length = float(vector_norm(gradient))
         if length > 0.0 and rl_norm > 0.0:
             cosine = float(torch.dot(gradient, rl)) / length / rl_norm
             self.logger.record_mean("aux/gradient_cosine", cosine)
 
-    def _log_update(self, terms: dict[str, Tensor], added_norm: float, rl_norm: float) -> None:
-        self.logger.record_mean("aux/loss", sum(float(term.detach()) for term in terms.values()))
+    def _log_update(self, terms: dict[str, float], added_norm: float, rl_norm: float) -> None:
+        self.logger.record_mean("aux/loss", sum(terms.values()))
         if len(terms) > 1:
-            for name, term in terms.items():
-                self.logger.record_mean(f"aux/loss_{name}", float(term.detach()))
+            for name, value in terms.items():
+                self.logger.record_mean(f"aux/loss_{name}", value)
         if rl_norm > 0.0:
             self.logger.record_mean("aux/gradient_ratio", added_norm / rl_norm)
         for name, value in self.loss.metrics.items():

@@ -76,13 +76,13 @@ def check_device(model: BaseAlgorithm, encoder: ObservationEncoder, loss: Auxili
             )
 
 
-def check_learns(encoder: ObservationEncoder) -> None:
-    """Some parameter of the encoder wants a gradient.
+def check_learns(parameters: Iterable[nn.Parameter]) -> None:
+    """Some of the encoder's parameters wants a gradient.
 
     Raises:
         ValueError: all are frozen.
     """
-    if not any(parameter.requires_grad for parameter in encoder.parameters()):
+    if not any(parameter.requires_grad for parameter in parameters):
         raise ValueError(
             "every parameter of the encoder is frozen (requires_grad is False), so the loss could "
             "change nothing; thaw it, name another encoder, or pass weight=0"

@@ -58,12 +58,15 @@ class ObservationEncoder(nn.Module):
         self.observation_space = observation_space
         self.normalize_images = normalize_images
         self.normalise = normalise
+        self._one_parameter: list[nn.Parameter] = []  # in a list: it is registered already
         self.n_features = self._measured_width() if n_features is None else n_features
 
     @property
     def device(self) -> torch.device:
         """Device of the parameters."""
-        return next(self.parameters()).device
+        if not self._one_parameter:  # looked up once: walking through the modules takes longer
+            self._one_parameter = [next(self.parameters())]
+        return self._one_parameter[0].device
 
     def forward(self, observations: Observations) -> Tensor:
         """Features (B, n_features), float32, of B raw observations."""

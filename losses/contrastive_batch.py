@@ -184,7 +184,8 @@ def draw_source(
 def duplicate_rate(memory: Memory, pool: Pool) -> float:
     """Share of the negatives of an anchor that repeat an observation among them."""
     hashes = np.sort(memory.hashes(pool.lines), axis=1)
-    return int((np.diff(hashes, axis=1) == 0).sum()) / max(hashes.size, 1)
+    repeated = int(np.count_nonzero(hashes[:, 1:] == hashes[:, :-1]))
+    return repeated / max(hashes.size, 1)
 
 
 def _keys(

@@ -279,7 +279,8 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         if inverse is not None:
             queries = queries.index_select(0, inverse)
         positive_logits = (queries * positives).sum(dim=1)
-        self.metrics[f"{prefix}masked_fraction"] = 1.0 - int(mask.sum()) / max(mask.size, 1)
+        n_unmasked = int(np.count_nonzero(mask))
+        self.metrics[f"{prefix}masked_fraction"] = 1.0 - n_unmasked / max(mask.size, 1)
         weights = None
         if log_weights is not None:
             weights = torch.as_tensor(log_weights, device=queries.device)

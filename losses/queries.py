@@ -28,8 +28,8 @@ def distinct_queries(
     Returns:
         queries (M, E); inverse (B,) int64, or None where M = B and they stand in order.
     """
-    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    if len(first) <= DISTINCT_SHARE * len(hashes):
+    if len(set(hashes.tolist())) <= DISTINCT_SHARE * len(hashes):
+        _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         places = torch.as_tensor(inverse, device=features.device)
         distinct = features.index_select(0, torch.as_tensor(first, device=features.device))
         if torch.equal(distinct.detach().index_select(0, places), features.detach()):

@@ -158,8 +158,9 @@ def check_pool(pool: Pool, sampler: NegativeSampler, memory: Memory, anchors: np
             f"{name}.draw gave rows of shape {rows.shape}; expected (K,), for all anchors, or "
             "(G, K), of which anchor b has line b mod G"
         )
-    inside = ((rows >= 0) & (rows < memory.capacity)).all()
-    twice = (np.diff(np.sort(pool.lines, axis=1), axis=1) == 0).any()
+    ascending = np.sort(pool.lines, axis=1)
+    inside = not rows.size or (ascending.min() >= 0 and ascending.max() < memory.capacity)
+    twice = (ascending[:, 1:] == ascending[:, :-1]).any()
     if twice or not (inside and memory.stored(rows).all()):
         raise ValueError(f"{name}.draw gave rows that are not stored, or one of them twice")
     shape = (len(anchors), rows.shape[-1])

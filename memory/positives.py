@@ -55,8 +55,8 @@ def draw_positives(
     remaining = memory.remaining(anchor_rows)
     some = np.flatnonzero(remaining >= 1)
     n_draws = 1 + _N_REDRAWS if distinct else 1
-    tried = np.tile(anchor_rows[some], n_draws)
-    offsets = _geometric(generator, mean_offset, np.tile(remaining[some], n_draws))
+    tried = np.concatenate([anchor_rows[some]] * n_draws)
+    offsets = _geometric(generator, mean_offset, np.concatenate([remaining[some]] * n_draws))
     later, _inside = memory.later_rows(tried, offsets)
     differs = ((memory.hashes(later) != memory.hashes(tried)) | (not distinct)).reshape(n_draws, -1)
     first = differs.argmax(axis=0)  # of the draws that differ

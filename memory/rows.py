@@ -122,6 +122,8 @@ def beside_lines(of_anchors: np.ndarray, lines: np.ndarray) -> np.ndarray:
         (ceil(B / G), G, 1), anchor b at `[b // G, b % G]`; what is over repeats the first ones.
     """
     n_lines = 1 if lines.ndim == 1 else len(lines)
+    if len(of_anchors) % n_lines == 0:
+        return of_anchors.reshape(-1, n_lines, 1)
     return np.resize(of_anchors, (-(-len(of_anchors) // n_lines), n_lines, 1))
 
 
