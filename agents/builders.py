@@ -108,7 +108,7 @@ def default_n_envs(agent: str, kind: str = "grid") -> int:
 
 
 def default_weight(agent: str) -> float:
-    """Weight of the loss at every 4th step, where the user does not say: by what was learnt."""
+    """Weight of the loss, where the user does not say: by what was learnt."""
     return {"ppo": 0.3, "dqn": 0.1}[agent]
 
 
