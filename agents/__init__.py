@@ -10,7 +10,7 @@ from .builders import (
     observation_kind,
     resolve_device,
 )
-from .callback import AuxiliaryLossCallback, default_n_anchors
+from .callback import DEFAULT_EVERY, AuxiliaryLossCallback, default_n_anchors
 from .encoders import PictureEncoder, VectorEncoder
 from .entropy import EntropyAnneal
 from .finding import find_encoder
@@ -35,6 +35,7 @@ from .weights import (
 
 __all__ = [
     "AGENTS",
+    "DEFAULT_EVERY",
     "SCHEDULES",
     "SUMMARIES",
     "TRANSFER_MODES",

@@ -54,9 +54,10 @@ _DQN: dict[str, dict[str, Any]] = {
         "exploration_final_eps": 0.1, "exploration_fraction": 0.3, "max_grad_norm": 10.0,
     },
     "vector": {
-        "learning_rate": LinearSchedule(4e-3, 0.0, 1.0), "buffer_size": 200_000, "gamma": 0.98,
-        "learning_starts": 1_000, "target_update_interval": 256, "exploration_initial_eps": 1.0,
-        "exploration_final_eps": 0.04, "exploration_fraction": 0.05, "max_grad_norm": 10.0,
+        "learning_rate": LinearSchedule(4e-3, 0.0, 1.0), "buffer_size": 100_000, "gamma": 0.99,
+        "learning_starts": 1_000, "n_steps": 5, "target_update_interval": 1_024,
+        "exploration_initial_eps": 1.0, "exploration_final_eps": 0.04,
+        "exploration_fraction": 0.05, "max_grad_norm": 10.0,
     },
 }  # fmt: skip
 
@@ -108,7 +109,7 @@ def default_n_envs(agent: str, kind: str = "grid") -> int:
 
 
 def default_weight(agent: str) -> float:
-    """Weight of the loss at every 4th step, where the user does not say: by what was learnt."""
+    """Weight of the loss, where the user does not say: by what was learnt."""
     return {"ppo": 0.3, "dqn": 0.1}[agent]
 
 
@@ -144,6 +145,9 @@ def build_agent(
         settings = _PPO[learnt_on] | _ppo_sizes(learnt_on, env.num_envs, overrides)
     else:
         settings = _DQN[learnt_on] | _dqn_sizes(_REPLAY[learnt_on], env.num_envs, overrides)
+        settings["target_update_interval"] = max(settings["target_update_interval"], env.num_envs)
+        if isinstance(env.observation_space, gym.spaces.Dict):
+            settings["n_steps"] = 1  # Stable-Baselines3 has no others for these
     policy: Any = _DISTINCT[agent]
     if kind not in _OF_BYTES:
         is_dict = isinstance(env.observation_space, gym.spaces.Dict)

@@ -41,6 +41,9 @@ from .teachers import MovingAverageTeacher
 
 _log = logging.getLogger(__name__)
 
+DEFAULT_EVERY = 8
+"""Optimiser steps for each auxiliary update, where nobody says."""
+
 _OF_MEMORY = {"masked_fraction", "duplicate_rate", "key_age", "key_drift"}
 
 
@@ -123,7 +126,7 @@ class AuxiliaryLossCallback(BaseCallback):
         memory: Memory,
         weight: float | Schedule = 0.1,
         balance: str = "norm",
-        every: int = 4,
+        every: int = DEFAULT_EVERY,
         n_anchors: int | None = None,
         encoder: str = "auto",
         source_memory: Memory | None = None,

@@ -105,7 +105,13 @@ TUNED: Mapping[str, Stock] = {
 
 
 def stock(
-    agent: str, env_ids: Sequence[str], frames: int, which: str = "tuned", picture: bool = False
+    agent: str,
+    env_ids: Sequence[str],
+    frames: int,
+    which: str = "tuned",
+    *,
+    picture: bool = False,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Train:
     """Stable-Baselines3 on Gymnasium, and nothing of ours but observations and the encoder."""
 
@@ -123,7 +129,8 @@ def stock(
             encoder["features_extractor_kwargs"] = {"encode_distinct": False}
         policy = "MultiInputPolicy" if isinstance(space, gym.spaces.Dict) else "MlpPolicy"
         algorithm: type[BaseAlgorithm] = {"ppo": PPO, "dqn": DQN}[agent]
-        model = algorithm(policy, env, policy_kwargs=encoder, seed=seed, **chosen.settings)
+        settings = {**chosen.settings, **(overrides or {})}
+        model = algorithm(policy, env, policy_kwargs=encoder, seed=seed, **settings)
         return learn(model, frames, callbacks)
 
     return train
@@ -138,8 +145,8 @@ def ours(
     picture: bool = False,
     n_envs: int | None = None,
     capacity: int = 100_000,
-    settings: dict[str, Any] | None = None,
-    overrides: dict[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Train:
     """This package's agent on EnvPool, with its memory filled, with or without the loss."""
 

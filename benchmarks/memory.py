@@ -1,8 +1,8 @@
 """What the memory and its samplers cost: `python benchmarks/memory.py`.
 
 Milliseconds, medians of interleaved rounds, one thread. A draw is what one auxiliary step asks of
-the memory: 256 anchors and a pool of 128 negatives, weights included; averaged over the 16 draws of
-a snapshot of the keys (PPO's defaults: 16,384 frames, minibatches of 1,024, every 4th), so with
+the memory: 256 anchors and a pool of 128 negatives, weights included; averaged over the 8 draws of
+a snapshot of the keys (PPO's defaults: 16,384 frames, minibatches of 1,024, every 8th), so with
 everything that is sampled and keyed afresh for each snapshot. A minibatch without an auxiliary step
 costs nothing.
 
@@ -45,7 +45,7 @@ WIDTH = 128
 N_ENVS = 100
 N_ANCHORS, K = 256, 128
 SAMPLERS = ("in_batch", "uniform", "nearest", "value_contrast", "prediction_error")
-DRAWS_PER_SNAPSHOT = 16
+DRAWS_PER_SNAPSHOT = 8
 N_SEARCHED, N_QUERIES = 4096, 8
 BAND = (0.001, 0.05)
 

@@ -1,7 +1,7 @@
 """What the loss costs: wall-clock with and without it, for each algorithm.
 
     OMP_NUM_THREADS=1 python benchmarks/plug_in.py
-    python benchmarks/plug_in.py --algorithms PPO DQN --repeats 5 --every 4
+    python benchmarks/plug_in.py --algorithms PPO DQN --repeats 5 --every 8
 
 Per algorithm one process trains fresh models of one seed in the order A B A B …, A without and B
 with the loss, after one short run of each that is not counted. The table shows the medians of
@@ -26,6 +26,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 
 from contrastive_distillation.agents import (
+    DEFAULT_EVERY,
     AuxiliaryLossCallback,
     VectorEncoder,
     build_agent,
@@ -43,9 +44,6 @@ except ImportError:  # of the test extra; its algorithms are then left out
 TARGETS = {"PPO": 1.15, "DQN": 1.3, "ppo-grid": 1.15, "dqn-grid": 1.3}
 """Ratios to stay below, with the default settings of the callback."""
 
-EVERY = 4
-"""Optimiser steps per auxiliary update: the default of the callback."""
-
 COLUMNS = (
     "algorithm", "frames", "every", "updates", "without, s", "with, s", "ratio", "pairs", "target",
 )  # fmt: skip
@@ -57,7 +55,7 @@ class Case:
 
     make: Callable[[], BaseAlgorithm]
     frames: int
-    every: int = EVERY
+    every: int = DEFAULT_EVERY
     learn: dict[str, bool] = field(default_factory=dict)
 
 

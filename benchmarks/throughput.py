@@ -10,7 +10,8 @@ One thread. Who is timed, and with which settings, is in `contestants.py`: stock
 Stable-Baselines3 with what people take ("usual") and with settings of ours ("tuned"), and this
 package's agents without and with the loss. Rounds are taken in turns (A B C D A B C D …); tables
 show medians, and medians of ratios within a round. Times are those of `learn()`, environments and
-networks being there. `learn` is in `learning.py`, `where` in `where.py`.
+networks being there. In `frames` every DQN learns from frame 256 on, so that as much is replayed
+in short runs as in long ones. `learn` is in `learning.py`, `where` in `where.py`.
 """
 
 from __future__ import annotations
@@ -77,13 +78,16 @@ def frames(arguments: argparse.Namespace) -> None:
     for name in arguments.tasks or TASKS:
         task = TASKS[name]
         both = (task.agent, task.env_ids)
-        contestants: dict[str, tuple[Train, int]] = {
-            which: (stock(*both, task.n_stock, which, task.picture), task.n_stock)
-            for which in task.stocks
-        }
+        starts = {"learning_starts": 256} if task.agent == "dqn" else {}
+        contestants: dict[str, tuple[Train, int]] = {}
+        for which in task.stocks:
+            train = stock(*both, task.n_stock, which, picture=task.picture, overrides=starts)
+            contestants[which] = (train, task.n_stock)
         for key, loss in (("without", False), ("with", True)):
-            train = ours(*both, task.n_ours, loss=loss, picture=task.picture,
-                         overrides=dict(task.overrides))  # fmt: skip
+            train = ours(
+                *both, task.n_ours, loss=loss, picture=task.picture,
+                overrides={**task.overrides, **starts},
+            )  # fmt: skip
             contestants[key] = (train, task.n_ours)
         speeds = rounds(contestants, arguments.repeats)
         cells = [

@@ -67,7 +67,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
     def __init__(
         self,
         *,
-        negatives: str | NegativeSampler = "uniform",
+        negatives: str | NegativeSampler = "value_contrast",
         n_negatives: int = 128,
         temperature: float = 0.1,
         target_weight: float = 1.0,
@@ -96,7 +96,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         """
         super().__init__()
         self.settings = LossSettings(
-            negatives=negatives if isinstance(negatives, str) else "uniform",
+            negatives=negatives if isinstance(negatives, str) else LossSettings.negatives,
             n_negatives=n_negatives,
             temperature=temperature,
             target_weight=target_weight,

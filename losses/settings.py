@@ -16,10 +16,10 @@ Anneal = Literal["constant", "linear", "cosine"]
 class LossSettings:
     """Contrastive distillation in numbers; ValueError for one outside its range."""
 
-    negatives: str = "uniform"
+    negatives: str = "value_contrast"
     """How negatives are drawn from memory, see memory.NEGATIVES."""
     n_negatives: int = 128
-    """K, negatives per auxiliary step, shared by its anchors; >= 1."""
+    """K, negatives of each anchor; >= 1."""
     temperature: float = 0.1
     """tau, by which cosines are divided; > 0."""
     target_weight: float = 1.0

@@ -8,7 +8,13 @@ from typing import Any
 
 import yaml
 
-from contrastive_distillation.agents import AGENTS, default_n_envs, default_weight, observation_kind
+from contrastive_distillation.agents import (
+    AGENTS,
+    DEFAULT_EVERY,
+    default_n_envs,
+    default_weight,
+    observation_kind,
+)
 from contrastive_distillation.envs import (
     Suite,
     UnknownNameError,
@@ -26,7 +32,7 @@ from .fitting import spaces_of
 from .settings import TrainSettings, TransferSettings
 
 DEFAULT_SUITE = "doorkey"
-DEFAULT_BALANCE, DEFAULT_EVERY = "norm", 4
+DEFAULT_BALANCE = "norm"
 DEFAULT_FRAMES = 200_000
 """Frames on environments of one's own, for which no suite says how many."""
 

@@ -93,7 +93,7 @@ class _Learning:
     balance: Annotated[Literal["norm", "project", "none"] | None, _default("norm")] = None
     """How the loss's gradient joins the RL gradient."""
 
-    every: Annotated[int | None, whole(1, 1_000_000), _default("4")] = None
+    every: Annotated[int | None, whole(1, 1_000_000), _default("8")] = None
     """Apply the loss at every so many optimiser steps."""
 
     as_published: bool = False

@@ -63,7 +63,7 @@ _PATIENCE_SECONDS = 90.0  # a process whose parent was killed finishes its rollo
 _NUMBERS = (
     "gamma", "learning_rate", "n_steps", "batch_size", "n_epochs", "gae_lambda", "ent_coef",
     "max_grad_norm", "buffer_size", "learning_starts", "gradient_steps", "target_update_interval",
-    "exploration_fraction", "exploration_initial_eps", "exploration_final_eps",
+    "tau", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps",
 )  # fmt: skip
 
 

@@ -3,12 +3,14 @@
 from functools import partial
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import TrainFreq
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from contrastive_distillation.agents import build_agent
 from contrastive_distillation.envs import make_vec
@@ -80,3 +82,19 @@ def test_minibatches_are_near_one_size_for_any_number_of_environments(n_envs: in
     env.close()
     assert 960 <= model.batch_size <= 1127
     assert model.n_steps * n_envs % model.batch_size == 0
+
+
+def in_a_dict() -> gym.Env[Any, Any]:
+    env = gym.make(VECTOR)
+    space = gym.spaces.Dict({"state": env.observation_space})
+    return gym.wrappers.TransformObservation(env, lambda state: {"state": state}, space)
+
+
+def test_dqn_looks_several_steps_ahead_where_stable_baselines_can() -> None:
+    plain = make_vec((VECTOR,), 1, 0)
+    of_parts = DummyVecEnv([in_a_dict])
+    for env, n_steps in ((plain, 5), (of_parts, 1)):
+        model = build_agent("dqn", env, seed=0, learning_starts=16, train_freq=16)
+        assert isinstance(model, DQN) and model.n_steps == n_steps
+        model.learn(64)
+        env.close()

@@ -13,7 +13,7 @@ from contrastive_distillation.memory import EpisodicMemory, n_observations
 
 @pytest.mark.parametrize("negatives", ["uniform", "value_contrast"])
 def test_keys_take_a_twentieth_of_the_updates_passes(monkeypatch, negatives):
-    """Two rollouts with the defaults of PPO on grids: one snapshot, 16 auxiliary steps."""
+    """Two rollouts with the defaults of PPO on grids: one snapshot, 8 auxiliary steps."""
     loss = ContrastiveDistillation(negatives=negatives)
     env = make_vec(["MiniGrid-DoorKey-5x5-v0"], 64, 0, "auto")
     joined = AuxiliaryLossCallback(loss, memory=EpisodicMemory(), diagnostics_frames=10**9)
@@ -28,6 +28,6 @@ def test_keys_take_a_twentieth_of_the_updates_passes(monkeypatch, negatives):
 
     monkeypatch.setattr(ObservationEncoder, "forward", counted)
     model.learn(16_384, callback=joined)
-    assert encoded["anchors"] == 256 * joined.n_updates == 256 * 16
+    assert encoded["anchors"] == 256 * joined.n_updates == 256 * 8
     in_updates = model.n_epochs * model.num_timesteps
     assert 0 < encoded["keys"] < 0.05 * in_updates

@@ -251,7 +251,7 @@ def test_the_gradient_changes_with_every_teacher(
             ContrastiveDistillation(target_weight=0.0)
         return
     loss = ContrastiveDistillation(teacher=teacher, target_weight=target_weight, n_negatives=16)
-    joined = AuxiliaryLossCallback(loss, memory=EpisodicMemory(capacity=500), n_anchors=16)
+    joined = AuxiliaryLossCallback(loss, memory=EpisodicMemory(capacity=500), n_anchors=16, every=2)
     student = model(16, kind=kind, normalised=make is with_statistics)
     kept = {} if teacher is None else {k: t.clone() for k, t in teacher.state_dict().items()}
     before, after = gradients(student, joined, 64)

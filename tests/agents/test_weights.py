@@ -34,7 +34,8 @@ def ppo(seed: int, env_id: str = "CartPole-v1", **overrides: object) -> BaseAlgo
 
 def dqn(seed: int, **overrides: object) -> BaseAlgorithm:
     env = make_vec_env("CartPole-v1", n_envs=1, seed=seed)
-    return build_agent("dqn", env, seed=seed, **({"learning_starts": 8} | overrides))
+    small = {"learning_starts": 8, "train_freq": 8}
+    return build_agent("dqn", env, seed=seed, **(small | overrides))
 
 
 def test_weights_survive_the_zip(tmp_path: Path) -> None:

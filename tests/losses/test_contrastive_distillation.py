@@ -121,7 +121,7 @@ def test_source_term_against_loops(
 def test_source_term_takes_half_from_the_sources_memory(learner, teacher, filled):
     memory, source_memory = filled(), filled(seed=5)
     everything = {tuple(row) for row in source_memory.observations(source_memory.rows())}
-    loss = built(learner, teacher=teacher, n_negatives=16)
+    loss = built(learner, teacher=teacher, n_negatives=16, negatives="uniform")
     batch = loss.sample(memory, 12, np.random.default_rng(0), source_memory)
     assert batch.source.n_from_target == 6
     anchors = batch.source_anchors()
@@ -177,7 +177,7 @@ def test_weights_of_negatives(learner, filled):
 
 @torch.no_grad()
 def test_metrics_by_loops(learner, filled):
-    loss = built(learner, n_negatives=16)
+    loss = built(learner, n_negatives=16, negatives="uniform")
     memory = filled(n_values=2)  # 16 different observations: many duplicates
     batch = loss.sample(memory, 40, np.random.default_rng(0))
     loss(learner, batch)
@@ -384,7 +384,7 @@ def test_in_batch_takes_everything_from_the_rollout(learner, filled):
 def test_samples_what_there_is(learner, teacher):
     memory = EpisodicMemory(capacity=10)
     memory.start(n_envs=3, gamma=0.9, tasks=["a"])
-    loss = built(learner, teacher=teacher)
+    loss = built(learner, teacher=teacher, negatives="uniform")
     assert loss.sample(memory, 12, np.random.default_rng(0)) is None
     for value in range(2):
         memory.add(

@@ -49,18 +49,19 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
     agent: str, env_id: str, negatives: str, tmp_path: Path
 ) -> None:
     """Bit for bit: weights, memory, curve, log; interrupted twice."""
+    n_frames = {"ppo": 1_500, "dqn": 2_700}[agent]  # DQN begins to learn at 2,000
     whole = Trainer(
-        tmp_path / "whole", agent=agent, env=(env_id,), negatives=negatives, frames=1_500
+        tmp_path / "whole", agent=agent, env=(env_id,), negatives=negatives, frames=n_frames
     )
     assert whole.run() == "finished"
     broken = whole.at(tmp_path / "broken")
-    for frames in (300, 900):
+    for frames in (300, n_frames - 600):
         assert broken.run(stop_at=frames) == "interrupted"
     assert broken.run() == "finished"
     assert [line.split(";")[0].startswith("continues at frame") for line in broken.said] == [1] * 2
     assert broken.result["weights_sha256"] == whole.result["weights_sha256"]
     halfway, end = (row["frames"] for row in without_time(whole.directory / "information.csv"))
-    assert 750 <= int(halfway) <= 1024
+    assert 0 <= int(halfway) - n_frames // 2 <= 274
     assert int(end) == whole.result["frames"]
     for key in ("frames", "scores", "learnt", "final", "information"):
         assert broken.result[key] == whole.result[key], key

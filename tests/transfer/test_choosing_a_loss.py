@@ -34,8 +34,8 @@ def joining(words: str) -> tuple[float, str, int]:
 
 
 def test_our_defaults() -> None:
-    assert joining("--loss atc") == (0.3, "norm", 4)
-    assert joining("--loss atc --agent dqn") == (0.1, "norm", 4)
+    assert joining("--loss atc") == (0.3, "norm", 8)
+    assert joining("--loss atc --agent dqn") == (0.1, "norm", 8)
     assert joining("--loss atc --every 2 --balance project --weight 2") == (2.0, "project", 2)
 
 
@@ -99,7 +99,7 @@ def test_each_arm_is_joined_as_its_own_paper_says() -> None:
         for cell in plan.cells
         if cell.role == "target"
     }
-    assert joined["contrastive_distillation",] == (0.3, "norm", 4)
+    assert joined["contrastive_distillation",] == (0.3, "norm", 8)
     for name in ("kickstarting", "atc"):
         published = LOSSES[name].published
         assert published is not None
