@@ -59,7 +59,7 @@ def test_dqn_replays_as_much_for_each_frame_with_any_number_of_environments(
     replayed = model.gradient_steps * model.batch_size
     expected = n_samples * model.train_freq.frequency * n_envs
     assert expected - model.gradient_steps < replayed <= expected
-    wanted = {GRID: 2048, VECTOR: 512}[env_id]
+    wanted = {GRID: 2048, VECTOR: 1024}[env_id]
     assert 2 / 3 <= model.batch_size / wanted <= 4 / 3
 
 
