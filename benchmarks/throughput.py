@@ -155,13 +155,13 @@ def wide(width: int) -> Train:
 
 
 def workers(arguments: argparse.Namespace) -> None:
-    """Two seeds with one worker and with two, in turns."""
+    """Two seeds of 600k frames with one worker and with two, in turns; from start to end."""
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(arguments.repeats):
         for n in seconds:
             with tempfile.TemporaryDirectory() as folder:
                 command = [sys.executable, str(Path(__file__).parents[1] / "run_agent.py"), "train"]
-                command += ["--env", DOORKEY[0], "--frames", "200_000", "--seeds", "2"]
+                command += ["--env", DOORKEY[0], "--frames", "600_000", "--seeds", "2"]
                 command += ["--workers", str(n), "--output", f"{folder}/run"]
                 started = time.perf_counter()
                 subprocess.run(command, check=True, capture_output=True)
