@@ -1,13 +1,17 @@
 """Stable-Baselines3's policies, which look at each distinct observation of a batch once.
 
 What pays most is to tell observations apart before they are made floats: to scale a picture of
-56×56 to [0, 1] takes longer than to compare it. Then encoder *and* heads work on the distinct ones
-alone. Outputs and gradients equal those of the plain policies to rounding. With an encoder that is
-not this package's they are the plain policies: it may draw (dropout) or look at the whole batch.
+56×56 to [0, 1] takes longer than to compare it. Then encoder *and* hidden layers work on the
+distinct ones alone. Outputs and gradients equal those of the plain policies to rounding. With an
+encoder that is not this package's they are the plain policies: it may draw (dropout) or look at the
+whole batch.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import gymnasium as gym
@@ -109,7 +113,7 @@ def features_of_distinct(
         features (M, D) and inverse (B,) int64; None where the extractor has no `encode_distinct`
         that is on, or where it does not pay (`distinct_observations`).
     """
-    if not getattr(extractor, "encode_distinct", False):
+    if not (getattr(extractor, "encode_distinct", False) and _is_ours(type(extractor).forward)):
         return None
     found = distinct_observations(observations)
     if found is None:
@@ -118,3 +122,9 @@ def features_of_distinct(
         found.observations, observation_space, normalize_images=normalize_images
     )
     return extractor(preprocessed, distinct=True), found.inverse
+
+
+@lru_cache
+def _is_ours(forward: Callable[..., Any]) -> bool:
+    """Whether an encoder's `forward` is one of this package's, not that of a subclass."""
+    return "distinct" in inspect.signature(forward).parameters

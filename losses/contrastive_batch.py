@@ -165,7 +165,9 @@ def draw_source(
     n_others = n_negatives - own.rows.shape[-1]
     others = sampler.draw(source_memory, rows, n_others, generator, insight)
     check_pool(others, sampler, source_memory, rows)
-    own_pool, source_pool = _side_by_side(own.lines, others.lines, len(own_anchors))
+    own_pool, source_pool = _side_by_side(
+        own.lines, others.lines, len(own_anchors), len(own_anchors) + len(rows)
+    )
     anchors = RowInfo.concatenate([memory.info(own_anchors), source_memory.info(rows)])
     negatives = RowInfo.concatenate([memory.info(own_pool), source_memory.info(source_pool)])
     own_keys = _keys(keys, memory, own_anchors, own_pool)
@@ -197,12 +199,13 @@ def _keys(
     return both[:n], both[n:].reshape(*lines.shape, both.shape[1])
 
 
-def _side_by_side(own: np.ndarray, others: np.ndarray, n_own: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two pools' lines, (G, K) and (H, L), with as many lines each, G or H or a multiple of both.
+def _side_by_side(
+    own: np.ndarray, others: np.ndarray, n_own: int, n_anchors: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two pools' lines, (G, K) and (H, L), with as many lines each: one for each anchor at most.
 
     The anchors are `n_own` of the first memory and then those of the second, whose first one was
     drawn for line 0 of `others`.
     """
-    n_lines = math.lcm(len(own), len(others))
-    others = np.roll(others, n_own, axis=0)
-    return np.tile(own, (n_lines // len(own), 1)), np.tile(others, (n_lines // len(others), 1))
+    lines = np.arange(min(math.lcm(len(own), len(others)), n_anchors))
+    return own[lines % len(own)], others[(lines - n_own) % len(others)]

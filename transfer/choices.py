@@ -154,7 +154,9 @@ def _joining(
         return replace(ours, **given)
     if given:
         flags = ", ".join(f"--{name} {value}" for name, value in given.items())
-        raise SettingsError(f"--as-published: stands for these three; leave out {flags}")
+        raise SettingsError(
+            f"--as-published: stands for --weight, --balance and --every; leave out {flags}"
+        )
     if loss is None or loss.published is None:
         known = ", ".join(name for name, kind in LOSSES.items() if kind.published is not None)
         raise SettingsError(

@@ -172,6 +172,7 @@ class Resumption:
         else:
             env.seed(episode_seed(cell.seed, "train", self.snapshot.frames * 1000 + cell.stream))
             model._last_obs = None
+            training_state.cut_replayed_episodes(model)
             say(f"continues at frame {self.snapshot.frames:_}; {_reseeded(env)}: {why}")
         return functools.partial(training_state.restore_random, model, arrays, self.state)
 

@@ -18,7 +18,7 @@ from typing import Any
 from .durable import sha256_of, sync_directory, write_bytes, write_with
 from .signing import KeyUnusableError, is_signed, sign
 
-VERSION = 1
+VERSION = 2
 _MANIFEST = "manifest.json"
 _N_NEWEST = 2
 _PACKAGES = ("gymnasium", "minigrid", "numpy")

@@ -331,4 +331,5 @@ def join_loss(
 def _numbers(model: BaseAlgorithm) -> dict[str, float]:
     """The agent's settings that are plain numbers."""
     found = {name: getattr(model, name, None) for name in _NUMBERS}
+    found["train_freq"] = getattr(getattr(model, "train_freq", None), "frequency", None)
     return {name: value for name, value in found.items() if isinstance(value, (int, float))}

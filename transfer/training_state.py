@@ -130,6 +130,17 @@ def restore_model(model: BaseAlgorithm, snapshot: Snapshot, state: dict[str, Any
     return arrays
 
 
+def cut_replayed_episodes(model: BaseAlgorithm) -> None:
+    """Mark the episodes at a replay buffer's end as cut: what is written next is of others.
+
+    Returns of several steps would else reach over the cut.
+    """
+    buffer = getattr(model, "replay_buffer", None)
+    if buffer is not None and (buffer.full or buffer.pos):
+        last = buffer.pos - 1
+        buffer.timeouts[last] = np.maximum(buffer.timeouts[last], 1.0 - buffer.dones[last])
+
+
 def restore_observations(model: BaseAlgorithm, arrays: Arrays) -> None:
     """Let the model go on from its last observations."""
     found = {

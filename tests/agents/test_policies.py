@@ -16,6 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from contrastive_distillation.agents import (
     AuxiliaryLossCallback,
+    PictureEncoder,
     build_agent,
     default_callbacks,
     distinct,
@@ -170,6 +171,17 @@ def test_an_encoder_of_others_is_left_alone() -> None:
     extractor.forward = lambda pictures: seen.append(len(pictures)) or plain(pictures)
     model.policy.evaluate_actions(repeated(model.observation_space, 20, 2, 0), torch.zeros(20))
     assert seen == [20]
+
+
+def test_a_subclass_of_our_encoder_is_one_of_others() -> None:
+    class Dimmed(PictureEncoder):
+        def forward(self, observations: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return super().forward(0.5 * observations)
+
+    model = built("ppo", "picture", policy_kwargs={"features_extractor_class": Dimmed})
+    actions = torch.zeros(20)
+    values, *_ = model.policy.evaluate_actions(repeated(model.observation_space, 20, 2, 0), actions)
+    assert values.shape == (20, 1)
 
 
 def test_saved_and_loaded(tmp_path: Any) -> None:

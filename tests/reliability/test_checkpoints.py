@@ -82,7 +82,7 @@ def test_of_another_version_of_the_program(
     before = [path.name for path in interrupted.snapshots]
     with monkeypatch.context() as patch:
         patch.setattr(snapshots, "VERSION", snapshots.VERSION + 1)
-        with pytest.raises(snapshots.OtherVersionError, match=r"is of version 1, .* reads 2: cont"):
+        with pytest.raises(snapshots.OtherVersionError, match=r"is of version 2, .* reads 3: cont"):
             interrupted.run()
     assert [path.name for path in interrupted.snapshots] == before
     assert interrupted.run(stop_at=1) == "interrupted"

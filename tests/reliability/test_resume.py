@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
+from stable_baselines3 import DQN
 
 from contrastive_distillation.transfer import TransferSettings, plan_transfer
+from contrastive_distillation.transfer.training_state import cut_replayed_episodes
 
 from .conftest import GRID, VECTOR, Trainer
 
@@ -108,3 +111,17 @@ def test_envpool_starts_new_episodes_and_says_so(tmp_path: Path) -> None:
     assert said.startswith("continues at frame 1_024; the environments")
     assert "start new episodes with a new seed" in said
     assert trainer.result["frames"] >= 1_500
+
+
+def test_returns_of_several_steps_do_not_reach_over_a_cut() -> None:
+    model = DQN("MlpPolicy", VECTOR, n_steps=3, learning_starts=1_000, seed=0)
+    model.learn(8)
+    buffer = model.replay_buffer
+    assert buffer is not None and buffer.pos == 8 and not buffer.dones[:8].any()
+    reached = buffer._get_samples(np.array([6])).next_observations
+    cut_replayed_episodes(model)
+    assert buffer.timeouts[:8, 0].tolist() == [0] * 7 + [1]
+    for _ in range(3):  # another episode
+        buffer.add(np.full((1, 4), 9.0), np.full((1, 4), 9.0), np.zeros((1, 1)),
+                   np.ones(1), np.zeros(1), [{}])  # fmt: skip
+    assert torch.equal(buffer._get_samples(np.array([6])).next_observations, reached)
