@@ -80,8 +80,12 @@ def train_all(arguments: argparse.Namespace) -> None:
     arms = [("none", 0), *itertools.product(arguments.samplers, arguments.counts)]
     cells = [(seed, *arm) for seed in range(arguments.seeds) for arm in arms]
     with ThreadPoolExecutor(arguments.workers) as pool:
+        failed = False
         for name, code in pool.map(lambda cell: train(arguments, *cell), cells):
             print(name, "done" if code == 0 else f"FAILED with exit code {code}", flush=True)
+            failed |= code != 0
+    if failed:
+        sys.exit("some trainings are not there; the same command trains them")
 
 
 def train(arguments: argparse.Namespace, seed: int, sampler: str, k: int) -> tuple[str, int]:

@@ -34,8 +34,8 @@ def check_modules(
     Args:
         directory: of the run.
         config: its configuration.
-        typed: environment ids that the user typed; their modules he wants imported.
-        trust: he takes the run's word.
+        typed: environment ids that the user typed; their modules they want imported.
+        trust: they take the run's word.
 
     Raises:
         SettingsError: it names modules, and this user neither made it nor typed them.

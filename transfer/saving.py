@@ -111,7 +111,7 @@ class Resumption:
 
     @classmethod
     def of(cls, snapshot: Snapshot, *, trust: bool) -> "Resumption":
-        """Read a checkpoint's numbers; `trust` is the user's word for one not signed by him.
+        """Read a checkpoint's numbers; `trust` is the user's word for one that they did not sign.
 
         Raises:
             CheckpointError: they are not what a training writes.
