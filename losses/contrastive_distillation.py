@@ -36,7 +36,7 @@ from .contrastive_batch import (
     duplicate_rate,
 )
 from .info_nce import info_nce
-from .queries import distinct_queries, similarities
+from .queries import distinct_queries, projection_head, similarities
 from .settings import Anneal, LossSettings, annealed
 from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
 
@@ -144,7 +144,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
     def build(self, learner: Learner) -> None:
         settings = self.settings
         if self.has_target_term:
-            self.target_head = _head(learner.n_features, settings.projection_dim)
+            self.target_head = projection_head(learner.n_features, settings.projection_dim)
             self.target_keys = AveragedKeys(
                 learner,
                 self.target_head,
@@ -154,7 +154,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
                 refresh_drift=settings.refresh_drift,
             )
         if self.teacher is not None and self.has_source_term:
-            self.source_head = _head(learner.n_features, self.teacher.n_features)
+            self.source_head = projection_head(learner.n_features, self.teacher.n_features)
         self._learner = learner
         self.restore_arrays({})  # what samplers remember is of another learner
         self.to(learner.device)
@@ -323,7 +323,3 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
 
     def _samplers(self) -> dict[str, NegativeSampler]:
         return {"negatives": self.negatives, "source_negatives": self.source_negatives}
-
-
-def _head(n_in: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(n_in, n_in), nn.ReLU(), nn.Linear(n_in, n_out))

@@ -8,13 +8,14 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrastive_distillation.memory import Memory, draw_positives
 
 from . import checked
 from .auxiliary import AuxiliaryLoss, Joining, Learner
 from .in_batch import Pairs, in_batch_contrast
+from .queries import projection_head
 
 
 class InfoNCE(AuxiliaryLoss):
@@ -59,11 +60,7 @@ class InfoNCE(AuxiliaryLoss):
         self.positive_offset = float(positive_offset)
 
     def build(self, learner: Learner) -> None:
-        self.head = nn.Sequential(
-            nn.Linear(learner.n_features, learner.n_features),
-            nn.ReLU(),
-            nn.Linear(learner.n_features, self.projection_dim),
-        ).to(learner.device)
+        self.head = projection_head(learner.n_features, self.projection_dim).to(learner.device)
 
     def sample(
         self,

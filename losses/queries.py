@@ -11,6 +11,11 @@ DISTINCT_SHARE = 0.75
 """Of the anchors; where more of them differ, gathering costs more than it saves."""
 
 
+def projection_head(n_in: int, n_out: int) -> nn.Sequential:
+    """From features (B, n_in) to queries (B, n_out): one hidden layer as wide as the features."""
+    return nn.Sequential(nn.Linear(n_in, n_in), nn.ReLU(), nn.Linear(n_in, n_out))
+
+
 def distinct_queries(
     head: nn.Module, features: Tensor, hashes: np.ndarray
 ) -> tuple[Tensor, Tensor | None]:

@@ -8,13 +8,14 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrastive_distillation.memory import Memory, draw_value_matched
 
 from . import checked
 from .auxiliary import AuxiliaryLoss, Learner
 from .in_batch import Pairs, different, in_batch_contrast
+from .queries import projection_head
 
 _TOLERANCE = 0.1  # of the returns' standard deviation
 
@@ -55,11 +56,7 @@ class ValueContrastPositives(AuxiliaryLoss):
         self.temperature, self.projection_dim = float(temperature), int(projection_dim)
 
     def build(self, learner: Learner) -> None:
-        self.head = nn.Sequential(
-            nn.Linear(learner.n_features, learner.n_features),
-            nn.ReLU(),
-            nn.Linear(learner.n_features, self.projection_dim),
-        ).to(learner.device)
+        self.head = projection_head(learner.n_features, self.projection_dim).to(learner.device)
 
     def sample(
         self,
