@@ -10,7 +10,7 @@ from .builders import (
     observation_kind,
     resolve_device,
 )
-from .callback import DEFAULT_EVERY, AuxiliaryLossCallback, default_n_anchors
+from .callback import AuxiliaryLossCallback
 from .encoders import PictureEncoder, VectorEncoder
 from .entropy import EntropyAnneal
 from .finding import find_encoder
@@ -20,6 +20,7 @@ from .grid_encoder import GridEncoder
 from .learner import Learner
 from .matched_passes import MatchedPasses
 from .observation_encoder import ObservationEncoder
+from .pace import DEFAULT_EVERY, default_every, default_n_anchors
 from .schedules import SCHEDULES, WeightSchedule
 from .teachers import FrozenTeacher, MovingAverageTeacher
 from .weights import (
@@ -58,6 +59,7 @@ __all__ = [
     "build_agent",
     "carry_weights",
     "default_callbacks",
+    "default_every",
     "default_n_anchors",
     "default_n_envs",
     "default_weight",

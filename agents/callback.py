@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor
@@ -35,14 +35,15 @@ from .diagnostics import Diagnostics
 from .finding import find_encoder
 from .learner import Learner, reward_scale_of
 from .observation_encoder import ObservationEncoder
+from .pace import DEFAULT_EVERY, default_every, default_n_anchors, steps_of_one_train
 from .recorder import Recorder
 from .schedules import Schedule, check_weight
 from .teachers import MovingAverageTeacher
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_EVERY = 8
-"""Optimiser steps for each auxiliary update, where nobody says."""
+_MOST_AHEAD = 8
+"""Auxiliary updates whose batches are drawn at once: more save little and take memory."""
 
 _OF_MEMORY = {"masked_fraction", "duplicate_rate", "key_age", "key_drift"}
 
@@ -86,7 +87,8 @@ class AuxiliaryLossCallback(BaseCallback):
         balance: "norm" | "project" (gradient surgery, arXiv 2001.06782) | "none", see
             `agents.balance.balanced`.
         every: one auxiliary update for so many optimiser steps, ≥ 1; what the loss costs is
-            in proportion.
+            in inverse proportion. Default 8, or 16 with fewer than 64 anchors: they cost nearly as
+            much as 64, beside smaller steps.
         n_anchors: anchors (rows) per auxiliary update, 1 … the memory's capacity; default
             min(256, a quarter of the RL minibatch), at least 8 if memory has room. Until it holds
             so many rows the loss waits, and a warning says so once.
@@ -100,6 +102,7 @@ class AuxiliaryLossCallback(BaseCallback):
 
     Attributes:
         n_updates: auxiliary updates so far.
+        steps_per_update: optimiser steps for each, as `every` or, from `learn()` on, its default.
         learner: what the loss sees of the agent (`Learner`); None before the first `learn()`.
 
     Logged, in the model's own logger (each explained in docs/plug_in.md):
@@ -126,7 +129,7 @@ class AuxiliaryLossCallback(BaseCallback):
         memory: Memory,
         weight: float | Schedule = 0.1,
         balance: str = "norm",
-        every: int = DEFAULT_EVERY,
+        every: int | None = None,
         n_anchors: int | None = None,
         encoder: str = "auto",
         source_memory: Memory | None = None,
@@ -150,7 +153,7 @@ class AuxiliaryLossCallback(BaseCallback):
         self.memory = memory
         self.weight = weight if callable(weight) else check_weight(weight)
         self.balance = balance
-        self.every = whole_number("every", every, least=1)
+        self.every = None if every is None else whole_number("every", every, least=1)
         self.n_anchors = n_anchors
         self.encoder = encoder
         self.source_memory = source_memory
@@ -164,6 +167,9 @@ class AuxiliaryLossCallback(BaseCallback):
         self.reference = ReferenceNorm()
         self.n_updates = 0
         self._n_steps = 0
+        self._n_steps_left = 0
+        self.steps_per_update = every or DEFAULT_EVERY
+        self._drawn: deque[Any] = deque()
         self._handles: list[Any] = []
         self._said_waiting = False
         self._pending_state: dict[str, Any] | None = None
@@ -223,6 +229,7 @@ class AuxiliaryLossCallback(BaseCallback):
             self._n_drawn = min(default_n_anchors(self.model), self.memory.capacity)
         else:
             self._n_drawn = self.n_anchors
+        self.steps_per_update = default_every(self._n_drawn) if self.every is None else self.every
 
     def _on_rollout_start(self) -> None:
         self.detach()
@@ -239,6 +246,7 @@ class AuxiliaryLossCallback(BaseCallback):
         self.detach()
         self._running_learn = self.model.start_time
         self._updated = False
+        self._n_steps_left = steps_of_one_train(self.model)
         self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
         self._handles.append(self._optimizer.register_step_post_hook(self._after_step))
         self.logger.record("memory/size", len(self.memory))
@@ -253,6 +261,7 @@ class AuxiliaryLossCallback(BaseCallback):
 
     def detach(self) -> None:
         """Take the hook off the optimiser; harmless when there is none."""
+        self._drawn.clear()
         while self._handles:
             self._handles.pop().remove()
 
@@ -271,8 +280,9 @@ class AuxiliaryLossCallback(BaseCallback):
             self.detach()  # another learn() runs now, without this callback
             return
         self._n_steps += 1
+        self._n_steps_left -= 1
         weight = self._current_weight()
-        if weight == 0.0 or self._n_steps % self.every:
+        if weight == 0.0 or self._n_steps % self.steps_per_update:
             return
         try:
             with torch.random.fork_rng(devices=_cuda_devices(self._device)):
@@ -322,12 +332,19 @@ class AuxiliaryLossCallback(BaseCallback):
 
     def _draw(self) -> Any | None:
         """What the loss needs for one step; None, said once, while memory has no whole batch."""
-        if len(self.memory) >= self._n_drawn:
-            batch = self.loss.sample(
-                self.memory, self._n_drawn, self.generator, source_memory=self.source_memory
+        if not self._drawn and len(self.memory) >= self._n_drawn:
+            n_left = 1 + max(0, self._n_steps_left) // self.steps_per_update
+            self._drawn.extend(
+                self.loss.sample_many(
+                    self.memory,
+                    self._n_drawn,
+                    min(n_left, _MOST_AHEAD),
+                    self.generator,
+                    source_memory=self.source_memory,
+                )
             )
-            if batch is not None:
-                return batch
+        if self._drawn:
+            return self._drawn.popleft()
         if not self._said_waiting:
             self._said_waiting = True
             _log.warning(
@@ -444,17 +461,6 @@ class AuxiliaryLossCallback(BaseCallback):
             groups = self._head_optimizer.state_dict()["param_groups"]
             self._head_optimizer.load_state_dict({"state": state["heads"], "param_groups": groups})
         self._pending_state = None
-
-
-def default_n_anchors(model: BaseAlgorithm) -> int:
-    """Anchors of an auxiliary update, where nobody says: min(256, a quarter of the RL minibatch).
-
-    At least 8.
-    """
-    batch_size = getattr(model, "batch_size", None)
-    if batch_size is None:  # A2C: the whole rollout is one minibatch
-        batch_size = int(getattr(model, "n_steps", 32)) * model.n_envs
-    return max(8, min(256, int(batch_size) // 4))
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:

@@ -26,7 +26,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 
 from contrastive_distillation.agents import (
-    DEFAULT_EVERY,
     AuxiliaryLossCallback,
     VectorEncoder,
     build_agent,
@@ -55,7 +54,8 @@ class Case:
 
     make: Callable[[], BaseAlgorithm]
     frames: int
-    every: int = DEFAULT_EVERY
+    every: int | None = None
+    """None: the callback's own."""
     learn: dict[str, bool] = field(default_factory=dict)
 
 
@@ -111,7 +111,9 @@ class Timing:
     without: list[float]
     with_loss: list[float]
     n_updates: int
-    """Auxiliary updates of one run with the loss."""
+    """Auxiliary updates of one run with the loss, one for each"""
+    every: int
+    """optimiser steps."""
 
     @property
     def ratio(self) -> float:
@@ -136,7 +138,7 @@ def seconds(case: Case, frames: int, joined: AuxiliaryLossCallback | None) -> fl
     return took
 
 
-def measure(case: Case, frames: int, repeats: int, every: int) -> Timing:
+def measure(case: Case, frames: int, repeats: int, every: int | None) -> Timing:
     """A B A B …, after one run of each that is not counted."""
 
     def join() -> AuxiliaryLossCallback:
@@ -145,21 +147,26 @@ def measure(case: Case, frames: int, repeats: int, every: int) -> Timing:
 
     for joined in (None, join()):
         seconds(case, max(1, frames // 8), joined)
-    without, with_loss, n_updates = [], [], 0
+    without, with_loss = [], []
+    joined = join()
     for _ in range(repeats):
         without.append(seconds(case, frames, None))
         joined = join()
         with_loss.append(seconds(case, frames, joined))
-        n_updates = joined.n_updates
-    return Timing(without=without, with_loss=with_loss, n_updates=n_updates)
+    return Timing(
+        without=without,
+        with_loss=with_loss,
+        n_updates=joined.n_updates,
+        every=joined.steps_per_update,
+    )
 
 
-def row(name: str, timing: Timing, frames: int, every: int) -> str:
+def row(name: str, timing: Timing, frames: int) -> str:
     """One line of the table, in Markdown."""
     target = f"≤ {TARGETS[name]:.2f}" if name in TARGETS else ""
     pairs = f"{min(timing.pairs):.2f}–{max(timing.pairs):.2f}"
     return (
-        f"| {name} | {frames:,} | {every} | {timing.n_updates:,} "
+        f"| {name} | {frames:,} | {timing.every} | {timing.n_updates:,} "
         f"| {statistics.median(timing.without):.2f} | {statistics.median(timing.with_loss):.2f} "
         f"| {timing.ratio:.2f} | {pairs} | {target} |"
     )
@@ -184,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         case = known[name]
         frames, every = chosen.frames or case.frames, chosen.every or case.every
         timing = measure(case, frames, chosen.repeats, every)
-        print(row(name, timing, frames, every), flush=True)
+        print(row(name, timing, frames), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,10 +87,10 @@ class ContrastiveBatch:
         return anchors if others is None else concatenate([anchors, others])
 
 
-def draw_target(
+def draw_targets(
     memory: Memory,
-    anchor_rows: np.ndarray,
-    pool: Pool,
+    anchor_rows: Sequence[np.ndarray],
+    pools: Sequence[Pool],
     keys: AveragedKeys,
     generator: np.random.Generator,
     *,
@@ -98,33 +98,44 @@ def draw_target(
     positive_offset: float,
     window: int,
     recent: bool,
-) -> TargetBatch:
-    """Adds a positive to each anchor, keys, and masks; `recent`: all of the current rollout."""
+) -> list[TargetBatch]:
+    """Adds a positive to each anchor, keys, and masks, for the anchors and pools of several steps.
+
+    `recent`: all are of the current rollout.
+    """
+    together = np.concatenate(anchor_rows)
     if positives == "temporal":
-        positive_rows, valid = draw_positives(
-            memory, anchor_rows, generator, mean_offset=positive_offset
-        )
+        matched, valid = draw_positives(memory, together, generator, mean_offset=positive_offset)
     elif positives == "value_matched":
-        positive_rows, valid = draw_value_matched(memory, anchor_rows, generator, recent=recent)
+        matched, valid = draw_value_matched(memory, together, generator, recent=recent)
     else:
-        positive_rows, valid = anchor_rows, np.ones(len(anchor_rows), np.bool_)
-    anchors, matched = memory.info(anchor_rows), memory.info(positive_rows).where(valid)
-    positive_keys, negative_keys = _keys(keys, memory, positive_rows, pool.lines)
-    return TargetBatch(
-        positive_rows=positive_rows,
-        negative_rows=pool.lines,
-        positive_keys=positive_keys,
-        negative_keys=negative_keys,
-        mask=negative_mask(anchors, matched, memory.info(pool.lines), window),
-        log_weights=pool.log_weights,
-        hashes=anchors.hashes,
-    )
+        matched, valid = together, np.ones(len(together), np.bool_)
+    positive_rows = _split_like(matched, anchor_rows)
+    valid_ones = _split_like(valid, anchor_rows)
+    lines = [pool.lines for pool in pools]
+    found = _keys(keys, memory, [*positive_rows, *lines])
+    batches = []
+    for i, pool in enumerate(pools):
+        anchors = memory.info(anchor_rows[i])
+        matches = memory.info(positive_rows[i]).where(valid_ones[i])
+        batches.append(
+            TargetBatch(
+                positive_rows=positive_rows[i],
+                negative_rows=lines[i],
+                positive_keys=found[i],
+                negative_keys=found[len(pools) + i],
+                mask=negative_mask(anchors, matches, memory.info(lines[i]), window),
+                log_weights=pool.log_weights,
+                hashes=anchors.hashes,
+            )
+        )
+    return batches
 
 
-def draw_source(
+def draw_sources(
     memory: Memory,
-    anchor_rows: np.ndarray,
-    pool: Pool,
+    anchor_rows: Sequence[np.ndarray],
+    pools: Sequence[Pool],
     source_memory: Memory | None,
     keys: FrozenKeys,
     generator: np.random.Generator,
@@ -133,54 +144,74 @@ def draw_source(
     learner: Learner,
     n_negatives: int,
     window: int,
-) -> SourceBatch:
+) -> list[SourceBatch]:
     """Takes half of the anchors and of the negatives from the source's memory, if there is one.
 
     There the frozen teacher is at home; the other half are those already drawn for the target
-    term (`anchor_rows`, `pool`). Negatives weigh 1 here: the teacher's keys tell rows apart by
-    what they are, whatever followed. Where the pools have lines, an anchor of one memory has some
-    line of the other's pool.
+    term of each step (`anchor_rows`, `pools`). Negatives weigh 1 here: the teacher's keys tell
+    rows apart by what they are, whatever followed. Where the pools have lines, an anchor of one
+    memory has some line of the other's pool.
 
     Args:
         sampler: of anchors and negatives from the source's memory.
     """
     if source_memory is None or len(source_memory) == 0:
-        anchors, negatives = memory.info(anchor_rows), memory.info(pool.lines)
-        positive_keys, negative_keys = _keys(keys, memory, anchor_rows, pool.lines)
-        return SourceBatch(
-            n_from_target=len(anchor_rows),
-            from_source=None,
-            negative_rows=(pool.lines, pool.lines[:, :0]),
-            positive_keys=positive_keys,
-            negative_keys=negative_keys,
-            mask=negative_mask(anchors, anchors, negatives, window),
-            hashes=anchors.hashes,
-        )
-    own_anchors = anchor_rows[: len(anchor_rows) // 2]
-    own = pool.thinned(n_negatives // 2, generator)
+        lines = [pool.lines for pool in pools]
+        found = _keys(keys, memory, [*anchor_rows, *lines])
+        batches = []
+        for i, rows in enumerate(anchor_rows):
+            anchors, negatives = memory.info(rows), memory.info(lines[i])
+            batches.append(
+                SourceBatch(
+                    n_from_target=len(rows),
+                    from_source=None,
+                    negative_rows=(lines[i], lines[i][:, :0]),
+                    positive_keys=found[i],
+                    negative_keys=found[len(pools) + i],
+                    mask=negative_mask(anchors, anchors, negatives, window),
+                    hashes=anchors.hashes,
+                )
+            )
+        return batches
+    own_anchors = [rows[: len(rows) // 2] for rows in anchor_rows]
     insight = LearnerInsight(source_memory, keys, learner)
-    rows = sampler.draw_anchors(
-        source_memory, len(anchor_rows) - len(own_anchors), generator, insight
-    )
-    n_others = n_negatives - own.rows.shape[-1]
-    others = sampler.draw(source_memory, rows, n_others, generator, insight)
-    check_pool(others, sampler, source_memory, rows)
-    own_pool, source_pool = _side_by_side(
-        own.lines, others.lines, len(own_anchors), len(own_anchors) + len(rows)
-    )
-    anchors = RowInfo.concatenate([memory.info(own_anchors), source_memory.info(rows)])
-    negatives = RowInfo.concatenate([memory.info(own_pool), source_memory.info(source_pool)])
-    own_keys = _keys(keys, memory, own_anchors, own_pool)
-    source_keys = _keys(keys, source_memory, rows, source_pool)
-    return SourceBatch(
-        n_from_target=len(own_anchors),
-        from_source=source_memory.observations(rows),
-        negative_rows=(own_pool, source_pool),
-        positive_keys=np.concatenate([own_keys[0], source_keys[0]]),
-        negative_keys=np.concatenate([own_keys[1], source_keys[1]], axis=1),
-        mask=negative_mask(anchors, anchors, negatives, window),
-        hashes=anchors.hashes,
-    )
+    n_anchors = [len(rows) - len(own) for rows, own in zip(anchor_rows, own_anchors, strict=True)]
+    if sampler.looks_ahead and len(set(n_anchors)) == 1:
+        sampler.look_ahead(source_memory, len(pools), n_anchors[0], generator, insight)
+    their_anchors, own_pools, their_pools = [], [], []
+    for pool, n, own_rows in zip(pools, n_anchors, own_anchors, strict=True):
+        own = pool.thinned(n_negatives // 2, generator)
+        rows = sampler.draw_anchors(source_memory, n, generator, insight)
+        n_others = n_negatives - own.rows.shape[-1]
+        others = sampler.draw(source_memory, rows, n_others, generator, insight)
+        check_pool(others, sampler, source_memory, rows)
+        own_pool, their_pool = _side_by_side(
+            own.lines, others.lines, len(own_rows), len(own_rows) + len(rows)
+        )
+        their_anchors.append(rows)
+        own_pools.append(own_pool)
+        their_pools.append(their_pool)
+    own_found = _keys(keys, memory, [*own_anchors, *own_pools])
+    their_found = _keys(keys, source_memory, [*their_anchors, *their_pools])
+    batches = []
+    for i, rows in enumerate(their_anchors):
+        anchors = RowInfo.concatenate([memory.info(own_anchors[i]), source_memory.info(rows)])
+        negatives = RowInfo.concatenate(
+            [memory.info(own_pools[i]), source_memory.info(their_pools[i])]
+        )
+        at = len(pools) + i
+        batches.append(
+            SourceBatch(
+                n_from_target=len(own_anchors[i]),
+                from_source=source_memory.observations(rows),
+                negative_rows=(own_pools[i], their_pools[i]),
+                positive_keys=np.concatenate([own_found[i], their_found[i]]),
+                negative_keys=np.concatenate([own_found[at], their_found[at]], axis=1),
+                mask=negative_mask(anchors, anchors, negatives, window),
+                hashes=anchors.hashes,
+            )
+        )
+    return batches
 
 
 def duplicate_rate(memory: Memory, pool: Pool) -> float:
@@ -190,13 +221,20 @@ def duplicate_rate(memory: Memory, pool: Pool) -> float:
     return repeated / max(hashes.size, 1)
 
 
+def _split_like(flat: np.ndarray, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """`flat` (n, ...) in parts as long as these, one after the other."""
+    return np.split(flat, np.cumsum([len(part) for part in parts])[:-1])
+
+
 def _keys(
-    keys: AveragedKeys | FrozenKeys, memory: Memory, positive_rows: np.ndarray, lines: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keys (B, D) of positives and (G, K, D) of negatives, looked up together."""
-    both = keys.keys(memory, np.concatenate([positive_rows, lines.reshape(-1)]))
-    n = len(positive_rows)
-    return both[:n], both[n:].reshape(*lines.shape, both.shape[1])
+    keys: AveragedKeys | FrozenKeys, memory: Memory, rows: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Keys (*shape, D) for each of several arrays of rows, looked up together."""
+    flat = [each.reshape(-1) for each in rows]
+    found = _split_like(keys.keys(memory, np.concatenate(flat)), flat)
+    return [
+        part.reshape(*each.shape, part.shape[1]) for part, each in zip(found, rows, strict=True)
+    ]
 
 
 def _side_by_side(

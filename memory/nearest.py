@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +28,45 @@ N_GROUPS = 8
 _SMALLEST_SCALE = 1e-6  # returns of a task that vary less do not vary
 
 
+@dataclass(frozen=True)
+class _Near:
+    """What is near to Q rows of a memory, as long as nothing is added to it."""
+
+    memory: Memory
+    n_written: int
+    snapshot: int
+    """Of the keys by which they are near."""
+    queries: Int64Array
+    """(Q,) rows."""
+    rows: Int64Array
+    """(Q, k): of distinct observations, the nearest first."""
+    n_usable: Int64Array
+    """(Q,): how many of a line are to be used."""
+    n_searched: int
+    """Distinct observations that were ranked."""
+
+    def holds(self, memory: Memory, insight: Insight) -> bool:
+        """Would looking again find the same?"""
+        return (
+            self.memory is memory
+            and self.n_written == memory.n_written
+            and self.snapshot == insight.snapshot
+        )
+
+    def split(self, n: int) -> list[_Near]:
+        """One for each n of the queries."""
+        parts = [slice(start, start + n) for start in range(0, len(self.queries), n)]
+        return [
+            replace(
+                self,
+                queries=self.queries[part],
+                rows=self.rows[part],
+                n_usable=self.n_usable[part],
+            )
+            for part in parts
+        ]
+
+
 class NearestNegatives(NegativeSampler):
     """Rows from a band of ranks around an anchor; at least half stay uniform.
 
@@ -45,6 +86,7 @@ class NearestNegatives(NegativeSampler):
     """
 
     name = "nearest"
+    looks_ahead = True
 
     def __init__(
         self,
@@ -72,17 +114,35 @@ class NearestNegatives(NegativeSampler):
         self._searched = SearchedRows(n_searched)
         self._distinct: Int64Array = np.empty(0, np.int64)  # places among the searched rows
         self._keys: NearestKeys | None = None
+        self._ahead: deque[_Near] = deque()  # for each draw to come, of so many anchors:
+        self._n_ahead = 0
+        self._at_hand: _Near | None = None  # of the anchors drawn last
+
+    def look_ahead(
+        self,
+        memory: Memory,
+        n_draws: int,
+        n: int,
+        generator: np.random.Generator,
+        insight: Insight,
+    ) -> None:
+        """One search for all of them."""
+        self._renew(memory, insight, generator, n_draws=n_draws)
+        drawn = [memory.sample_rows(min(N_GROUPS, n), generator) for _ in range(n_draws)]
+        n_others = math.ceil(n / len(drawn[0])) - 1
+        near = self._near(memory, np.concatenate(drawn), n_others, insight)
+        self._ahead, self._n_ahead = deque(near.split(len(drawn[0]))), n
 
     def draw_anchors(
         self, memory: Memory, n: int, generator: np.random.Generator, insight: Insight
     ) -> Int64Array:
         """Up to n rows, in neighbourhoods; see the class. Fewer where there is less to search."""
-        self._renew(memory, insight, generator)
-        queries = memory.sample_rows(min(N_GROUPS, n), generator)
-        n_others = math.ceil(n / len(queries)) - 1
-        ranked, n_usable = self._ranked(memory, queries, n_others, insight, self._live(memory))
-        others = ranked[:, : min(n_others, int(n_usable.min()))]
-        rows = np.concatenate([queries, self._rows(others).T.ravel()])
+        if n != self._n_ahead or not (self._ahead and self._ahead[0].holds(memory, insight)):
+            self.look_ahead(memory, 1, n, generator, insight)
+        near = self._at_hand = self._ahead.popleft()
+        n_others = math.ceil(n / len(near.queries)) - 1
+        others = near.rows[:, : min(n_others, int(near.n_usable.min()))]
+        rows = np.concatenate([near.queries, others.T.ravel()])
         return rows[:n]
 
     def draw(
@@ -93,18 +153,25 @@ class NearestNegatives(NegativeSampler):
         generator: np.random.Generator,
         insight: Insight,
     ) -> Pool:
-        near = self.near(
-            memory, anchors[:N_GROUPS], n_hard(k, self.uniform_share), generator, insight
-        )
+        n = n_hard(k, self.uniform_share)
+        hard = self._hard(memory, anchors[:N_GROUPS], n, generator, insight)
         uniform = generator.permutation(memory.sample_rows(k, generator))
-        lines = [
-            np.concatenate([rows, uniform[~np.isin(uniform, rows)][: k - len(rows)]])
-            for rows in near
-        ]
-        return Pool(np.stack(lines))
+        both = np.concatenate([hard, np.tile(uniform, (len(hard), 1))], axis=1)
+        left_out = both < 0
+        left_out[:, hard.shape[1] :] = (hard[:, :, None] == uniform).any(axis=1)
+        n_columns = min(k, both.shape[1] - int(left_out.sum(axis=1).max()))
+        order = np.argsort(left_out, axis=1, kind="stable")[:, :n_columns]
+        return Pool(np.take_along_axis(both, order, axis=1))
 
-    def _renew(self, memory: Memory, insight: Insight, generator: np.random.Generator) -> bool:
-        renewed = self._searched.renew(memory, insight.snapshot, generator)
+    def _renew(
+        self,
+        memory: Memory,
+        insight: Insight,
+        generator: np.random.Generator,
+        *,
+        n_draws: int = 1,
+    ) -> bool:
+        renewed = self._searched.renew(memory, insight.snapshot, generator, n_draws=n_draws)
         if renewed or self._keys is None:
             _, self._distinct = np.unique(self._searched.hashes, return_index=True)
             keys = insight.keys(self._searched.rows[self._distinct])
@@ -120,48 +187,59 @@ class NearestNegatives(NegativeSampler):
         insight: Insight,
     ) -> list[Int64Array]:
         """For each of the rows `queries` up to n different rows from its band; see the class."""
-        self._renew(memory, insight, generator)
-        live = self._live(memory)
-        m = int(live.sum())
-        if n == 0 or m == 0:
-            return [np.empty(0, np.int64) for _ in queries]
-        first, last = self._ranks(m)
-        ranked, n_usable = self._ranked(memory, queries, last, insight, live)
-        last = min(last, ranked.shape[1])
+        hard = self._hard(memory, queries, n, generator, insight)
+        return [line[line >= 0] for line in hard]
+
+    def _hard(
+        self,
+        memory: Memory,
+        queries: np.ndarray,
+        n: int,
+        generator: np.random.Generator,
+        insight: Insight,
+    ) -> Int64Array:
+        """(Q, n') rows, n' <= n, as `near` has them; -1 in place of one that is not to be used."""
+        near, self._at_hand = self._at_hand, None
+        known = near is not None and near.holds(memory, insight)
+        if near is None or not known or not np.array_equal(near.queries, queries):
+            self._renew(memory, insight, generator)
+            near = self._near(memory, queries, 0, insight)
+        if n == 0 or near.n_searched == 0:
+            return np.empty((len(queries), 0), np.int64)
+        first, last = self._ranks(near.n_searched)
+        last = min(last, near.rows.shape[1])
         if last <= first:
-            return [np.empty(0, np.int64) for _ in queries]
+            return np.empty((len(queries), 0), np.int64)
         n_drawn = min(n, last - first)
-        drawn = first + _distinct_numbers(generator, len(queries), n_drawn, last - first)
-        places = np.take_along_axis(ranked, drawn, axis=1)
-        return [
-            self._rows(line[ranks < found])
-            for line, ranks, found in zip(places, drawn, n_usable, strict=True)
-        ]
+        ranks = first + _distinct_numbers(generator, len(queries), n_drawn, last - first)
+        rows = np.take_along_axis(near.rows, ranks, axis=1)
+        found: Int64Array = np.where(ranks < near.n_usable[:, None], rows, -1)
+        return found
 
-    def _live(self, memory: Memory) -> np.ndarray:
-        """(m,) bool: which of the distinct observations searched are still stored."""
-        return self._searched.unchanged(memory, self._distinct)
+    def _near(self, memory: Memory, queries: np.ndarray, k: int, insight: Insight) -> _Near:
+        """What is near to the rows `queries` (Q,): the whole band, and the k nearest at least.
 
-    def _rows(self, places: np.ndarray) -> Int64Array:
-        """Rows of the memory that hold the distinct observations at `places`."""
-        rows: Int64Array = self._searched.rows[self._distinct[places]]
-        return rows
-
-    def _ranked(
-        self, memory: Memory, queries: np.ndarray, k: int, insight: Insight, live: np.ndarray
-    ) -> tuple[Int64Array, Int64Array]:
-        """The k distinct observations nearest to each of Q rows, but its own and those overwritten.
-
-        Returns:
-            places (Q, k') int64, the nearest first, and (Q,) how many of a line are to be used.
+        An observation of the query's own is left out, and those overwritten since.
         """
         assert self._keys is not None
-        n_skipped = 1 + int((~live).sum())  # the own, and those overwritten
+        live = self._searched.unchanged(memory, self._distinct)
+        m = int(live.sum())
+        k = max(k, self._ranks(m)[1] if m else 0)
+        n_skipped = 1 + len(live) - m  # the own, and those overwritten
         found, _ = self._keys.search(insight.keys(queries), k + n_skipped)
         own = self._searched.hashes[self._distinct[found]] == memory.hashes(queries)[:, None]
         usable = live[found] & ~own & (found >= 0)
         order = np.argsort(~usable, axis=1, kind="stable")[:, :k]  # usable ones to the front
-        return np.take_along_axis(found, order, axis=1), np.minimum(usable.sum(axis=1), k)
+        places = np.take_along_axis(found, order, axis=1)
+        return _Near(
+            memory=memory,
+            n_written=memory.n_written,
+            snapshot=insight.snapshot,
+            queries=queries,
+            rows=self._searched.rows[self._distinct[places]],
+            n_usable=np.minimum(usable.sum(axis=1), k),
+            n_searched=m,
+        )
 
     def _ranks(self, m: int) -> tuple[int, int]:
         """First and one past the last of m ranks in the band; at least one."""
@@ -213,8 +291,15 @@ class ValueContrastNegatives(NearestNegatives):
         weights = value_log_weights(memory, anchors, pool.rows, self._scales)
         return Pool(pool.rows, weights)
 
-    def _renew(self, memory: Memory, insight: Insight, generator: np.random.Generator) -> bool:
-        renewed = super()._renew(memory, insight, generator)
+    def _renew(
+        self,
+        memory: Memory,
+        insight: Insight,
+        generator: np.random.Generator,
+        *,
+        n_draws: int = 1,
+    ) -> bool:
+        renewed = super()._renew(memory, insight, generator, n_draws=n_draws)
         if renewed:
             self._scales = return_scales(memory, self._searched.rows)
         return renewed

@@ -66,6 +66,22 @@ class NegativeSampler(ABC):
     """Do anchors and negatives come only from the current rollout?"""
     uses_returns: ClassVar[bool] = False
     """Does it look at what followed? Else there is nothing to shuffle for a control."""
+    looks_ahead: ClassVar[bool] = False
+    """May several draws be made at once, as long as memory and keys stay as they are? Not where a
+    draw depends on what the agent learns in between, as `Insight.errors` do."""
+
+    def look_ahead(  # noqa: B027
+        self,
+        memory: Memory,
+        n_draws: int,
+        n: int,
+        generator: np.random.Generator,
+        insight: Insight,
+    ) -> None:
+        """`n_draws` pairs of `draw_anchors`, each for n anchors, and `draw` follow at once.
+
+        The place to do together what they have in common. Asked for only if `looks_ahead`.
+        """
 
     def draw_anchors(
         self, memory: Memory, n: int, generator: np.random.Generator, insight: Insight
@@ -115,6 +131,7 @@ class InBatchNegatives(NegativeSampler):
 
     name = "in_batch"
     recent = True
+    looks_ahead = True
 
     def draw(
         self,
@@ -131,6 +148,7 @@ class UniformNegatives(NegativeSampler):
     """Uniform over the whole memory: the control for hardness."""
 
     name = "uniform"
+    looks_ahead = True
 
     def draw(
         self,

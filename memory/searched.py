@@ -41,11 +41,13 @@ class SearchedRows:
         """(m,): of their observations when they were drawn."""
         self._snapshot = self._written_then = self._n_draws = -1
 
-    def renew(self, memory: Memory, snapshot: int, generator: np.random.Generator) -> bool:
-        """Draw the sample again where it is due; says whether it was."""
+    def renew(
+        self, memory: Memory, snapshot: int, generator: np.random.Generator, *, n_draws: int = 1
+    ) -> bool:
+        """Draw the sample again where it is due, for `n_draws` draws; says whether it was."""
         n_since = memory.n_written - self._written_then
         is_fresh = 0 <= n_since < min(REDRAW_ROWS, max(1, memory.capacity // 4))
-        self._n_draws += 1
+        self._n_draws += n_draws
         if snapshot == self._snapshot and is_fresh and self._n_draws < REDRAW_DRAWS:
             return False
         self.rows = memory.sample_rows(self.n_searched, generator)

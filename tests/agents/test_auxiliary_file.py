@@ -57,7 +57,8 @@ class Size(AuxiliaryLoss):
 
 def join(loss: AuxiliaryLoss | None = None, **settings: Any) -> AuxiliaryLossCallback:
     loss = loss or ContrastiveDistillation(n_negatives=16)
-    defaults: dict[str, Any] = {"memory": EpisodicMemory(capacity=500), "n_anchors": 16}
+    memory = EpisodicMemory(capacity=500)
+    defaults: dict[str, Any] = {"memory": memory, "n_anchors": 16, "every": 8}
     return AuxiliaryLossCallback(loss, **(defaults | settings))
 
 

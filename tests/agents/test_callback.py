@@ -22,6 +22,7 @@ from contrastive_distillation.agents import (
     EntropyAnneal,
     Learner,
     build_agent,
+    default_every,
     policy_sha256,
 )
 from contrastive_distillation.losses import AuxiliaryLoss, ContrastiveDistillation
@@ -59,6 +60,64 @@ def join(loss: AuxiliaryLoss | None = None, **settings: Any) -> AuxiliaryLossCal
     defaults = {"memory": EpisodicMemory(capacity=500), "n_anchors": 16, "every": 1}
     settings = defaults | settings
     return AuxiliaryLossCallback(loss, **settings)
+
+
+class Counted(ContrastiveDistillation):
+    """Remembers how many batches it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(negatives="uniform", n_negatives=16)
+        self.asked: list[int] = []
+
+    def sample_many(
+        self, memory: Any, n_anchors: int, n_batches: int, *rest: Any, **more: Any
+    ) -> Any:
+        self.asked.append(n_batches)
+        return super().sample_many(memory, n_anchors, n_batches, *rest, **more)
+
+
+# -- how often, and how many at once ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "every", "expected"),
+    [
+        (ppo, {}, 1, [4]),  # 2 environments of 32 steps in minibatches of 32, twice
+        (ppo, {"batch_size": 24}, 1, [6]),  # a last minibatch of 16
+        (ppo, {"batch_size": 8}, 2, [8]),
+        (ppo, {"batch_size": 4}, 1, [8, 8, 8, 8]),
+        (ppo, {}, 3, [1]),
+        (ppo, {"batch_size": 8}, 3, [5]),  # steps 3, 6, 9, 12, 15 of 16
+        (dqn, {}, 1, [2]),
+        (dqn, {"gradient_steps": 1}, 1, [1]),
+    ],
+)
+def test_all_that_one_train_needs_is_drawn_at_once(
+    make: Any, settings: dict[str, Any], every: int, expected: list[int]
+) -> None:
+    loss = Counted()
+    callback = join(loss, every=every)
+    make(**settings).learn(64, callback=callback)
+    n_trains = len(loss.asked) / len(expected)
+    assert loss.asked == expected * int(n_trains)
+    assert callback.n_updates == sum(loss.asked)
+
+
+def test_what_was_drawn_for_steps_that_were_not_made_is_thrown_away() -> None:
+    loss = Counted()
+    callback = join(loss)
+    ppo(target_kl=1e-9, n_epochs=4).learn(192, callback=callback)  # stops in its first epochs
+    assert 0 < callback.n_updates < sum(loss.asked) == 3 * 8
+    assert not callback._drawn
+
+
+@pytest.mark.parametrize(("n_anchors", "every"), [(8, 16), (63, 16), (64, 8), (256, 8)])
+def test_small_updates_are_made_half_as_often(n_anchors: int, every: int) -> None:
+    assert default_every(n_anchors) == every
+    callback = join(every=None, n_anchors=n_anchors, weight=0.3)
+    assert callback.every is None
+    ppo().learn(64, callback=callback)
+    assert callback.steps_per_update == every
 
 
 # -- nothing changes where nothing should -----------------------------------------------------

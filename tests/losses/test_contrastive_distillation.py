@@ -64,16 +64,25 @@ def naive_loss(queries, positives, negatives, mask, weights, temperature):
     return sum(losses) / max(len(losses), 1)
 
 
+def last_of(loss, n_batches, memory, n_anchors, source_memory=None):
+    """The last of so many batches drawn at once."""
+    generator = np.random.default_rng(0)
+    batches = loss.sample_many(memory, n_anchors, n_batches, generator, source_memory)
+    assert len(batches) == n_batches
+    return batches[-1]
+
+
 @torch.no_grad()
+@pytest.mark.parametrize("n_batches", [1, 3])
 @pytest.mark.parametrize("n_anchors", [3, 12, 16, 21])
 @pytest.mark.parametrize("negatives", ["uniform", "nearest", "value_contrast"])
-def test_target_term_against_loops(learner, filled, negatives, n_anchors):
+def test_target_term_against_loops(learner, filled, negatives, n_anchors, n_batches):
     loss = built(learner, negatives=negatives, n_negatives=16, temperature=0.3)
     with torch.no_grad():  # so that averages and current weights differ
         learner.encoder.layer.weight.add_(0.3)
         loss.target_head[0].bias.add_(0.2)
     memory = filled()
-    batch = loss.sample(memory, n_anchors, np.random.default_rng(0))
+    batch = last_of(loss, n_batches, memory, n_anchors)
     terms = loss(learner, batch)
     weights = np.ones((n_anchors, 16))
     if negatives == "value_contrast":
@@ -92,15 +101,16 @@ def test_target_term_against_loops(learner, filled, negatives, n_anchors):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("n_batches", [1, 3])
 @pytest.mark.parametrize("n_anchors", [1, 12, 21])
 @pytest.mark.parametrize("negatives", ["uniform", "nearest"])
 @pytest.mark.parametrize("with_source_memory", [True, False])
 def test_source_term_against_loops(
-    learner, teacher, filled, with_source_memory, negatives, n_anchors
+    learner, teacher, filled, with_source_memory, negatives, n_anchors, n_batches
 ):
     loss = built(learner, teacher=teacher, negatives=negatives, n_negatives=16, temperature=0.3)
     memory, source_memory = filled(), filled(seed=5) if with_source_memory else None
-    batch = loss.sample(memory, n_anchors, np.random.default_rng(0), source_memory)
+    batch = last_of(loss, n_batches, memory, n_anchors, source_memory)
     terms = loss(learner, batch)
     mean = loss.source_keys.mean
     lines = [
@@ -120,6 +130,28 @@ def test_source_term_against_loops(
     )
     assert terms.keys() == {"target", "source"}
     assert terms["source"].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("negatives", ["in_batch", "uniform", "value_contrast"])
+def test_batches_drawn_at_once_differ(learner, teacher, filled, negatives):
+    loss = built(learner, teacher=teacher, negatives=negatives, n_negatives=16)
+    batches = loss.sample_many(filled(), 12, 4, np.random.default_rng(0), filled(seed=5))
+    for rows in (
+        [batch.anchors for batch in batches],
+        [batch.target.positive_rows for batch in batches],
+        [np.sort(batch.target.negative_rows) for batch in batches],
+        [batch.source.from_source for batch in batches],
+        [np.sort(batch.source.negative_rows[1]) for batch in batches],
+    ):
+        assert len({each.tobytes() for each in rows}) == 4
+
+
+@pytest.mark.parametrize(
+    "settings", [{"negatives": "prediction_error"}, {"shuffled_values": True}], ids=str
+)
+def test_one_batch_at_a_time_where_draws_change_as_the_agent_learns(learner, filled, settings):
+    loss = built(learner, n_negatives=16, **settings)
+    assert len(loss.sample_many(filled(), 12, 4, np.random.default_rng(0))) == 1
 
 
 def test_source_term_takes_half_from_the_sources_memory(learner, teacher, filled):
@@ -301,7 +333,7 @@ def test_learning_makes_positives_win(learner, teacher):
     )
     optimizer = torch.optim.Adam([*learner.encoder.parameters(), *loss.head_parameters()], lr=1e-2)
     losses = []
-    for time in range(150):
+    for time in range(400):
         add(200 + time)
         batch = loss.sample(memory, 32, generator)
         terms = loss(learner, batch)

@@ -156,29 +156,74 @@ def test_near_rows_are_of_the_band_of_an_anchor(filled, arguments, band, n, inde
 
 
 @many
-@given(arguments=memories, n=st.integers(1, 40), k=st.integers(2, 60))
-def test_anchors_come_in_neighbourhoods_with_negatives_of_their_own(filled, arguments, n, k):
+@given(
+    arguments=memories,
+    n=st.integers(1, 40),
+    k=st.integers(2, 60),
+    n_draws=st.integers(0, 3),
+)
+def test_anchors_come_in_neighbourhoods_with_negatives_of_their_own(
+    filled, arguments, n, k, n_draws
+):
     memory = filled(**arguments)
     generator = np.random.default_rng(arguments["seed"])
     insight = Known(memory)
     sampler = NearestNegatives(band=(0.1, 0.4), n_searched=1000)
-    anchors = sampler.draw_anchors(memory, n, generator, insight)
-    n_groups = min(8, n, len(memory))
-    queries = anchors[:n_groups]
-    assert len(set(queries.tolist())) == n_groups
+    if n_draws:
+        sampler.look_ahead(memory, n_draws, n, generator, insight)
     m = len(set(memory.hashes(memory.rows()).tolist()))
-    n_others = min(-(-n // n_groups), m) - 1
-    assert len(anchors) == min(n, n_groups * (1 + n_others))
-    for b, anchor in enumerate(anchors[n_groups:], start=n_groups):
-        nearest = ranked(memory, queries[b % n_groups])
-        assert memory.hashes(anchor[None])[0] == nearest[b // n_groups - 1]
-    pool = sampler.draw(memory, anchors, k, generator, insight)
-    assert len(pool.rows) == min(8, len(anchors))
     first, last = math.floor(0.1 * m), max(math.ceil(0.4 * m), math.floor(0.1 * m) + 1)
-    for b in range(len(anchors)):
-        mine = memory.hashes(pool.rows[b % len(pool.rows)]).tolist()
-        band = set(ranked(memory, anchors[b % min(8, len(anchors))])[first:last])
-        assert len(band & set(mine)) >= min(k // 2, len(band))
+    for _ in range(max(n_draws, 1)):
+        anchors = sampler.draw_anchors(memory, n, generator, insight)
+        n_groups = min(8, n, len(memory))
+        queries = anchors[:n_groups]
+        assert len(set(queries.tolist())) == n_groups
+        n_others = min(-(-n // n_groups), m) - 1
+        assert len(anchors) == min(n, n_groups * (1 + n_others))
+        for b, anchor in enumerate(anchors[n_groups:], start=n_groups):
+            nearest = ranked(memory, queries[b % n_groups])
+            assert memory.hashes(anchor[None])[0] == nearest[b // n_groups - 1]
+        pool = sampler.draw(memory, anchors, k, generator, insight)
+        assert len(pool.rows) == min(8, len(anchors))
+        for b in range(len(anchors)):
+            mine = memory.hashes(pool.rows[b % len(pool.rows)]).tolist()
+            band = set(ranked(memory, anchors[b % min(8, len(anchors))])[first:last])
+            assert len(band & set(mine)) >= min(k // 2, len(band))
+
+
+def test_draws_looked_ahead_are_searched_for_once_and_differ(filled):
+    memory, generator = filled(), np.random.default_rng(0)
+    insight, sampler = Known(memory), NearestNegatives()
+    sampler.look_ahead(memory, 3, 20, generator, insight)
+    n_asked = len(insight.asked)
+    drawn = []
+    for _ in range(3):
+        anchors = sampler.draw_anchors(memory, 20, generator, insight)
+        pool = sampler.draw(memory, anchors, 16, generator, insight)
+        drawn.append((set(anchors.tolist()), set(pool.rows.ravel().tolist())))
+    assert len(insight.asked) == n_asked
+    assert len({frozenset(anchors) for anchors, _ in drawn}) == 3
+    assert len({frozenset(rows) for _, rows in drawn}) == 3
+    sampler.draw_anchors(memory, 20, generator, insight)
+    assert len(insight.asked) == n_asked + 1
+
+
+@pytest.mark.parametrize("change", ["rows", "keys", "anchors"])
+def test_what_was_looked_ahead_is_not_used_once_anything_changed(filled, step, change):
+    memory, generator = filled(), np.random.default_rng(0)
+    insight, sampler = Known(memory), NearestNegatives()
+    sampler.look_ahead(memory, 2, 20, generator, insight)
+    sampler.draw_anchors(memory, 20, generator, insight)
+    n_asked = len(insight.asked)
+    n = 20
+    if change == "rows":
+        memory.add(**step(generator, 6, n_tasks=2), time=0)
+    elif change == "keys":
+        insight.snapshot += 1
+    else:
+        n = 12
+    assert len(sampler.draw_anchors(memory, n, generator, insight)) == n
+    assert len(insight.asked) > n_asked
 
 
 def test_queries_are_uniform(filled):

@@ -1,0 +1,40 @@
+"""How often an auxiliary update is made, and of what size, where nobody says."""
+
+from __future__ import annotations
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+DEFAULT_EVERY = 8
+"""Optimiser steps for each auxiliary update; twice as many where few anchors share its cost."""
+
+_FEW_ANCHORS = 64
+
+
+def default_every(n_anchors: int) -> int:
+    """Optimiser steps for each auxiliary update of so many anchors: 8, or 16 for fewer than 64.
+
+    An update of 8 anchors takes nearly as long as one of 64, while the steps of the small
+    minibatches that they go with take less.
+    """
+    return 2 * DEFAULT_EVERY if n_anchors < _FEW_ANCHORS else DEFAULT_EVERY
+
+
+def default_n_anchors(model: BaseAlgorithm) -> int:
+    """Anchors of an auxiliary update, where nobody says: min(256, a quarter of the RL minibatch).
+
+    At least 8.
+    """
+    batch_size = getattr(model, "batch_size", None)
+    if batch_size is None:  # A2C: the whole rollout is one minibatch
+        batch_size = int(getattr(model, "n_steps", 32)) * model.n_envs
+    return max(8, min(256, int(batch_size) // 4))
+
+
+def steps_of_one_train(model: BaseAlgorithm) -> int:
+    """Optimiser steps that one `train()` of the model makes if nothing stops it; at least 1."""
+    if isinstance(model, OnPolicyAlgorithm):
+        n_samples = model.n_steps * model.n_envs
+        batch_size = getattr(model, "batch_size", n_samples)  # A2C: the whole rollout
+        return int(getattr(model, "n_epochs", 1)) * -(-n_samples // int(batch_size))
+    return max(1, int(getattr(model, "gradient_steps", 1)))
