@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -167,9 +167,9 @@ class AuxiliaryLossCallback(BaseCallback):
         self.reference = ReferenceNorm()
         self.n_updates = 0
         self._n_steps = 0
-        self._n_steps_left = 0
+        self._n_steps_left = self._rollout_from = 0
         self.steps_per_update = every or DEFAULT_EVERY
-        self._drawn: deque[Any] = deque()
+        self._drawn: Iterator[Any] = iter(())
         self._handles: list[Any] = []
         self._said_waiting = False
         self._pending_state: dict[str, Any] | None = None
@@ -233,6 +233,7 @@ class AuxiliaryLossCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self.detach()
+        self._rollout_from = self.model.num_timesteps
         if self.weight != 0.0:
             check_learns(self._encoder_parameters)
         if isinstance(self.model, OnPolicyAlgorithm):
@@ -246,7 +247,8 @@ class AuxiliaryLossCallback(BaseCallback):
         self.detach()
         self._running_learn = self.model.start_time
         self._updated = False
-        self._n_steps_left = steps_of_one_train(self.model)
+        n_frames = self.model.num_timesteps - self._rollout_from
+        self._n_steps_left = steps_of_one_train(self.model, n_frames)
         self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
         self._handles.append(self._optimizer.register_step_post_hook(self._after_step))
         self.logger.record("memory/size", len(self.memory))
@@ -261,7 +263,7 @@ class AuxiliaryLossCallback(BaseCallback):
 
     def detach(self) -> None:
         """Take the hook off the optimiser; harmless when there is none."""
-        self._drawn.clear()
+        self._drawn = iter(())
         while self._handles:
             self._handles.pop().remove()
 
@@ -332,19 +334,19 @@ class AuxiliaryLossCallback(BaseCallback):
 
     def _draw(self) -> Any | None:
         """What the loss needs for one step; None, said once, while memory has no whole batch."""
-        if not self._drawn and len(self.memory) >= self._n_drawn:
+        batch = next(self._drawn, None)
+        if batch is None and len(self.memory) >= self._n_drawn:
             n_left = 1 + max(0, self._n_steps_left) // self.steps_per_update
-            self._drawn.extend(
-                self.loss.sample_many(
-                    self.memory,
-                    self._n_drawn,
-                    min(n_left, _MOST_AHEAD),
-                    self.generator,
-                    source_memory=self.source_memory,
-                )
+            self._drawn = self.loss.sample_many(
+                self.memory,
+                self._n_drawn,
+                min(n_left, _MOST_AHEAD),
+                self.generator,
+                source_memory=self.source_memory,
             )
-        if self._drawn:
-            return self._drawn.popleft()
+            batch = next(self._drawn, None)
+        if batch is not None:
+            return batch
         if not self._said_waiting:
             self._said_waiting = True
             _log.warning(

@@ -31,10 +31,10 @@ def default_n_anchors(model: BaseAlgorithm) -> int:
     return max(8, min(256, int(batch_size) // 4))
 
 
-def steps_of_one_train(model: BaseAlgorithm) -> int:
-    """Optimiser steps that one `train()` of the model makes if nothing stops it; at least 1."""
+def steps_of_one_train(model: BaseAlgorithm, n_frames: int) -> int:
+    """Optimiser steps that `train()` makes after a rollout of `n_frames`, if nothing stops it."""
     if isinstance(model, OnPolicyAlgorithm):
-        n_samples = model.n_steps * model.n_envs
-        batch_size = getattr(model, "batch_size", n_samples)  # A2C: the whole rollout
-        return int(getattr(model, "n_epochs", 1)) * -(-n_samples // int(batch_size))
-    return max(1, int(getattr(model, "gradient_steps", 1)))
+        batch_size = getattr(model, "batch_size", n_frames)  # A2C: the whole rollout
+        return int(getattr(model, "n_epochs", 1)) * -(-n_frames // int(batch_size))
+    steps = int(getattr(model, "gradient_steps", 1))
+    return steps if steps >= 0 else n_frames

@@ -66,7 +66,7 @@ class Parts(BaseCallback):
             if isinstance(joined, AuxiliaryLossCallback):
                 self._watch(joined, "_before_step", AUXILIARY)
                 self._watch(joined, "_after_step", AUXILIARY)
-                self._watch(joined.loss, "sample_many", MEMORY)
+                self._watch(joined, "_draw", MEMORY)
                 self._watch(joined, "_on_step", RECORDING)
         self._since = self._now()
 

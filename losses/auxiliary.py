@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -248,7 +248,7 @@ class AuxiliaryLoss(nn.Module):
         n_batches: int,
         generator: np.random.Generator,
         source_memory: Memory | None = None,
-    ) -> Sequence[Any]:
+    ) -> Iterator[Any]:
         """What `sample` gives, for each of up to `n_batches` steps to come; none for its None.
 
         Between them nothing is added to the memory, but the agent learns. By default one, from
@@ -256,7 +256,8 @@ class AuxiliaryLoss(nn.Module):
         depend on what the agent learns.
         """
         batch = self.sample(memory, n_anchors, generator, source_memory=source_memory)
-        return [] if batch is None else [batch]
+        if batch is not None:
+            yield batch
 
     def forward(self, learner: Learner, batch: Any) -> Mapping[str, Tensor]:
         """One scalar tensor, float32, for each term of the loss, by the term's name.

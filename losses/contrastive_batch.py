@@ -22,7 +22,6 @@ from contrastive_distillation.memory import (
     take,
 )
 
-from .auxiliary import Learner
 from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
 
 
@@ -87,131 +86,116 @@ class ContrastiveBatch:
         return anchors if others is None else concatenate([anchors, others])
 
 
-def draw_targets(
+def draw_positive_rows(
     memory: Memory,
-    anchor_rows: Sequence[np.ndarray],
-    pools: Sequence[Pool],
-    keys: AveragedKeys,
+    anchor_rows: np.ndarray,
     generator: np.random.Generator,
     *,
     positives: str,
     positive_offset: float,
-    window: int,
     recent: bool,
-) -> list[TargetBatch]:
-    """Adds a positive to each anchor, keys, and masks, for the anchors and pools of several steps.
-
-    `recent`: all are of the current rollout.
-    """
-    together = np.concatenate(anchor_rows)
+) -> tuple[np.ndarray, np.ndarray]:
+    """A row (B,) for each anchor, and whether it is to be used; `recent`: of this rollout."""
     if positives == "temporal":
-        matched, valid = draw_positives(memory, together, generator, mean_offset=positive_offset)
-    elif positives == "value_matched":
-        matched, valid = draw_value_matched(memory, together, generator, recent=recent)
-    else:
-        matched, valid = together, np.ones(len(together), np.bool_)
-    positive_rows = _split_like(matched, anchor_rows)
-    valid_ones = _split_like(valid, anchor_rows)
-    lines = [pool.lines for pool in pools]
-    found = _keys(keys, memory, [*positive_rows, *lines])
-    batches = []
-    for i, pool in enumerate(pools):
-        anchors = memory.info(anchor_rows[i])
-        matches = memory.info(positive_rows[i]).where(valid_ones[i])
-        batches.append(
-            TargetBatch(
-                positive_rows=positive_rows[i],
-                negative_rows=lines[i],
-                positive_keys=found[i],
-                negative_keys=found[len(pools) + i],
-                mask=negative_mask(anchors, matches, memory.info(lines[i]), window),
-                log_weights=pool.log_weights,
-                hashes=anchors.hashes,
-            )
-        )
-    return batches
+        return draw_positives(memory, anchor_rows, generator, mean_offset=positive_offset)
+    if positives == "value_matched":
+        return draw_value_matched(memory, anchor_rows, generator, recent=recent)
+    return anchor_rows, np.ones(len(anchor_rows), np.bool_)
 
 
-def draw_sources(
+def target_batch(
     memory: Memory,
-    anchor_rows: Sequence[np.ndarray],
-    pools: Sequence[Pool],
-    source_memory: Memory | None,
-    keys: FrozenKeys,
+    anchor_rows: np.ndarray,
+    positives: tuple[np.ndarray, np.ndarray],
+    pool: Pool,
+    keys: AveragedKeys,
+    *,
+    window: int,
+) -> TargetBatch:
+    """Adds keys and masks to the rows of one step; `positives` as drawn for its anchors."""
+    positive_rows, valid = positives
+    anchors, matched = memory.info(anchor_rows), memory.info(positive_rows).where(valid)
+    positive_keys, negative_keys = _keys(keys, memory, positive_rows, pool.lines)
+    return TargetBatch(
+        positive_rows=positive_rows,
+        negative_rows=pool.lines,
+        positive_keys=positive_keys,
+        negative_keys=negative_keys,
+        mask=negative_mask(anchors, matched, memory.info(pool.lines), window),
+        log_weights=pool.log_weights,
+        hashes=anchors.hashes,
+    )
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """Rows of one step of the source term, in one of the memories."""
+
+    memory: Memory
+    anchors: np.ndarray
+    """(n,)"""
+    lines: np.ndarray
+    """(G, k): negatives, with those of the other memory beside them."""
+
+    @property
+    def all(self) -> np.ndarray:
+        """All of them, (n + G·k,)."""
+        return np.concatenate([self.anchors, self.lines.reshape(-1)])
+
+
+def draw_source_rows(
+    own: SourceRows,
+    source_memory: Memory,
+    insight: LearnerInsight,
     generator: np.random.Generator,
     *,
     sampler: NegativeSampler,
-    learner: Learner,
     n_negatives: int,
-    window: int,
-) -> list[SourceBatch]:
-    """Takes half of the anchors and of the negatives from the source's memory, if there is one.
+) -> list[SourceRows]:
+    """Keeps half of the anchors and of the negatives, and takes as many from the source's memory.
 
-    There the frozen teacher is at home; the other half are those already drawn for the target
-    term of each step (`anchor_rows`, `pools`). Negatives weigh 1 here: the teacher's keys tell
-    rows apart by what they are, whatever followed. Where the pools have lines, an anchor of one
-    memory has some line of the other's pool.
+    There the frozen teacher is at home. Where the pools have lines, an anchor of one memory has
+    some line of the other's pool.
 
     Args:
-        sampler: of anchors and negatives from the source's memory.
+        own: those drawn for the target term.
+        source_memory: not empty.
+        insight: into it.
+        sampler: of anchors and negatives from it.
     """
-    if source_memory is None or len(source_memory) == 0:
-        lines = [pool.lines for pool in pools]
-        found = _keys(keys, memory, [*anchor_rows, *lines])
-        batches = []
-        for i, rows in enumerate(anchor_rows):
-            anchors, negatives = memory.info(rows), memory.info(lines[i])
-            batches.append(
-                SourceBatch(
-                    n_from_target=len(rows),
-                    from_source=None,
-                    negative_rows=(lines[i], lines[i][:, :0]),
-                    positive_keys=found[i],
-                    negative_keys=found[len(pools) + i],
-                    mask=negative_mask(anchors, anchors, negatives, window),
-                    hashes=anchors.hashes,
-                )
-            )
-        return batches
-    own_anchors = [rows[: len(rows) // 2] for rows in anchor_rows]
-    insight = LearnerInsight(source_memory, keys, learner)
-    n_anchors = [len(rows) - len(own) for rows, own in zip(anchor_rows, own_anchors, strict=True)]
-    if sampler.looks_ahead and len(set(n_anchors)) == 1:
-        sampler.look_ahead(source_memory, len(pools), n_anchors[0], generator, insight)
-    their_anchors, own_pools, their_pools = [], [], []
-    for pool, n, own_rows in zip(pools, n_anchors, own_anchors, strict=True):
-        own = pool.thinned(n_negatives // 2, generator)
-        rows = sampler.draw_anchors(source_memory, n, generator, insight)
-        n_others = n_negatives - own.rows.shape[-1]
-        others = sampler.draw(source_memory, rows, n_others, generator, insight)
-        check_pool(others, sampler, source_memory, rows)
-        own_pool, their_pool = _side_by_side(
-            own.lines, others.lines, len(own_rows), len(own_rows) + len(rows)
-        )
-        their_anchors.append(rows)
-        own_pools.append(own_pool)
-        their_pools.append(their_pool)
-    own_found = _keys(keys, memory, [*own_anchors, *own_pools])
-    their_found = _keys(keys, source_memory, [*their_anchors, *their_pools])
-    batches = []
-    for i, rows in enumerate(their_anchors):
-        anchors = RowInfo.concatenate([memory.info(own_anchors[i]), source_memory.info(rows)])
-        negatives = RowInfo.concatenate(
-            [memory.info(own_pools[i]), source_memory.info(their_pools[i])]
-        )
-        at = len(pools) + i
-        batches.append(
-            SourceBatch(
-                n_from_target=len(own_anchors[i]),
-                from_source=source_memory.observations(rows),
-                negative_rows=(own_pools[i], their_pools[i]),
-                positive_keys=np.concatenate([own_found[i], their_found[i]]),
-                negative_keys=np.concatenate([own_found[at], their_found[at]], axis=1),
-                mask=negative_mask(anchors, anchors, negatives, window),
-                hashes=anchors.hashes,
-            )
-        )
-    return batches
+    anchors = own.anchors[: len(own.anchors) // 2]
+    kept = Pool(own.lines).thinned(n_negatives // 2, generator)
+    n_others = n_negatives - kept.rows.shape[-1]
+    rows = sampler.draw_anchors(source_memory, len(own.anchors) - len(anchors), generator, insight)
+    others = sampler.draw(source_memory, rows, n_others, generator, insight)
+    check_pool(others, sampler, source_memory, rows)
+    lines, source_lines = _side_by_side(
+        kept.lines, others.lines, len(anchors), len(anchors) + len(rows)
+    )
+    return [
+        SourceRows(own.memory, anchors, lines),
+        SourceRows(source_memory, rows, source_lines),
+    ]
+
+
+def source_batch(parts: Sequence[SourceRows], keys: FrozenKeys, *, window: int) -> SourceBatch:
+    """Adds keys and masks to the rows of one step: of the memory at hand, and of the source's.
+
+    Negatives weigh 1 here: the teacher's keys tell rows apart by what they are, whatever followed.
+    """
+    anchors = RowInfo.concatenate([part.memory.info(part.anchors) for part in parts])
+    negatives = RowInfo.concatenate([part.memory.info(part.lines) for part in parts])
+    found = [_keys(keys, part.memory, part.anchors, part.lines) for part in parts]
+    own, others = parts[0], parts[1:]
+    return SourceBatch(
+        n_from_target=len(own.anchors),
+        from_source=others[0].memory.observations(others[0].anchors) if others else None,
+        negative_rows=(own.lines, others[0].lines if others else own.lines[:, :0]),
+        positive_keys=np.concatenate([positives for positives, _ in found]),
+        negative_keys=np.concatenate([lines for _, lines in found], axis=1),
+        mask=negative_mask(anchors, anchors, negatives, window),
+        hashes=anchors.hashes,
+    )
 
 
 def duplicate_rate(memory: Memory, pool: Pool) -> float:
@@ -221,20 +205,13 @@ def duplicate_rate(memory: Memory, pool: Pool) -> float:
     return repeated / max(hashes.size, 1)
 
 
-def _split_like(flat: np.ndarray, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """`flat` (n, ...) in parts as long as these, one after the other."""
-    return np.split(flat, np.cumsum([len(part) for part in parts])[:-1])
-
-
 def _keys(
-    keys: AveragedKeys | FrozenKeys, memory: Memory, rows: Sequence[np.ndarray]
-) -> list[np.ndarray]:
-    """Keys (*shape, D) for each of several arrays of rows, looked up together."""
-    flat = [each.reshape(-1) for each in rows]
-    found = _split_like(keys.keys(memory, np.concatenate(flat)), flat)
-    return [
-        part.reshape(*each.shape, part.shape[1]) for part, each in zip(found, rows, strict=True)
-    ]
+    keys: AveragedKeys | FrozenKeys, memory: Memory, rows: np.ndarray, lines: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keys (n, D) of rows and (G, K, D) of lines, looked up together."""
+    both = keys.keys(memory, np.concatenate([rows, lines.reshape(-1)]))
+    n = len(rows)
+    return both[:n], both[n:].reshape(*lines.shape, both.shape[1])
 
 
 def _side_by_side(

@@ -14,6 +14,7 @@ from .negatives import (
     Pool,
     UniformNegatives,
     check_pool,
+    may_look_ahead,
 )
 from .observations import Observations, concatenate, hash_observations, n_observations, take
 from .positives import POSITIVES, draw_positives, draw_value_matched
@@ -57,6 +58,7 @@ __all__ = [
     "hash_observations",
     "make_keep",
     "make_negatives",
+    "may_look_ahead",
     "n_observations",
     "negative_mask",
     "returns_to_go",

@@ -48,6 +48,7 @@ class Memory(StoredRows):
         self.gamma = 1.0
         self._open_slots = np.zeros(0, dtype=np.int64)  # of each environment
         self._task_map = np.zeros(0, dtype=np.int64)  # start()'s task numbers -> ours
+        self._tasks_checked = b""
 
     def _make_places(self, capacity: int) -> Places:
         if isinstance(self.keep, Fifo):
@@ -92,6 +93,7 @@ class Memory(StoredRows):
         self.tasks = tuple(dict.fromkeys([*self.tasks, *tasks]))
         self._task_map = np.array([self.tasks.index(task) for task in tasks], dtype=np.int64)
         self.n_envs, self.gamma = int(n_envs), float(gamma)
+        self._tasks_checked = b""
         self._open_slots = np.full(n_envs, NONE, dtype=np.int64)
         self._recent_from = 0
         self._rows = self._recent_rows = None
@@ -139,9 +141,9 @@ class Memory(StoredRows):
         self._store.write(self._places.parts(rows), step)
         self._rows = self._recent_rows = None
         done = terminated | truncated
-        if done.any():
+        if np.count_nonzero(done):
             for ended, by_itself in ((terminated, True), (done & ~terminated, False)):
-                if ended.any():
+                if np.count_nonzero(ended):
                     self._close(self._open_slots[ended], terminated=by_itself)
             self._open_slots[done] = NONE
 
@@ -183,7 +185,7 @@ class Memory(StoredRows):
         for name, vector in vectors.items():
             if vector.shape != (n,):
                 raise ValueError(f"{name} has shape {vector.shape}; expected ({n},)")
-        if tasks.min() < 0 or tasks.max() >= len(self._task_map):
+        if not self._are_tasks(tasks):
             raise ValueError(
                 f"tasks holds numbers {tasks.min()} to {tasks.max()}; "
                 f"start() named {len(self._task_map)}, counted from 0"
@@ -195,6 +197,15 @@ class Memory(StoredRows):
         self._check_finite("action", actions, tasks, time)
         self._check_finite("reward", rewards, tasks, time, below=_TOO_LARGE_REWARD)
 
+    def _are_tasks(self, tasks: Int64Array) -> bool:
+        """Are all of them numbers that `start` named? Mostly they are those of the step before."""
+        if tasks.tobytes() == self._tasks_checked:
+            return True
+        if tasks.min() < 0 or tasks.max() >= len(self._task_map):
+            return False
+        self._tasks_checked = tasks.tobytes()
+        return True
+
     def _check_finite(
         self,
         label: str,
@@ -204,7 +215,9 @@ class Memory(StoredRows):
         *,
         below: float = np.inf,
     ) -> None:
-        if values.dtype.kind != "f" or np.abs(values).max(initial=0.0) < below:
+        if values.dtype.kind != "f" or np.vdot(values, values) < np.inf:
+            return  # one call, as most often; it is not so, too, where only the sum is too large
+        if np.abs(values).max(initial=0.0) < below:
             return
         fine = np.abs(values.reshape(len(values), -1)) < below
         env = int(np.flatnonzero(~fine.all(axis=1))[0])

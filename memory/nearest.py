@@ -256,6 +256,8 @@ class NearestNegatives(NegativeSampler):
         }
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._ahead.clear()
+        self._at_hand = None
         self._searched.restore({key: arrays[key] for key in arrays if key in KEPT})
         if not arrays:
             self._keys = None
@@ -276,6 +278,7 @@ class ValueContrastNegatives(NearestNegatives):
 
     name = "value_contrast"
     uses_returns = True
+    looks_ahead = True
 
     _scales: np.ndarray = np.empty(0)
 

@@ -109,9 +109,10 @@ class Places(ABC):
         self.n_written += len(rows)
 
     def _begin(self, open_slots: Int64Array) -> None:
-        fresh = (open_slots == NONE).nonzero()[0]
-        if not len(fresh):
+        is_fresh = open_slots == NONE
+        if not np.count_nonzero(is_fresh):
             return
+        fresh = np.flatnonzero(is_fresh)
         open_slots[fresh] = self.episodes.open(self.n_written + fresh, stride=len(open_slots))
 
     def _warn_small(self, n_envs: int) -> None:

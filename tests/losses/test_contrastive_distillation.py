@@ -67,7 +67,7 @@ def naive_loss(queries, positives, negatives, mask, weights, temperature):
 def last_of(loss, n_batches, memory, n_anchors, source_memory=None):
     """The last of so many batches drawn at once."""
     generator = np.random.default_rng(0)
-    batches = loss.sample_many(memory, n_anchors, n_batches, generator, source_memory)
+    batches = list(loss.sample_many(memory, n_anchors, n_batches, generator, source_memory))
     assert len(batches) == n_batches
     return batches[-1]
 
@@ -135,7 +135,7 @@ def test_source_term_against_loops(
 @pytest.mark.parametrize("negatives", ["in_batch", "uniform", "value_contrast"])
 def test_batches_drawn_at_once_differ(learner, teacher, filled, negatives):
     loss = built(learner, teacher=teacher, negatives=negatives, n_negatives=16)
-    batches = loss.sample_many(filled(), 12, 4, np.random.default_rng(0), filled(seed=5))
+    batches = list(loss.sample_many(filled(), 12, 4, np.random.default_rng(0), filled(seed=5)))
     for rows in (
         [batch.anchors for batch in batches],
         [batch.target.positive_rows for batch in batches],
@@ -151,7 +151,51 @@ def test_batches_drawn_at_once_differ(learner, teacher, filled, negatives):
 )
 def test_one_batch_at_a_time_where_draws_change_as_the_agent_learns(learner, filled, settings):
     loss = built(learner, n_negatives=16, **settings)
-    assert len(loss.sample_many(filled(), 12, 4, np.random.default_rng(0))) == 1
+    assert len(list(loss.sample_many(filled(), 12, 4, np.random.default_rng(0)))) == 1
+
+
+def test_a_sample_of_ones_own_is_what_is_drawn(learner, filled):
+    class Own(ContrastiveDistillation):
+        n_samples = 0
+
+        def sample(self, *arguments, **more):
+            self.n_samples += 1
+            return super().sample(*arguments, **more)
+
+    loss = Own()
+    loss.build(learner)
+    assert len(list(loss.sample_many(filled(), 12, 4, np.random.default_rng(0)))) == 1
+    assert loss.n_samples == 1
+    loss.sample = lambda *_, **__: None
+    assert not list(loss.sample_many(filled(), 12, 4, np.random.default_rng(0)))
+
+
+def test_a_sampler_of_ones_own_looks_ahead_only_if_it_says_so(learner, filled):
+    class Silent(UniformNegatives):
+        pass
+
+    class Says(UniformNegatives):
+        looks_ahead = True
+
+    for sampler, expected in ((Silent(), 1), (Says(), 4)):
+        loss = built(learner, negatives=sampler, n_negatives=16)
+        batches = list(loss.sample_many(filled(), 12, 4, np.random.default_rng(0)))
+        assert len(batches) == expected
+
+
+def test_unknown_keys_of_several_batches_are_computed_in_one_pass(learner, teacher, filled):
+    loss = built(learner, teacher=teacher, negatives="uniform", n_negatives=16)
+    calls = {"target": 0, "source": 0}
+    for name, keys in (("target", loss.target_keys), ("source", loss.source_keys)):
+        encode = keys.table._encode
+
+        def counted(observations, encode=encode, name=name):
+            calls[name] += 1
+            return encode(observations)
+
+        keys.table._encode = counted
+    list(loss.sample_many(filled(), 12, 4, np.random.default_rng(0), filled(seed=5)))
+    assert calls == {"target": 1, "source": 2}  # the source term has rows of two memories
 
 
 def test_source_term_takes_half_from_the_sources_memory(learner, teacher, filled):
