@@ -25,10 +25,12 @@ def benchmark() -> ModuleType:
 
 
 def test_ratio_and_pairs_by_hand(benchmark: ModuleType) -> None:
-    timing = benchmark.Timing(without=[1.0, 2.0, 4.0], with_loss=[2.0, 3.0, 4.0], n_updates=7)
+    timing = benchmark.Timing(
+        without=[1.0, 2.0, 4.0], with_loss=[2.0, 3.0, 4.0], n_updates=7, every=2
+    )
     assert timing.ratio == 1.5
     assert timing.pairs == [2.0, 1.5, 1.0]
-    assert benchmark.row("PPO", timing, 1_000, 2) == (
+    assert benchmark.row("PPO", timing, 1_000) == (
         "| PPO | 1,000 | 2 | 7 | 2.00 | 3.00 | 1.50 | 1.00–2.00 | ≤ 1.15 |"
     )
 
