@@ -5,7 +5,7 @@ from .episodic import MEMORIES, EpisodicMemory, ReplayMemory
 from .keep import KEEPS, FinishedEpisodes, Keep, PerTask, Reservoir, ValueStratified, make_keep
 from .key_table import KeyTable
 from .masks import negative_mask
-from .nearest import NearestNegatives, ValueContrastNegatives
+from .nearest import NearestNegatives
 from .nearest_keys import INDEXES, NearestKeys
 from .negatives import (
     InBatchNegatives,
@@ -23,6 +23,7 @@ from .returns import returns_to_go
 from .rows import MemoryBatch, RowInfo
 from .samplers import NEGATIVES, make_negatives
 from .shuffled import with_shuffled_returns
+from .value_contrast import ValueContrastNegatives
 
 __all__ = [
     "INDEXES",

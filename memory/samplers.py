@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from .nearest import NearestNegatives, ValueContrastNegatives
+from .nearest import NearestNegatives
 from .negatives import InBatchNegatives, NegativeSampler, UniformNegatives
 from .prediction_error import PredictionErrorNegatives
+from .value_contrast import ValueContrastNegatives
 
 NEGATIVES: Mapping[str, type[NegativeSampler]] = MappingProxyType(
     {
