@@ -25,16 +25,20 @@ def default_n_anchors(model: BaseAlgorithm) -> int:
 
     At least 8.
     """
-    batch_size = getattr(model, "batch_size", None)
-    if batch_size is None:  # A2C: the whole rollout is one minibatch
-        batch_size = int(getattr(model, "n_steps", 32)) * model.n_envs
-    return max(8, min(256, int(batch_size) // 4))
+    return max(8, min(256, _batch_size(model) // 4))
 
 
 def steps_of_one_train(model: BaseAlgorithm, n_frames: int) -> int:
     """Optimiser steps that `train()` makes after a rollout of `n_frames`, if nothing stops it."""
     if isinstance(model, OnPolicyAlgorithm):
-        batch_size = getattr(model, "batch_size", n_frames)  # A2C: the whole rollout
-        return int(getattr(model, "n_epochs", 1)) * -(-n_frames // int(batch_size))
+        return int(getattr(model, "n_epochs", 1)) * -(-n_frames // _batch_size(model))
     steps = int(getattr(model, "gradient_steps", 1))
     return steps if steps >= 0 else n_frames
+
+
+def _batch_size(model: BaseAlgorithm) -> int:
+    """Samples in a minibatch; A2C's is the whole rollout."""
+    batch_size = getattr(model, "batch_size", None)
+    if batch_size is None:
+        batch_size = int(getattr(model, "n_steps", 32)) * model.n_envs
+    return int(batch_size)

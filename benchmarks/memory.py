@@ -4,8 +4,7 @@ Milliseconds, medians of interleaved rounds, one thread. A draw is what one auxi
 the memory: 256 anchors and a pool of 128 negatives, weights included; averaged over the 8 draws of
 a snapshot of the keys (PPO's defaults: 16,384 frames, minibatches of 1,024, every 8th), so with
 everything that is sampled and keyed afresh for each snapshot, and all searched for at once, as in a
-training. A minibatch without an auxiliary step
-costs nothing.
+training. A minibatch without an auxiliary step costs nothing.
 
 Rows are of 128 floats without repetitions, so that no key is found twice: the worst case. Keys of
 128 floats come from a linear teacher. Nothing here trains.
@@ -34,6 +33,7 @@ from contrastive_distillation.memory import (
     NearestKeys,
     Observations,
     make_negatives,
+    may_look_ahead,
     negative_mask,
 )
 
@@ -138,7 +138,7 @@ def draws(memory: Memory, name: str) -> Callable[[], object]:
 
     def work() -> None:
         insight.renew()
-        if sampler.looks_ahead:
+        if may_look_ahead(sampler):
             sampler.look_ahead(memory, DRAWS_PER_SNAPSHOT, N_ANCHORS, generator, insight)
         for _ in range(DRAWS_PER_SNAPSHOT):
             anchors = sampler.draw_anchors(memory, N_ANCHORS, generator, insight)

@@ -111,9 +111,9 @@ class Timing:
     without: list[float]
     with_loss: list[float]
     n_updates: int
-    """Auxiliary updates of one run with the loss, one for each"""
+    """Auxiliary updates of one run with the loss."""
     every: int
-    """optimiser steps."""
+    """Optimiser steps for each of them."""
 
     @property
     def ratio(self) -> float:

@@ -247,7 +247,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
                 np.concatenate([p, pool.lines.reshape(-1)])
                 for (p, _), (_, pool) in zip(positives, drawn, strict=True)
             ]
-            self.target_keys.prepare(memory, np.concatenate(asked))
+            self.target_keys.table.prepare(memory, np.concatenate(asked))
         if self.has_source_term:
             sources = self._source_rows(memory, drawn, source_memory, generator)
         for i, (rows, pool) in enumerate(drawn):
@@ -302,7 +302,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
             ]
         for parts in zip(*steps, strict=True):
             rows = np.concatenate([part.all for part in parts])
-            self.source_keys.prepare(parts[0].memory, rows)
+            self.source_keys.table.prepare(parts[0].memory, rows)
         return steps
 
     def forward(self, learner: Learner, batch: ContrastiveBatch) -> Mapping[str, Tensor]:

@@ -82,10 +82,6 @@ class AveragedKeys(ArraysInState):
         self._taken_at = frame
         self.snapshot += 1
 
-    def prepare(self, memory: Memory, rows: np.ndarray) -> None:
-        """Compute the keys of these rows that are not known yet, in one pass."""
-        self.table.prepare(memory, rows)
-
     def keys(self, memory: Memory, rows: np.ndarray) -> np.ndarray:
         """(n, D) float32, of length 1."""
         return self.table.keys(memory, rows)
@@ -148,10 +144,6 @@ class FrozenKeys(ArraysInState):
         with torch.no_grad():
             self.mean.copy_(self._teacher[0](memory.observations(rows)).mean(dim=0))
             self.mean_known.fill_(True)
-
-    def prepare(self, memory: Memory, rows: np.ndarray) -> None:
-        """Compute the keys of these rows that are not known yet, in one pass."""
-        self.table.prepare(memory, rows)
 
     def keys(self, memory: Memory, rows: np.ndarray) -> np.ndarray:
         """(n, D) float32, of length 1."""

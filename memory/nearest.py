@@ -152,11 +152,15 @@ class NearestNegatives(NegativeSampler):
         insight: Insight,
     ) -> Pool:
         n = n_hard(k, self.uniform_share)
-        hard = self._hard(memory, anchors[:N_GROUPS], n, generator, insight)
+        hard = self.near(memory, anchors[:N_GROUPS], n, generator, insight)
         uniform = generator.permutation(memory.sample_rows(k, generator))
         both = np.concatenate([hard, np.tile(uniform, (len(hard), 1))], axis=1)
         left_out = both < 0
-        left_out[:, hard.shape[1] :] = (hard[:, :, None] == uniform).any(axis=1)
+        ascending = np.argsort(uniform)
+        found = np.searchsorted(uniform, hard, sorter=ascending)
+        found = ascending[np.minimum(found, len(uniform) - 1)]
+        line, column = np.nonzero(uniform[found] == hard)  # a uniform one is among the near, too
+        left_out[line, hard.shape[1] + found[line, column]] = True
         n_columns = min(k, both.shape[1] - int(left_out.sum(axis=1).max()))
         order = np.argsort(left_out, axis=1, kind="stable")[:, :n_columns]
         return Pool(np.take_along_axis(both, order, axis=1))
@@ -183,20 +187,12 @@ class NearestNegatives(NegativeSampler):
         n: int,
         generator: np.random.Generator,
         insight: Insight,
-    ) -> list[Int64Array]:
-        """For each of the rows `queries` up to n different rows from its band; see the class."""
-        hard = self._hard(memory, queries, n, generator, insight)
-        return [line[line >= 0] for line in hard]
-
-    def _hard(
-        self,
-        memory: Memory,
-        queries: np.ndarray,
-        n: int,
-        generator: np.random.Generator,
-        insight: Insight,
     ) -> Int64Array:
-        """(Q, n') rows, n' <= n, as `near` has them; -1 in place of one that is not to be used."""
+        """For each of the rows `queries` (Q,) different rows from its band; see the class.
+
+        Returns:
+            (Q, n') int64, n' <= n; -1 in place of a row that is not to be used.
+        """
         near, self._at_hand = self._at_hand, None
         known = near is not None and near.holds(memory, insight)
         if near is None or not known or not np.array_equal(near.queries, queries):

@@ -65,6 +65,11 @@ def key_of(hash_):
     return (key / np.linalg.norm(key)).astype(np.float32)
 
 
+def near_rows(sampler, *arguments):
+    """For each query the rows of its band that are to be used."""
+    return [line[line >= 0] for line in sampler.near(*arguments)]
+
+
 def ranked(memory, query):
     """Hashes of the distinct observations, the query's own left out, the nearest first."""
     hashes = set(memory.hashes(memory.rows()).tolist()) - {int(memory.hashes(query[None])[0])}
@@ -142,7 +147,7 @@ def test_near_rows_are_of_the_band_of_an_anchor(filled, arguments, band, n, inde
     queries = memory.sample_rows(5, generator)
     insight = Known(memory)
     sampler = NearestNegatives(band=tuple(band), n_searched=1000, index=index)
-    near = sampler.near(memory, queries, n, generator, insight)
+    near = near_rows(sampler, memory, queries, n, generator, insight)
     m = len(set(memory.hashes(memory.rows()).tolist()))
     first = min(math.floor(band[0] * m), m - 1)
     last = max(math.ceil(band[1] * m), first + 1)
@@ -264,7 +269,8 @@ def test_every_rank_of_the_band_is_drawn_as_often(filled):
     counts = dict.fromkeys(order[first:last], 0)
     generator, insight = np.random.default_rng(0), Known(memory)
     for _ in range(400):
-        hashes = memory.hashes(sampler.near(memory, anchors, 8, generator, insight)[0]).tolist()
+        (rows,) = near_rows(sampler, memory, anchors, 8, generator, insight)
+        hashes = memory.hashes(rows).tolist()
         assert len(set(hashes)) == len(hashes) == 8
         for hash_ in hashes:
             counts[hash_] += 1
@@ -298,7 +304,7 @@ def test_rows_overwritten_since_they_were_searched_are_left_out(filled, step):
     for _ in range(8):
         memory.add(**step(generator, 6, n_tasks=2), time=240)
     for _ in range(20):
-        near = sampler.near(memory, memory.rows()[:5], 40, generator, insight)
+        near = near_rows(sampler, memory, memory.rows()[:5], 40, generator, insight)
         anchors = sampler.draw_anchors(memory, 40, generator, insight)
         for rows in [*near, anchors[8:]]:
             assert [before[row] for row in rows.tolist()] == memory.hashes(rows).tolist()
@@ -332,7 +338,7 @@ def test_the_sample_keeps_up_with_a_memory_that_turns_over(filled, step):
     for time in range(10):
         for _ in range(17):
             memory.add(**step(generator, 6, n_tasks=2), time=time)
-        near = sampler.near(memory, memory.rows()[:20], 20, generator, Known(memory))
+        near = near_rows(sampler, memory, memory.rows()[:20], 20, generator, Known(memory))
         n_distinct = len(np.unique(memory.hashes(memory.rows())))
         assert all(len(rows) >= n_distinct // 20 - 1 > 0 for rows in near), n_distinct
         assert len(sampler.draw_anchors(memory, 64, generator, Known(memory))) == 64
