@@ -45,6 +45,9 @@ _log = logging.getLogger(__name__)
 _MOST_AHEAD = 8
 """Auxiliary updates whose batches are drawn at once: more save little and take memory."""
 
+_FRAMES_TO_LOG = 64
+"""Shorter rollouts do not look at the memory each time."""
+
 _OF_MEMORY = {"masked_fraction", "duplicate_rate", "key_age", "key_drift"}
 
 
@@ -251,8 +254,9 @@ class AuxiliaryLossCallback(BaseCallback):
         self._n_steps_left = steps_of_one_train(self.model, n_frames)
         self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
         self._handles.append(self._optimizer.register_step_post_hook(self._after_step))
-        self.logger.record("memory/size", len(self.memory))
-        self.logger.record("memory/known_returns", self.memory.known_fraction())
+        if self.model.num_timesteps // _FRAMES_TO_LOG > self._rollout_from // _FRAMES_TO_LOG:
+            self.logger.record("memory/size", len(self.memory))
+            self.logger.record("memory/known_returns", self.memory.known_fraction())
         if self.model.num_timesteps >= self._next_diagnostics and len(self.memory) > 0:
             self._next_diagnostics = self.model.num_timesteps + self.diagnostics_frames
             for name, value in self._diagnostics.measure(self.memory, self.loss).items():

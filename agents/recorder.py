@@ -48,6 +48,7 @@ class Recorder:
         if task_of_env is None or env_ids is None:
             env_ids, task_of_env = ("task",), np.zeros(env.num_envs, dtype=np.int64)
         self._task_of_env = np.asarray(task_of_env)
+        self._nowhere = np.zeros(env.num_envs, dtype=bool)
         if not continues_episodes:
             memory.start(n_envs=env.num_envs, gamma=_gamma(model), tasks=tuple(env_ids))
         self._n_written, self._recorded_at = memory.n_written, -1
@@ -62,11 +63,12 @@ class Recorder:
                 "AuxiliaryLossCallback a memory of its own, and name each once in the list of "
                 "callbacks"
             )
-        infos = local["infos"]
-        dones = np.asarray(local["dones"], dtype=bool)
-        truncated = np.zeros(len(dones), dtype=bool)
-        for i in dones.nonzero()[0]:
-            truncated[i] = bool(infos[i].get("TimeLimit.truncated", False))
+        dones, infos = np.asarray(local["dones"], dtype=bool), local["infos"]
+        terminated, truncated = dones, self._nowhere
+        if np.count_nonzero(dones):
+            by_limit = [bool(info.get("TimeLimit.truncated", False)) for info in infos]
+            truncated = dones & by_limit
+            terminated = dones & ~truncated
         rewards = local["rewards"]
         if self._normalised is not None:
             rewards = self._normalised.get_original_reward()
@@ -74,7 +76,7 @@ class Recorder:
             observations=self._observations,
             actions=np.asarray(local["actions"]),
             rewards=np.asarray(rewards, dtype=np.float32),
-            terminated=dones & ~truncated,
+            terminated=terminated,
             truncated=truncated,
             tasks=self._task_of_env,
             time=time,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -19,7 +20,14 @@ from .reading import StoredRows
 from .returns import returns_of_episodes
 from .row_store import Step
 
+Waiting = deque[tuple[Step, np.ndarray, np.ndarray]]
+"""Steps, and where episodes ended with them: terminated, truncated."""
+
 _log = logging.getLogger(__name__)
+
+_VECTORS = ("rewards", "terminated", "truncated", "tasks")
+_ROWS_TO_WRITE = 64
+"""Steps wait until there are so many rows: in one go, while caches are warm, they cost less."""
 
 _TOO_LARGE_REWARD = 1e30  # sums of them would leave float32, in which returns are kept
 
@@ -41,25 +49,32 @@ class Memory(StoredRows):
         """
         if capacity < 1:
             raise ValueError(f"capacity is {capacity} rows; it must be 1 or more")
-        self.keep = make_keep(keep)
+        self._keep = make_keep(keep)
         super().__init__(places=self._make_places(int(capacity)))
         self.n_envs = 0
         """Rows that each `add` brings; 0 before the first `start`."""
         self.gamma = 1.0
         self._open_slots = np.zeros(0, dtype=np.int64)  # of each environment
         self._task_map = np.zeros(0, dtype=np.int64)  # start()'s task numbers -> ours
-        self._tasks_checked = b""
+        self._tasks_before, self._task_ids = b"", self._task_map  # the last step's, and ours
+        self._waiting: Waiting = deque()  # added, and not written yet
 
     def _make_places(self, capacity: int) -> Places:
-        if isinstance(self.keep, Fifo):
+        if isinstance(self._keep, Fifo):
             return Ring(capacity=capacity, whole=self.keeps_episodes_whole)
         if not self.keeps_episodes_whole:
             raise ValueError(
                 f"a {self.kind} memory forgets row by row, first in first out; keep "
-                f"'{self.keep.name}' chooses among whole episodes. Use an episodic memory, or "
+                f"'{self._keep.name}' chooses among whole episodes. Use an episodic memory, or "
                 "keep 'fifo'"
             )
-        return Pages(capacity=capacity, keep=self.keep)
+        return Pages(capacity=capacity, keep=self._keep)
+
+    @property
+    def keep(self) -> Keep:
+        """Chooses what stays."""
+        self._settle()
+        return self._keep
 
     # ---------------------------------------------------------------- writing
 
@@ -89,14 +104,20 @@ class Memory(StoredRows):
             raise ValueError(f"gamma is {gamma}; it must lie in [0, 1]")
         if not tasks:
             raise ValueError("tasks is empty; name at least one")
+        self._settle()
         self._close(self._open_slots[self._open_slots != NONE], terminated=False)
         self.tasks = tuple(dict.fromkeys([*self.tasks, *tasks]))
         self._task_map = np.array([self.tasks.index(task) for task in tasks], dtype=np.int64)
         self.n_envs, self.gamma = int(n_envs), float(gamma)
-        self._tasks_checked = b""
+        self._tasks_before = b""
         self._open_slots = np.full(n_envs, NONE, dtype=np.int64)
         self._recent_from = 0
         self._rows = self._recent_rows = None
+
+    @property
+    def n_written(self) -> int:
+        """Rows ever added: frames, as long as this memory is learnt with. It only grows."""
+        return self._written_places.n_written + self.n_envs * len(self._waiting)
 
     def begin_rollout(self) -> None:
         """Rows written from now on are the recent ones (on-policy: the current rollout)."""
@@ -114,7 +135,7 @@ class Memory(StoredRows):
         tasks: np.ndarray,
         time: int,
     ) -> None:
-        """Writes one step of all environments.
+        """Writes one step of all environments, at the latest when somebody reads.
 
         Args:
             observations: (n_envs, ...) or a dict of such: what the agents saw *before* acting.
@@ -133,13 +154,27 @@ class Memory(StoredRows):
         actions, rewards = np.asarray(actions), np.asarray(rewards, dtype=np.float32)
         terminated, truncated = np.asarray(terminated, np.bool_), np.asarray(truncated, np.bool_)
         tasks = np.asarray(tasks, dtype=np.int64)
-        self._check_step(observations, actions, rewards, terminated, truncated, tasks, time)
-        if self._places.n_written == 0:
-            _log_floats(observations)
-        rows = self._places.take(self._open_slots)
-        step = Step(observations, actions, rewards, self._task_map[tasks], time)
-        self._store.write(self._places.parts(rows), step)
+        task_ids = self._check_step(
+            observations, actions, rewards, terminated, truncated, tasks, time
+        )
+        step = Step(observations, actions, rewards, task_ids, time)
         self._rows = self._recent_rows = None
+        is_first = not self._written_store.columns
+        if is_first or self.n_envs * (len(self._waiting) + 1) >= _ROWS_TO_WRITE:
+            self._settle()
+            self._write(step, terminated, truncated)
+        else:
+            self._waiting.append((step.copied(), terminated.copy(), truncated.copy()))
+        if is_first:
+            _log_floats(observations)
+
+    def _settle(self) -> None:
+        while self._waiting:
+            self._write(*self._waiting.popleft())
+
+    def _write(self, step: Step, terminated: np.ndarray, truncated: np.ndarray) -> None:
+        places = self._written_places
+        self._written_store.write(places.take(self._open_slots), step)
         done = terminated | truncated
         if np.count_nonzero(done):
             for ended, by_itself in ((terminated, True), (done & ~terminated, False)):
@@ -149,19 +184,19 @@ class Memory(StoredRows):
 
     def _close(self, slots: Int64Array, *, terminated: bool) -> None:
         """Ends the episodes in `slots` and fills in what is now known of their returns."""
-        self._episodes.is_open[slots] = False
-        slots = slots[[self._places.admit(slot) for slot in slots]]
+        places, columns = self._written_places, self._written_store.columns
+        places.episodes.is_open[slots] = False
+        slots = slots[[places.admit(slot) for slot in slots]]
         if not len(slots):
             return
-        columns = self._store.columns
-        rows = self._places.rows_of_all(slots)
-        lengths = self._episodes.length[slots]
+        rows = places.rows_of_all(slots)
+        lengths = places.episodes.length[slots]
         columns["returns"][rows], columns["return_known"][rows] = returns_of_episodes(
             columns["rewards"][rows], lengths, self.gamma, terminated=terminated
         )
         firsts = rows[np.cumsum(lengths) - lengths]
         values = np.where(columns["return_known"][firsts], columns["returns"][firsts], np.nan)
-        self._places.finish(slots, tasks=columns["task_ids"][firsts], values=values)
+        places.finish(slots, tasks=columns["task_ids"][firsts], values=values)
 
     def _check_step(
         self,
@@ -172,39 +207,34 @@ class Memory(StoredRows):
         truncated: np.ndarray,
         tasks: Int64Array,
         time: int,
-    ) -> None:
+    ) -> Int64Array:
+        """Refuses what does not fit; gives our numbers of the tasks."""
         n = self.n_envs
         if n == 0:
             raise ValueError("call start() before the first add()")
-        vectors = {
-            "rewards": rewards,
-            "terminated": terminated,
-            "truncated": truncated,
-            "tasks": tasks,
-        }
-        for name, vector in vectors.items():
-            if vector.shape != (n,):
-                raise ValueError(f"{name} has shape {vector.shape}; expected ({n},)")
-        if not self._are_tasks(tasks):
-            raise ValueError(
-                f"tasks holds numbers {tasks.min()} to {tasks.max()}; "
-                f"start() named {len(self._task_map)}, counted from 0"
-            )
-        self._store.check(observations, actions, n)
+        if not rewards.shape == terminated.shape == truncated.shape == tasks.shape == (n,):
+            vectors = zip(_VECTORS, (rewards, terminated, truncated, tasks), strict=True)
+            name, vector = next(both for both in vectors if both[1].shape != (n,))
+            raise ValueError(f"{name} has shape {vector.shape}; expected ({n},)")
+        task_ids = self._known_tasks(tasks)
+        self._written_store.check(observations, actions, n)
         for key, array in named_arrays(observations):
             label = f"observation '{key}'" if key else "observation"
             self._check_finite(label, array, tasks, time)
         self._check_finite("action", actions, tasks, time)
         self._check_finite("reward", rewards, tasks, time, below=_TOO_LARGE_REWARD)
+        return task_ids
 
-    def _are_tasks(self, tasks: Int64Array) -> bool:
-        """Are all of them numbers that `start` named? Mostly they are those of the step before."""
-        if tasks.tobytes() == self._tasks_checked:
-            return True
-        if tasks.min() < 0 or tasks.max() >= len(self._task_map):
-            return False
-        self._tasks_checked = tasks.tobytes()
-        return True
+    def _known_tasks(self, tasks: Int64Array) -> Int64Array:
+        """Our numbers of `start`'s tasks, (n_envs,); mostly they are those of the step before."""
+        if tasks.tobytes() != self._tasks_before:
+            if tasks.min() < 0 or tasks.max() >= len(self._task_map):
+                raise ValueError(
+                    f"tasks holds numbers {tasks.min()} to {tasks.max()}; "
+                    f"start() named {len(self._task_map)}, counted from 0"
+                )
+            self._tasks_before, self._task_ids = tasks.tobytes(), self._task_map[tasks]
+        return self._task_ids
 
     def _check_finite(
         self,
@@ -223,8 +253,7 @@ class Memory(StoredRows):
         env = int(np.flatnonzero(~fine.all(axis=1))[0])
         bad = values.reshape(len(values), -1)[env][~fine[env]][0]
         expected = "finite numbers" if below == np.inf else f"numbers below {below:g}"
-        slot = self._open_slots[env]
-        episodes = self._episodes
+        episodes, slot = self._episodes, self._open_slots[env]  # in this order: the first settles
         step = 0 if slot == NONE else int(episodes.first_step[slot] + episodes.length[slot])
         raise ValueError(
             f"{label} is {bad} in {self.tasks[self._task_map[tasks[env]]]} (environment {env}, "

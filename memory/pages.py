@@ -57,7 +57,7 @@ class Pages(Places):
             raise ValueError(f"pages/episodes has {len(owners)} pages, not up to {self.n_pages}")
         return len(owners) * PAGE
 
-    def take(self, open_slots: Int64Array) -> Int64Array:
+    def take(self, open_slots: Int64Array) -> Sequence[Part]:
         lengths = np.where(open_slots == NONE, 0, self.episodes.length[open_slots])
         in_page = lengths % PAGE
         starved = (in_page == 0).nonzero()[0]
@@ -66,12 +66,9 @@ class Pages(Places):
             pages = self._free_pages(len(starved))
             self._begin(open_slots)
             self._append(open_slots[starved], pages)
-        rows: Int64Array = self._tail[open_slots] * PAGE + in_page
-        self._extend(open_slots, rows)
-        return rows
-
-    def parts(self, rows: Int64Array) -> Sequence[Part]:
-        return [(rows, slice(None))]
+        parts = [(self._tail[open_slots] * PAGE + in_page, slice(None))]
+        self._extend(open_slots, parts)
+        return parts
 
     def admit(self, slot: int) -> bool:
         admitted = self.keep.admits(int(self.episodes.ids[slot]))

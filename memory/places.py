@@ -47,15 +47,11 @@ class Places(ABC):
         """What `end` was when `tensors()` gave these. ValueError if it cannot have been."""
 
     @abstractmethod
-    def take(self, open_slots: Int64Array) -> Int64Array:
-        """Places (n,) for the next row of each of n environments, made by forgetting if need be.
+    def take(self, open_slots: Int64Array) -> Sequence[Part]:
+        """Places for the next row of each of n environments, made by forgetting if need be.
 
         `open_slots` (n,) says which episode each is in; -1, where it begins one, is filled in.
         """
-
-    @abstractmethod
-    def parts(self, rows: Int64Array) -> Sequence[Part]:
-        """The same places, in the form in which they are quickest to write."""
 
     @abstractmethod
     def admit(self, slot: int) -> bool:
@@ -102,11 +98,12 @@ class Places(ABC):
             ValueError: two claim one place, or `tensors` contradict the episodes.
         """
 
-    def _extend(self, open_slots: Int64Array, rows: Int64Array) -> None:
+    def _extend(self, open_slots: Int64Array, parts: Sequence[Part]) -> None:
         """Gives each environment's episode its next row."""
         self.episodes.extend(open_slots)
-        self.slots[rows] = open_slots
-        self.n_written += len(rows)
+        for to, of in parts:
+            self.slots[to] = open_slots[of]
+        self.n_written += len(open_slots)
 
     def _begin(self, open_slots: Int64Array) -> None:
         is_fresh = open_slots == NONE
@@ -152,35 +149,30 @@ class Ring(Places):
     def saved_rows(self, tensors: Mapping[str, np.ndarray]) -> int:
         return self.end
 
-    def take(self, open_slots: Int64Array) -> Int64Array:
-        n = len(open_slots)
-        start = self.n_written % self.capacity
-        rows = np.arange(start, start + n)
-        if start + n > self.capacity:
-            rows %= self.capacity
+    def take(self, open_slots: Int64Array) -> Sequence[Part]:
+        n, start = len(open_slots), self.n_written % self.capacity
+        if start + n <= self.capacity:
+            parts = [(slice(start, start + n), slice(0, n))]
+        else:
+            n_before_end = self.capacity - start
+            parts = [
+                (slice(start, self.capacity), slice(0, n_before_end)),
+                (slice(0, n - n_before_end), slice(n_before_end, n)),
+            ]
         if self.n_written + n > self.capacity:
-            self._forget(rows, n)
+            self._forget(np.concatenate([self.slots[to] for to, _ in parts]), n)
         self._begin(open_slots)
-        self._extend(open_slots, rows)
-        return rows
-
-    def parts(self, rows: Int64Array) -> Sequence[Part]:
-        n, start = len(rows), int(rows[0])
-        n_before_end = min(n, self.capacity - start)
-        parts = [(slice(start, start + n_before_end), slice(0, n_before_end))]
-        if n_before_end < n:
-            parts.append((slice(0, n - n_before_end), slice(n_before_end, n)))
+        self._extend(open_slots, parts)
         return parts
 
-    def _forget(self, rows: Int64Array, n_envs: int) -> None:
-        """Makes place at `rows`, the oldest of the ring.
+    def _forget(self, slots: Int64Array, n_envs: int) -> None:
+        """Makes place where rows of the episodes in `slots` lie, the oldest of the ring.
 
         Where episodes are kept whole they go whole. Only one that outgrew the ring (it is still
         being written when its first row must go) loses its head alone, and from then on goes row
         by row: to drop it whole would empty the memory at a stroke. What is left of it keeps its
         steps, and its returns-to-go, which depend on later rows only, are still filled exactly.
         """
-        slots = self.slots[rows]
         slots = slots[slots != NONE]
         if not len(slots):
             return

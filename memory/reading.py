@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 
-from .episode_table import NONE
+from .episode_table import NONE, EpisodeTable
 from .observations import Int64Array, Observations
 from .places import Places
 from .row_store import RowStore
 from .rows import MemoryBatch, RowInfo
 
 
-class StoredRows:
-    """The reading half of a memory; nothing here writes.
+class StoredRows(ABC):
+    """The reading half of a memory; it writes nothing but what was added and waits.
 
     A row is one step of one environment. Rows are known by their place in the memory, (n,) int64
     in `[0, capacity)`; a place holds the same row until the memory is next added to.
@@ -26,21 +28,38 @@ class StoredRows:
         self.capacity = places.capacity
         self.tasks: tuple[str, ...] = ()
         """Names of all tasks ever started; `task_ids` are indexes into it."""
-        self._store = RowStore(capacity=self.capacity)
-        self._places = places
-        self._episodes, self._slots = places.episodes, places.slots
+        self._written_store = RowStore(capacity=self.capacity)
+        self._written_places = places
         self._recent_from = 0
         self._rows: Int64Array | None = None
         self._recent_rows: Int64Array | None = None
 
+    @abstractmethod
+    def _settle(self) -> None:
+        """Writes what was added and waits: before anything is read."""
+
+    @property
+    def _store(self) -> RowStore:
+        self._settle()
+        return self._written_store
+
+    @property
+    def _places(self) -> Places:
+        self._settle()
+        return self._written_places
+
+    @property
+    def _episodes(self) -> EpisodeTable:
+        return self._places.episodes
+
+    @property
+    def _slots(self) -> Int64Array:
+        """(capacity,): slot of the episode at each place; -1 where it is empty."""
+        return self._places.slots
+
     def __len__(self) -> int:
         """Rows stored."""
         return self._episodes.n_rows
-
-    @property
-    def n_written(self) -> int:
-        """Rows ever written: frames, as long as this memory is learnt with. It only grows."""
-        return self._places.n_written
 
     def rows(self) -> Int64Array:
         """All stored rows, (n,) int64, ascending; read-only, and kept between `add`s."""

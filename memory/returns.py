@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 from scipy.signal import lfilter
 
@@ -26,19 +28,21 @@ def returns_to_go(
     Returns:
         returns (T,) float32, computed in float64; known (T,) bool. Unknown returns are 0.
     """
-    backwards = np.asarray(rewards, dtype=np.float64)[::-1]
-    returns = lfilter([1.0], [1.0, -gamma], backwards)[::-1].astype(np.float32)
+    gamma = float(gamma)
+    backwards = np.asarray(rewards, dtype=np.float64)[::-1].tolist()
+    sums = accumulate(backwards, lambda later, reward: reward + gamma * later, initial=0.0)
+    returns = np.array([*sums][:0:-1], dtype=np.float64).astype(np.float32)
     if terminated:
         return returns, np.ones(len(returns), dtype=np.bool_)
     rows_to_end = np.arange(len(returns), 0, -1)
-    known = np.power(float(gamma), rows_to_end) < MISSING_TAIL
+    known = np.power(gamma, rows_to_end) < MISSING_TAIL
     return np.where(known, returns, np.float32(0.0)), known
 
 
 def returns_of_episodes(
     rewards: np.ndarray, lengths: np.ndarray, gamma: float, *, terminated: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`returns_to_go` of several episodes that stand one after the other, to the bit.
+    """`returns_to_go` of several episodes that stand one after the other: the same numbers.
 
     Args:
         rewards: (N,), in order of time within each episode.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -29,8 +28,7 @@ COLUMNS: dict[str, type[np.generic]] = {
 """Columns of one number per row. Observations and actions take the agent's shapes and dtypes."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One step of n environments, as the memory writes it."""
 
     observations: Observations
@@ -41,6 +39,12 @@ class Step:
     task_ids: Int64Array
     """(n,)"""
     time: int
+
+    def copied(self) -> Step:
+        """The same, whatever becomes of the arrays."""
+        seen = self.observations
+        copied = {k: v.copy() for k, v in seen.items()} if isinstance(seen, dict) else seen.copy()
+        return Step(copied, self.actions.copy(), self.rewards.copy(), self.task_ids, self.time)
 
 
 class RowStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from typing import TypeVar
 
 import numpy as np
@@ -24,9 +25,11 @@ def with_shuffled_returns(memory: SomeMemory, generator: np.random.Generator) ->
             longer than until the memory is next added to.
         generator: of the permutations, one for each task; its only source of chance.
     """
+    store = memory._store
     view = copy.copy(memory)
-    view._store = copy.copy(memory._store)
-    columns = memory._store.columns
+    view._waiting = deque()  # all is written
+    view._written_store = copy.copy(store)
+    columns = store.columns
     if not columns:
         return view
     returns = columns["returns"].copy()
@@ -36,5 +39,5 @@ def with_shuffled_returns(memory: SomeMemory, generator: np.random.Generator) ->
     for task in np.unique(tasks):
         of_task = rows[tasks == task]
         returns[of_task] = returns[generator.permutation(of_task)]
-    view._store.columns = {**columns, "returns": returns}
+    view._written_store.columns = {**columns, "returns": returns}
     return view

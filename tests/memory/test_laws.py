@@ -285,17 +285,22 @@ def live_and_compare(
             terminated = generator.random(n_envs) < p_end
             truncated = generator.random(n_envs) < p_end
             tasks = generator.integers(0, 2, n_envs)
-            memory.add(
-                observations=observations,
-                actions=actions,
-                rewards=rewards,
-                terminated=terminated,
-                truncated=truncated,
-                tasks=tasks,
-                time=time,
-            )
             naive.add(observations, actions, rewards, terminated, truncated, tasks, time)
+            given = {
+                "observations": observations.copy(),
+                "actions": actions.copy(),
+                "rewards": rewards.copy(),
+                "terminated": terminated.copy(),
+                "truncated": truncated.copy(),
+                "tasks": tasks.copy(),
+            }
+            memory.add(**given, time=time)
+            for array in given.values():
+                array[:] = 1  # the arrays stay the caller's
             time += n_envs
+            assert memory.n_written == naive.n_written
+            if generator.random() < 0.5:
+                continue  # single steps are written when somebody reads
             assert_same(memory, naive)
             recent = [row.place for row in naive.rows() if row.serial >= recent_from]
             assert memory.recent_rows().tolist() == recent

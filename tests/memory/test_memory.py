@@ -117,6 +117,15 @@ def test_reading_never_writes(filled):
         memory.rows()[0] = 3
 
 
+@pytest.mark.parametrize("ends_at", [0, 2, 3])
+def test_a_bad_step_is_named_by_its_step_of_the_episode(ends_at):
+    memory = started(n_envs=1)
+    for time in range(4):
+        add(memory, n_envs=1, time=time, terminated=np.array([time == ends_at]))
+    with pytest.raises(ValueError, match=f"step {3 - ends_at} of its episode"):
+        add(memory, n_envs=1, time=4, rewards=np.array([np.nan]))
+
+
 def test_sample_draws_different_rows_and_all_if_too_few(filled):
     memory = filled()
     rows = memory.sample(100, np.random.default_rng(0)).rows
@@ -201,6 +210,7 @@ def test_warns_once_when_an_episode_outgrows_it(caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(9):
             add(memory)
+        assert len(memory) == 6
     assert len(caplog.records) == 1
     assert "holds 3 steps of each of 2 environments" in caplog.text
     assert len(memory) == 6  # and it is still full
@@ -209,6 +219,7 @@ def test_warns_once_when_an_episode_outgrows_it(caplog):
     caplog.clear()
     for _ in range(9):
         add(replay)
+    assert len(replay) == 6
     assert not caplog.records
 
 

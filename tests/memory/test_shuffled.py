@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,3 +77,17 @@ def test_all_orders_are_equally_likely() -> None:
 
 def test_an_empty_memory_has_nothing_to_shuffle() -> None:
     assert len(with_shuffled_returns(EpisodicMemory(capacity=4), np.random.default_rng(0))) == 0
+
+
+def test_what_comes_later_is_the_memory_s_alone(
+    filled: Callable[..., Memory], step: Callable[..., dict[str, Any]]
+) -> None:
+    memory = filled(n_envs=1, n_tasks=1)
+    memory.rows()
+    view = with_shuffled_returns(memory, np.random.default_rng(0))
+    n_rows = memory.n_written
+    for time in range(3):
+        memory.add(**step(np.random.default_rng(time), 1), time=1000 + time)
+    view.rows()
+    assert memory.n_written == n_rows + 3
+    assert memory.times(memory.rows()[-3:]).tolist() == [1000, 1001, 1002]
