@@ -9,7 +9,16 @@ from ..arms import arm_of
 from ..intervals import Estimate, bootstrap_band
 from ..scores import Floats, performance_profiles
 from .drawing import Picture, drawing, finished, legend_below, legend_height, line, unit
-from .labels import SCRATCH, Style, in_legend, on_axis, parse_label, readable, short_env
+from .labels import (
+    SCRATCH,
+    Style,
+    in_legend,
+    on_axis,
+    parse_label,
+    readable,
+    short_env,
+    with_bands,
+)
 from .labels import styles as styles_of
 from .numbers import ArmSummary, counterpart, final, reference_of, scores_of, seeded
 from .reading import Experiment
@@ -76,7 +85,7 @@ def profile_figure(experiment: Experiment, styles: Mapping[str, Style]) -> Pictu
             style, profile = styles[label], performance_profiles(table, thresholds=_LEVELS)
             axes.step(_LEVELS, profile, where="post", color=style.colour, linestyle=style.dashes,
                       linewidth=1.7, label=in_legend(label))  # fmt: skip
-            if len(table) > 1:
+            if len(table) > 1 and label in with_bands(list(tables)):
                 low, high = bootstrap_band(table, seeded(), statistic=_profiles)
                 axes.fill_between(_LEVELS, low, high, step="post", color=style.colour, alpha=0.1,
                                   linewidth=0)  # fmt: skip

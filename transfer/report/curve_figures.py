@@ -10,7 +10,7 @@ from ..information import QUANTITIES
 from ..intervals import bootstrap_band
 from ..scores import Floats
 from .drawing import Picture, drawing, finished, legend_below, legend_height, line, thousands, unit
-from .labels import Style, in_legend, readable, short_env
+from .labels import Style, in_legend, readable, short_env, with_bands
 from .numbers import seeded
 from .reading import Experiment
 from .target_numbers import curves_of, summarise_target
@@ -25,7 +25,7 @@ Line = tuple[Floats, Floats]
 def learning_curves(
     experiment: Experiment, env_id: str, role: str, styles: Mapping[str, Style]
 ) -> Picture:
-    """Score against frames in one environment: means, 95 % bands, and single seeds if few."""
+    """Score against frames in one environment: means; bands and single seeds of few arms."""
     labels = _labels(experiment, env_id, role)
     with drawing(height=3.0 + legend_height(labels)) as (figure, (axes,)):
         for label in labels:
@@ -35,7 +35,7 @@ def learning_curves(
                 (np.array([float(p.frames) for p in c]), np.array([p.score for p in c]))
                 for c in curves
             ]
-            _draw_lines(axes, styles[label], label, lines)
+            _draw_lines(axes, styles[label], label, lines, band=label in with_bands(labels))
         unit(axes, "score")
         thousands(axes, "frames on this target" if role == "target" else "frames, all sources")
         axes.set_title(short_env(env_id))
@@ -69,13 +69,13 @@ def _ends(experiment: Experiment, labels: Sequence[str], env_id: str, role: str)
     return "; ".join(parts) + "."
 
 
-def _draw_lines(axes: Axes, style: Style, label: str, lines: Sequence[Line]) -> None:
-    """Mean, band and, if they are few, the single lines; over the frames that all have."""
+def _draw_lines(axes: Axes, style: Style, label: str, lines: Sequence[Line], *, band: bool) -> None:
+    """Mean and, with its band, the single lines if they are few; over the frames that all have."""
     end = min(frames[-1] for frames, _ in lines)
     grid = np.unique(np.concatenate([frames for frames, _ in lines]))
     grid = grid[grid <= end]
     table = np.array([np.interp(grid, frames, values) for frames, values in lines])
-    if len(lines) > 1:
+    if band and len(lines) > 1:
         if len(lines) <= _SHOWN_SEEDS:
             for frames, values in lines:
                 axes.plot(frames, values, color=style.colour, linewidth=0.7, alpha=0.35)
@@ -138,7 +138,8 @@ def information_curves(
             for label in labels:
                 lines = _information_lines([p for p in own if p.arm == label])
                 if lines:
-                    _draw_lines(axes, styles[label], label, lines)
+                    band = label in with_bands(labels)
+                    _draw_lines(axes, styles[label], label, lines, band=band)
             cap = max(p.cap for p in own)
             top = max(p.nats for p in own)
             if top > 0.6 * cap:

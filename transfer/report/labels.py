@@ -91,6 +91,9 @@ def short_env(env_id: str) -> str:
     return head if dash and version.isdigit() else name
 
 
+_MOST_BANDS = 5
+
+
 @dataclass(frozen=True, kw_only=True)
 class Style:
     """How an arm is drawn, in every figure; colour, dashes and marker each tell it apart."""
@@ -122,3 +125,14 @@ def styles(labels: Sequence[str]) -> dict[str, Style]:
             marker=_MARKERS[marker % len(_MARKERS)],
         )
     return found
+
+
+def with_bands(labels: Sequence[str]) -> Sequence[str]:
+    """Whose bands are drawn: of up to five arms all; of more, whose bands hide one another, two.
+
+    These are the first and plain fine-tuning; without it, the first two.
+    """
+    if len(labels) <= _MOST_BANDS:
+        return labels
+    others = [label for label in labels[1:] if label == REFERENCE] or labels[1:]
+    return [labels[0], others[0]]

@@ -50,7 +50,8 @@ def target_sections(
     sections = [
         Section(
             title="Target by target",
-            words="Means over seeds; bands and brackets are 95 % bootstrap intervals. Times are "
+            words="Means over seeds; bands (of two arms only, where there are more than five) and "
+            "brackets are 95 % bootstrap intervals. Times are "
             "Kaplan–Meier medians: runs that never reach a score count as taking longer.",
         )
     ]
