@@ -118,7 +118,7 @@ def test_a_broken_table_is_named_with_its_line(
 
 
 def test_a_summary_of_before_some_columns_came(tmp_path: Path) -> None:
-    committed = Path(__file__).parents[3] / "docs/results/keydoor"
+    committed = Path(__file__).parents[3] / "docs/results/first_run"
     shutil.copy(committed / "curves.csv", tmp_path)
     later = {"information_future", "information_source", "counted_from", "source_kind"}
     with (committed / "summary.csv").open() as file, (tmp_path / "summary.csv").open("w") as left:
