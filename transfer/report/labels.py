@@ -12,6 +12,7 @@ SCRATCH = "scratch"
 
 _LEGEND = 56
 _AXIS = 26
+_MOST_BANDS = 5
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which the colour-blind can tell apart; yellow is unseen on white."""
 _DASHES: tuple[Any, ...] = (
@@ -89,9 +90,6 @@ def short_env(env_id: str) -> str:
     name = env_id.rpartition("/")[2].removeprefix("MiniGrid-").removeprefix("BabyAI-")
     head, dash, version = name.rpartition("-v")
     return head if dash and version.isdigit() else name
-
-
-_MOST_BANDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
