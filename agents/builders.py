@@ -201,7 +201,9 @@ def _dqn_sizes(replay: _Replay, n_envs: int, overrides: dict[str, Any]) -> dict[
     """
     train_freq = overrides.get("train_freq", max(round(replay.n_frames / n_envs), 1))
     batch_size = int(overrides.get("batch_size", replay.batch_size))
-    if not isinstance(train_freq, int):  # in episodes, say, of which nobody knows the frames
+    if isinstance(train_freq, tuple) and train_freq[1] == "step":
+        train_freq = int(train_freq[0])
+    if not isinstance(train_freq, int):  # in episodes, of which nobody knows the frames
         return {"batch_size": batch_size}
     n_samples = train_freq * n_envs * replay.n_samples
     gradient_steps = max(1, round(n_samples / batch_size))

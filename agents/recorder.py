@@ -66,8 +66,9 @@ class Recorder:
         dones, infos = np.asarray(local["dones"], dtype=bool), local["infos"]
         terminated, truncated = dones, self._nowhere
         if np.count_nonzero(dones):
-            by_limit = [bool(info.get("TimeLimit.truncated", False)) for info in infos]
-            truncated = dones & by_limit
+            truncated = np.zeros_like(dones)
+            for env in np.flatnonzero(dones):
+                truncated[env] = bool(infos[env].get("TimeLimit.truncated", False))
             terminated = dones & ~truncated
         rewards = local["rewards"]
         if self._normalised is not None:
