@@ -22,11 +22,11 @@ _ROWS_BETWEEN = 1000  # rows written to memory between two looks at the returns
 class QDagger(AuxiliaryLoss):
     """`L = mean_o KL( softmax(Q_T(o,·)/τ) ‖ softmax(Q(o,·)/τ) )`, weight `max(1 - R/R_T, 0)`.
 
-    Agarwal et al. 2022, https://arxiv.org/abs/2206.01626, its online phase, weight 1, τ = 1;
+    Agarwal et al. 2022, https://arxiv.org/abs/2206.01626, its online phase, weight 1;
     observations are drawn from the whole memory, as from a replay buffer. R is the mean return of
     the student's last 10 finished episodes; until there are so many, the weight is 1.
 
-    Our reading: R_T, the teacher's, is that of the last 100 episodes in the source's memory, so
+    Our reading: τ = 1, and R_T, the teacher's, is that of the last 100 episodes in the source's memory, so
     on the source's tasks and with the source's exploration (in the paper teacher and student have
     one task); without such a memory the weight stays 1. So that returns below 0 have an order, the
     weight is `(R_T - R) / |R_T|` in [0, 1], the same where 0 <= R and 0 < R_T.

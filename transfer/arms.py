@@ -130,7 +130,7 @@ _ALL = (
     ),
     Arm(
         name="equal_compute",
-        line="no loss, but more epochs: as many samples through the encoder as with it",
+        line="no loss, but more epochs: as many samples (not seconds) as with it",
         source_kind="equal_compute",
         more_epochs=True,
     ),

@@ -165,7 +165,10 @@ class Cell:
         if self.random_teacher:
             controls["random_teacher"] = True
         if self.matched_loss is not None:
-            controls["matched_loss"] = {"loss": self.matched_loss.name, **self.matched_loss.flags()}
+            matched: dict[str, Any] = {"loss": self.matched_loss.name, **self.matched_loss.flags()}
+            if self.matched_loss.every != self.loss.every:
+                matched["every"] = self.matched_loss.every
+            controls["matched_loss"] = matched
         if self.adds_frames_of is not None:
             controls["adds_frames_of"] = self.adds_frames_of
         return controls
@@ -199,7 +202,7 @@ class Cell:
             teacher=resolved["teacher"],
             random_teacher=bool(resolved.get("random_teacher", False)),
             matched_loss=(
-                LossChoice.from_config(resolved["matched_loss"])
+                LossChoice.from_config({"every": config["every"], **resolved["matched_loss"]})
                 if "matched_loss" in resolved
                 else None
             ),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .scores import Floats, as_table, means, probabilities_of_improvement
+from .scores import Floats, as_table, forward_transfer, means, probabilities_of_improvement
 
 Statistic = Callable[[Floats], Floats]
 """From a stack of tables (B, R, M) to (B,) or (B, T)."""
@@ -46,8 +46,12 @@ def bootstrap_interval(
     level: float = 0.95,
     n_resamples: int = 2000,
     task_bootstrap: bool = False,
+    whole_runs: bool = False,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval, stratified by task: runs are resampled within each task.
+
+    So it takes a run's tasks for independent. Where they share their luck, as targets do that start
+    from one source agent, that interval is too narrow: `whole_runs` keeps them together.
 
     Args:
         scores: (R, M) scores of R runs on M tasks; (R,) for one task. R is at least 2.
@@ -56,6 +60,7 @@ def bootstrap_interval(
         level: coverage asked for, between 0 and 1.
         n_resamples: how many resamples.
         task_bootstrap: resample the tasks too, for claims about tasks that were not tried.
+        whole_runs: draw whole lines of the table, the same ones for every task.
 
     Returns:
         The lower and upper end.
@@ -64,7 +69,7 @@ def bootstrap_interval(
         ValueError: with fewer than two runs, of which no interval can speak; or for NaN.
     """
     table = _several(scores)
-    drawn = _resampled(table, generator, n_resamples, task_bootstrap)
+    drawn = _resampled(table, generator, n_resamples, task_bootstrap, whole_runs)
     low, high = _ends(statistic(drawn), level)
     return float(low), float(high)
 
@@ -76,9 +81,10 @@ def bootstrap_band(
     statistic: Statistic,
     level: float = 0.95,
     n_resamples: int = 2000,
+    whole_runs: bool = False,
 ) -> tuple[Floats, Floats]:
     """`bootstrap_interval` of a statistic that is a curve, point by point: two of (T,)."""
-    drawn = _resampled(_several(scores), generator, n_resamples, False)
+    drawn = _resampled(_several(scores), generator, n_resamples, whole_runs=whole_runs)
     low, high = _ends(statistic(drawn), level)
     return np.asarray(low), np.asarray(high)
 
@@ -89,15 +95,17 @@ def estimate(
     *,
     statistic: Statistic = means,
     task_bootstrap: bool = False,
+    whole_runs: bool = False,
 ) -> Estimate:
-    """A statistic of a table, with its interval where there are two runs or more."""
+    """A statistic of a table, with its `bootstrap_interval` where there are two runs or more."""
     table = as_table(scores)
     value, n_runs = float(statistic(table)), len(table)
     if n_runs < 2:
         return Estimate(value=value, n_runs=n_runs)
     low, high = bootstrap_interval(
-        table, generator, statistic=statistic, task_bootstrap=task_bootstrap
-    )
+        table, generator, statistic=statistic, task_bootstrap=task_bootstrap,
+        whole_runs=whole_runs,
+    )  # fmt: skip
     return Estimate(value=value, low=low, high=high, n_runs=n_runs)
 
 
@@ -150,17 +158,42 @@ def improvement(
     *,
     level: float = 0.95,
     n_resamples: int = 2000,
+    whole_runs: bool = False,
 ) -> Estimate:
-    """`scores.probabilities_of_improvement`, either arm's runs resampled within tasks by itself.
+    """`scores.probabilities_of_improvement`, either arm's runs resampled by itself.
 
     As published (arXiv 2108.13264): it asks of any run of x and any of y, so it is not paired.
+    Runs are resampled within tasks, or with `whole_runs` for all tasks together.
     """
     left, right = as_table(x), as_table(y)
     value, n_runs = float(probabilities_of_improvement(left, right)), min(len(left), len(right))
     if n_runs < 2:
         return Estimate(value=value, n_runs=n_runs)
-    drawn = [_resampled(table, generator, n_resamples, False) for table in (left, right)]
+    drawn = [
+        _resampled(table, generator, n_resamples, whole_runs=whole_runs) for table in (left, right)
+    ]
     low, high = _ends(probabilities_of_improvement(*drawn), level)
+    return Estimate(value=value, low=float(low), high=float(high), n_runs=n_runs)
+
+
+def mean_forward_transfer(
+    aucs: ArrayLike,
+    scratch_aucs: ArrayLike,
+    generator: np.random.Generator,
+    *,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+) -> Estimate:
+    """Mean of `scores.forward_transfer`; whole runs of the arm and of scratch are resampled.
+
+    Scratch's area is itself a mean of few runs, and its chance is a part of the number's.
+    """
+    left, right = as_table(aucs), as_table(scratch_aucs)
+    value, n_runs = float(forward_transfer(left, right).values.mean()), min(len(left), len(right))
+    if n_runs < 2:
+        return Estimate(value=value, n_runs=n_runs)
+    drawn = [_resampled(table, generator, n_resamples, whole_runs=True) for table in (left, right)]
+    low, high = _ends(forward_transfer(*drawn).values.mean(axis=(-2, -1)), level)
     return Estimate(value=value, low=float(low), high=float(high), n_runs=n_runs)
 
 
@@ -172,11 +205,15 @@ def _several(scores: ArrayLike) -> Floats:
 
 
 def _resampled(
-    table: Floats, generator: np.random.Generator, n_resamples: int, task_bootstrap: bool
+    table: Floats,
+    generator: np.random.Generator,
+    n_resamples: int,
+    task_bootstrap: bool = False,
+    whole_runs: bool = False,
 ) -> Floats:
-    """(B, R, M): within every column of every resample, runs drawn with replacement."""
+    """(B, R, M): in every resample runs drawn with replacement, for each column or for all."""
     n_runs, n_tasks = table.shape
-    rows = generator.integers(n_runs, size=(n_resamples, n_runs, n_tasks))
+    rows = generator.integers(n_runs, size=(n_resamples, n_runs, 1 if whole_runs else n_tasks))
     drawn: Floats = table[rows, _columns(n_tasks, generator, n_resamples, task_bootstrap)]
     return drawn
 

@@ -117,9 +117,9 @@ class ForwardTransfer:
     """How much of the room above scratch was gained."""
 
     values: Floats
-    """(R, M); 1: all of it, 0: none, below 0: negative transfer."""
+    """(..., R, M); 1: all of it, 0: none, below 0: negative transfer."""
     is_raw: Flags
-    """(M,) tasks where it is the plain difference: scratch is at 0, or leaves next to no room."""
+    """(..., M) tasks where it is the plain difference: scratch is at 0, or leaves no room."""
 
 
 def forward_transfer(aucs: ArrayLike, scratch_aucs: ArrayLike) -> ForwardTransfer:
@@ -129,16 +129,17 @@ def forward_transfer(aucs: ArrayLike, scratch_aucs: ArrayLike) -> ForwardTransfe
     the luckiest of them. Where it is 0, or above 0.95, the plain difference stands instead.
 
     Args:
-        aucs: (R, M) areas of an arm.
-        scratch_aucs: (S, M) areas of scratch on the same tasks.
+        aucs: (..., R, M) areas of an arm.
+        scratch_aucs: (..., S, M) areas of scratch on the same tasks.
 
     Raises:
         ValueError: other numbers of tasks, or NaN.
     """
     x, y = _pair(aucs, scratch_aucs)
-    scratch = y.mean(axis=-2)
+    scratch = y.mean(axis=-2, keepdims=True)
     is_raw = np.asarray((scratch <= 0.0) | (1.0 - scratch < _LEAST_ROOM))
-    return ForwardTransfer((x - scratch) / np.where(is_raw, 1.0, 1.0 - scratch), is_raw)
+    values = (x - scratch) / np.where(is_raw, 1.0, 1.0 - scratch)
+    return ForwardTransfer(values, is_raw[..., 0, :])
 
 
 def retention(after: ArrayLike, before: ArrayLike) -> float:

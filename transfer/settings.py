@@ -90,7 +90,9 @@ class _Learning:
     weight: Annotated[float | None, real(0, 1000), _default("the agent's")] = None
     """Weight of the loss; with --balance norm, a fraction of the RL gradient's norm."""
 
-    balance: Annotated[Literal["norm", "project", "none"] | None, _default("norm")] = None
+    balance: Annotated[
+        Literal["norm", "project", "none"] | None, _text("{norm,project,none}", "norm")
+    ] = None
     """How the loss's gradient joins the RL gradient."""
 
     every: Annotated[int | None, whole(1, 1_000_000), _default("8")] = None

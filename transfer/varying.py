@@ -22,6 +22,10 @@ OF_MEMORY = ("memory", "keep", "memory_capacity")
 """Settings that matter where a loss draws from the memory, there or later on the target."""
 OF_JOINING = ("weight", "balance", "every", "as_published")
 """Settings that matter where there is a loss, whichever."""
+OF_TEACHER = ("source_weight", "source_anneal")
+"""Settings of losses that matter only where a source teaches."""
+OF_PASSES = ("loss", "every", "as_published", "source_weight")
+"""Settings that change how many samples a loss puts through the encoder."""
 OF_LOSS = ("negatives", "n_negatives", "positives")
 """Settings of the loss that have flags of their own."""
 
@@ -198,9 +202,11 @@ def matters(name: str, arm: Arm, role: str, settings: TransferSettings) -> bool:
         return True
     if name in OF_FRAMES:
         return OF_FRAMES[name] == role
+    if role == "source" and name in OF_TEACHER:
+        return False
     own = arm.loss_on(role)
     if arm.more_epochs:
-        own = OWN if name in ("loss", "every") else None
+        own = OWN if name in OF_PASSES else None
     kind = _loss_class(own, settings)
     if name in OF_MEMORY:
         return kind is not None or (role == "source" and arm.teacher is not None)

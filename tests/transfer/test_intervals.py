@@ -10,8 +10,9 @@ from contrastive_distillation.transfer import (
     improvement,
     paired_difference,
 )
-from contrastive_distillation.transfer.intervals import bootstrap_band
+from contrastive_distillation.transfer.intervals import bootstrap_band, mean_forward_transfer
 from contrastive_distillation.transfer.scores import (
+    forward_transfer,
     interquartile_means,
     means,
     optimality_gaps,
@@ -112,6 +113,42 @@ def test_seeds_are_lucky_on_all_tasks_together() -> None:
     found = paired_difference(x, y, seeded())
     one_task = paired_difference(x[:, :1], y[:, :1], seeded())
     assert (found.value, found.low, found.high) == (one_task.value, one_task.low, one_task.high)
+
+
+def test_whole_runs_are_as_sure_of_many_tasks_as_of_one_where_these_are_alike() -> None:
+    x, y = seeded(1).random((6, 1)), seeded(2).random((5, 1))
+    both_x, both_y = (np.repeat(table, 3, axis=1) for table in (x, y))
+    for found, of_one in (
+        (estimate(both_x, seeded(), whole_runs=True), estimate(x, seeded())),
+        (improvement(both_x, both_y, seeded(), whole_runs=True), improvement(x, y, seeded())),
+    ):
+        assert (found.value, found.low, found.high) == pytest.approx(
+            (of_one.value, of_one.low, of_one.high)
+        )
+    low, high = bootstrap_interval(both_x, seeded(3))
+    whole = bootstrap_interval(both_x, seeded(3), whole_runs=True)
+    assert high - low < 0.8 * (whole[1] - whole[0]), "task by task they seem independent"
+
+
+def test_forward_transfer_is_as_uncertain_as_scratch_is() -> None:
+    x, scratch = np.full((6, 2), 0.8), np.full((6, 2), 0.3)
+    sure = mean_forward_transfer(x, scratch, seeded())
+    assert (sure.value, sure.low, sure.high) == pytest.approx((5 / 7, 5 / 7, 5 / 7))
+    unsure = mean_forward_transfer(x, [[0.1, 0.1], [0.5, 0.5]] * 3, seeded())
+    assert unsure.value == pytest.approx(5 / 7)
+    assert unsure.low is not None and unsure.high is not None
+    assert unsure.low < 5 / 7 - 0.05 and unsure.high > 5 / 7 + 0.03
+    assert not mean_forward_transfer(x, scratch[:1], seeded()).has_interval
+
+
+def test_forward_transfer_of_resamples_is_what_a_loop_would_say() -> None:
+    x, y = seeded(1).random((4, 2)), seeded(2).random((5, 2)) / 2
+    generator, values = seeded(0), []
+    drawn = [generator.integers(len(table), size=(300, len(table), 1)) for table in (x, y)]
+    for left, right in zip(*drawn, strict=True):
+        values.append(forward_transfer(x[left[:, 0]], y[right[:, 0]]).values.mean())
+    found = mean_forward_transfer(x, y, seeded(0), n_resamples=300)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
 
 
 def test_the_difference_is_of_the_statistic_asked_for() -> None:

@@ -79,6 +79,8 @@ def test_a_setting_of_the_loss_multiplies_where_there_is_one() -> None:
         ("weight=0.1,0.3", set(ARMS[:3]), {"with_loss"}),
         ("every=1,4", {*ARMS[:3], "equal_compute"}, {"with_loss", "equal_compute"}),
         ("temperature=0.1,0.2", set(ARMS[:3]), {"with_loss"}),
+        ("source_weight=0.5,0", {ARMS[0], ARMS[2], "equal_compute"}, set()),
+        ("source_anneal=linear,constant", {ARMS[0], ARMS[2]}, set()),
         ("memory_capacity=1000,2000", set(ARMS[:3]), {"with_loss", "plain"}),
         ("keep=fifo,reservoir", set(ARMS[:3]), {"with_loss", "plain"}),
     ],

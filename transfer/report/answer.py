@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..arms import arm_of
+from ..arms import ARMS, OWN, arm_of
 from .labels import CANDIDATE, parse_label, readable
 from .numbers import ArmSummary, auc, difference, reference_of, scores_of
 from .reading import Experiment
@@ -52,7 +52,7 @@ def _of_two(experiment: Experiment, candidate: ArmSummary, reference: str) -> An
     targets = _shared_targets(experiment, candidate.label, reference)
     x, y = (scores_of(experiment, name, auc, targets) for name in (candidate.label, reference))
     found = difference(x, y) if targets else None
-    name, other = readable(candidate.label), readable(reference)
+    name, other = _named(experiment, candidate.label), readable(reference)
     if found is None:
         return Answer(
             sentence=f"{_upper(name)} and {other} have no seed in common yet, so they cannot be "
@@ -62,10 +62,10 @@ def _of_two(experiment: Experiment, candidate: ArmSummary, reference: str) -> An
     where = _where(experiment, found.n_runs, len(targets))
     size = f"{signed(found.value)}"
     if round(found.value, 3) == 0:
-        first = f"{where}, {name} and {other} had the same area under the learning curve"
+        first = f"{where}, {name} and {other} had the same mean area under the learning curve"
     else:
         more = "larger" if found.value > 0 else "smaller"
-        first = f"{where}, {name} had the {more} area under the learning curve than {other}"
+        first = f"{where}, {name} had the {more} mean area under the learning curve than {other}"
     if not found.has_interval:
         text = (
             f"{first}, by {size}. From one seed there is no interval: it does not say which is "
@@ -94,19 +94,21 @@ def _of_variants(experiment: Experiment, candidates: list[ArmSummary], reference
     least, most = known[0], known[-1]
     assert least.auc is not None and most.auc is not None
     where = _where(experiment, max(len(a.seeds) for a in known))
+    name = _named(experiment, parse_label(most.label).arm)
     text = (
-        f"{where}, the {len(known)} variants of {readable(parse_label(most.label).arm)} had areas "
+        f"{where}, the {len(known)} variants of {name} had areas "
         f"under the learning curve from {with_interval(least.auc)} ({_axes(least)}) to "
         f"{with_interval(most.auc)} ({_axes(most)})"
     )
-    compared = [a for a in known if a.difference is not None and a.difference.has_interval]
+    compared = [a.difference for a in known if a.difference and a.difference.has_interval]
     if compared:
-        above = sum(a.difference.excludes(0.0) and a.difference.value > 0 for a in compared)  # type: ignore[union-attr]
-        below = sum(a.difference.excludes(0.0) and a.difference.value < 0 for a in compared)  # type: ignore[union-attr]
+        compared.sort(key=lambda found: found.value)
+        apart = [found.value for found in compared if found.excludes(0.0)]
+        above, below = sum(value > 0 for value in apart), sum(value < 0 for value in apart)
         text += (
-            f"; held against {readable(reference)}, paired over seeds, the interval of "
-            f"{above} lies above 0, of {below} below, of {len(compared) - above - below} on both "
-            "sides"
+            f". Their differences to {readable(reference)}, paired over seeds, run from "
+            f"{with_interval(compared[0], sign=True)} to {with_interval(compared[-1], sign=True)}; "
+            + (f"{above} above 0 for certain, {below} below" if apart else "no interval excludes 0")
         )
     elif any(arm.difference is not None for arm in known):
         text += ". From one seed there are no intervals: it does not say which is better"
@@ -118,6 +120,15 @@ def _of_variants(experiment: Experiment, candidates: list[ArmSummary], reference
     few = f"With {n_seeds} seeds intervals are too narrow: hints, no results."
     caveats = (many, *((few,) if 1 < n_seeds < FEW_SEEDS else ()), *_caveats(experiment, known))
     return Answer(sentence=f"{text}.", caveats=caveats)
+
+
+def _named(experiment: Experiment, label: str) -> str:
+    """The arm, and the loss that the run put in the place of contrastive distillation, if any."""
+    arm, loss = ARMS.get(arm_of(label)), experiment.config.get("loss", CANDIDATE)
+    is_own = arm is not None and OWN in (arm.source_loss, arm.target_loss)
+    if loss == CANDIDATE or not is_own or "loss" in parse_label(label).axes:
+        return readable(label)
+    return f"{readable(label)} (here with the loss {loss})"
 
 
 def _axes(arm: ArmSummary) -> str:
@@ -146,6 +157,13 @@ def _where(experiment: Experiment, n_seeds: int, n_targets: int | None = None) -
 
 def _caveats(experiment: Experiment, arms: list[ArmSummary]) -> tuple[str, ...]:
     caveats = list(experiment.progress)
+    strange = [label for label in experiment.arms if _named(experiment, label) != readable(label)]
+    if strange:
+        names = ", ".join(dict.fromkeys(readable(arm_of(label)) for label in strange))
+        caveats.append(
+            f"This run's own loss is {experiment.config['loss']}, and arms that are named after "
+            f"contrastive distillation train with that: {names}."
+        )
     missed = {(row.arm, row.seed) for row in experiment.targets if row.source_learnt is False}
     started = {(row.arm, row.seed) for row in experiment.targets if row.source_learnt is not None}
     if missed:

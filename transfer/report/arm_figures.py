@@ -86,7 +86,7 @@ def profile_figure(experiment: Experiment, styles: Mapping[str, Style]) -> Pictu
             axes.step(_LEVELS, profile, where="post", color=style.colour, linestyle=style.dashes,
                       linewidth=1.7, label=in_legend(label))  # fmt: skip
             if len(table) > 1 and label in with_bands(list(tables)):
-                low, high = bootstrap_band(table, seeded(), statistic=_profiles)
+                low, high = bootstrap_band(table, seeded(), statistic=_profiles, whole_runs=True)
                 axes.fill_between(_LEVELS, low, high, step="post", color=style.colour, alpha=0.1,
                                   linewidth=0)  # fmt: skip
         unit(axes, "share of runs above it")

@@ -70,7 +70,13 @@ def _ends(experiment: Experiment, labels: Sequence[str], env_id: str, role: str)
 
 
 def _draw_lines(axes: Axes, style: Style, label: str, lines: Sequence[Line], *, band: bool) -> None:
-    """Mean and, with its band, the single lines if they are few; over the frames that all have."""
+    """Mean and, with its band, the single lines if they are few; over the frames that all have.
+
+    Lines that have just begun, of trainings that are not finished, would leave next to nothing:
+    those without half of the longest one's frames are left out.
+    """
+    longest = max(frames[-1] for frames, _ in lines)
+    lines = [each for each in lines if each[0][-1] >= longest / 2]
     end = min(frames[-1] for frames, _ in lines)
     grid = np.unique(np.concatenate([frames for frames, _ in lines]))
     grid = grid[grid <= end]

@@ -124,6 +124,7 @@ def source_grid(experiment: Experiment) -> Grid:
     return Grid(headings=headings, lines=tuple(lines), note=note)
 
 
+_KEY_AGE, _KEY_DRIFT = "memory/key_age", "memory/key_drift"
 _DIAGNOSTICS = {
     "aux/entropy": "policy entropy",
     "aux/effective_rank": "effective rank",
@@ -131,7 +132,7 @@ _DIAGNOSTICS = {
     "aux/gradient_ratio": "gradient ratio",
     "aux/accuracy": "accuracy",
     "memory/masked_fraction": "masked",
-    "memory/key_drift": "key drift",
+    _KEY_DRIFT: "key drift",
 }
 
 
@@ -166,10 +167,12 @@ def _last_values(path: Path) -> dict[str, float]:
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 for column, text in row.items():
-                    if column in _DIAGNOSTICS and text:
+                    if column in (*_DIAGNOSTICS, _KEY_AGE) and text:
                         last[column] = float(text)
     except (OSError, ValueError, csv.Error):
         return {}
+    if _KEY_AGE not in last:  # it keeps no keys, and what it logs is how its encoder drifts
+        last.pop(_KEY_DRIFT, None)
     return last
 
 

@@ -13,7 +13,7 @@ from .answer import Answer, answer
 from .drawing import Picture
 from .examples import example_figure
 from .files import write_aggregates, write_latex
-from .labels import CANDIDATE, short_env, styles
+from .labels import CANDIDATE, readable, short_env, styles
 from .numbers import ArmSummary, summarise_arms
 from .page import Section, page
 from .projector import embed, write_embedding
@@ -37,6 +37,8 @@ class _Memory:
     """What can be told of one contrastive training's memory."""
 
     examples: Picture | None = None
+    whose: str = ""
+    """The training that they are of."""
     notes: tuple[str, ...] = ()
 
 
@@ -114,7 +116,7 @@ def _sections(
     else:
         parts.append(told.train_section(experiment, looks))
     if memory.examples is not None:
-        parts.append(told.examples_section(memory.examples))
+        parts.append(told.examples_section(memory.examples, memory.whose))
     parts.append(told.diagnostics_section(experiment))
     parts.append(told.missing_section([*experiment.notes, *memory.notes]))
     parts.append(told.made_section(experiment))
@@ -140,12 +142,15 @@ def _of_train(experiment: Experiment) -> Answer:
 
 
 def look_into_memory(experiment: Experiment, output: Path) -> _Memory:
-    """Examples and keys of the first finished contrastive training that can be read."""
+    """Examples and keys of the first finished contrastive training that can be read.
+
+    First is the arm of that name, then the first target, then the first seed.
+    """
     notes = [
         "No examples of what the loss contrasts and no keys: no finished contrastive training "
         "with its files is here."
     ]
-    for directory in _contrastive_first(experiment):
+    for (label, env_id, seed), directory in _contrastive_first(experiment):
         try:
             remembered = remember(directory)
         except (ValueError, KeyError, OSError, RuntimeError) as error:
@@ -154,20 +159,30 @@ def look_into_memory(experiment: Experiment, output: Path) -> _Memory:
         write_embedding(output / PROJECTOR, embed(remembered))
         examples = example_figure(remembered)
         if examples is not None:
-            return _Memory(examples=examples)
+            whose = f"{readable(label)} on {short_env(env_id)}, seed {seed}"
+            return _Memory(examples=examples, whose=whose)
         return _Memory(notes=("No examples are drawn: the observations are no pictures.",))
     return _Memory(notes=tuple(notes[:_MOST_NOTES]))
 
 
-def _contrastive_first(experiment: Experiment) -> Iterator[Path]:
+def _contrastive_first(experiment: Experiment) -> Iterator[tuple[tuple[str, str, int], Path]]:
     """Finished trainings with contrastive distillation, those of the arm of that name first."""
-    cells = experiment.cells.items()
-    for _, directory in sorted(cells, key=lambda cell: arm_of(cell[0][0]) != CANDIDATE):
-        if is_contrastive(directory):
-            yield directory
+
+    arms, targets = experiment.arms, experiment.target_ids
+    known = [key for key in experiment.cells if key[0] in arms and key[1] in targets]
+    known.sort(
+        key=lambda k: (arm_of(k[0]) != CANDIDATE, arms.index(k[0]), targets.index(k[1]), k[2])
+    )
+    for key in known:
+        if is_contrastive(experiment.cells[key]):
+            yield key, experiment.cells[key]
 
 
 def _write_figures(directory: Path, parts: list[Section]) -> None:
-    for part in parts:
-        for picture in part.pictures:
-            write_bytes(directory / f"{picture.name}.png", picture.png)
+    """Those of this report; those that an earlier one left there, of other arms, go."""
+    pictures = {f"{picture.name}.png": picture for part in parts for picture in part.pictures}
+    for left in directory.glob("*.png"):
+        if left.name not in pictures:
+            left.unlink()
+    for name, picture in pictures.items():
+        write_bytes(directory / name, picture.png)

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arms import arm_of, is_part_of
-from ..intervals import Estimate, Statistic, estimate, improvement, paired_difference
+from ..intervals import (
+    Estimate,
+    Statistic,
+    estimate,
+    improvement,
+    mean_forward_transfer,
+    paired_difference,
+)
 from ..scores import (
     Floats,
     forward_transfer,
@@ -71,7 +78,9 @@ def difference(x: Scores, y: Scores) -> Estimate | None:
 
 
 def _estimate(scores: Scores, statistic: Statistic) -> Estimate | None:
-    return estimate(scores.table, seeded(), statistic=statistic) if scores.seeds else None
+    if not scores.seeds:
+        return None
+    return estimate(scores.table, seeded(), statistic=statistic, whole_runs=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +152,10 @@ def _summarise_arm(experiment: Experiment, label: str, areas: Mapping[str, Score
     reference = areas.get(name or "")
     scratch = areas.get(counterpart(experiment, label, SCRATCH) or "")
     both = reference is not None and bool(area.seeds and reference.seeds)
-    forward = None
+    forward, is_raw = None, False
     if scratch is not None and scratch.seeds and area.seeds:
-        forward = forward_transfer(area.table, scratch.table)
+        forward = mean_forward_transfer(area.table, scratch.table, seeded())
+        is_raw = bool(forward_transfer(area.table, scratch.table).is_raw.any())
     return ArmSummary(
         label=label,
         seeds=area.seeds,
@@ -155,12 +165,12 @@ def _summarise_arm(experiment: Experiment, label: str, areas: Mapping[str, Score
         final=_estimate(ends, interquartile_means),
         gap=_estimate(ends, optimality_gaps),
         difference=None if reference is None else difference(area, reference),
-        improvement=improvement(area.table, reference.table, seeded())
+        improvement=improvement(area.table, reference.table, seeded(), whole_runs=True)
         if both and reference is not None
         else None,
         over_scratch=None if scratch is None else difference(area, scratch),
-        forward=None if forward is None else estimate(forward.values, seeded()),
-        forward_is_raw=forward is not None and bool(forward.is_raw.any()),
+        forward=forward,
+        forward_is_raw=is_raw,
         retention=_retention(experiment, label),
         seconds=_estimate(scores_of(experiment, label, seconds, targets), means),
     )

@@ -35,7 +35,7 @@ def embed(remembered: Remembered) -> Embedding:
     """Keys of up to 2,000 rows: half from the target's memory, half from its source's, if any.
 
     All keys are of one snapshot of the training's own averaged encoder and head, so that they lie
-    in one space. Rows whose return is not known are labelled so.
+    in one space. Where a row's return is not known its label is empty.
     """
     memories = [("target", remembered.memory)]
     if remembered.source_memory is not None and len(remembered.source_memory):
@@ -58,7 +58,7 @@ def _labels(memory: Memory, rows: np.ndarray, name: str) -> list[tuple[str, ...]
     return [
         (
             memory.tasks[int(task)].replace("\t", " "),
-            f"{value:.3g}" if known else "unknown",
+            f"{value:.3g}" if known else "",  # one word there, and none could be coloured by
             str(int(episode)),
             str(int(step)),
             name,

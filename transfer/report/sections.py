@@ -35,9 +35,9 @@ def arm_section(experiment: Experiment, arms: Sequence[ArmSummary], styles: Styl
     ]
     return Section(
         title="All targets together",
-        words="Interquartile means over seeds and targets, with 95 % bootstrap intervals "
-        "stratified by target. The difference is the mean, paired over seeds; whole seeds are "
-        "resampled, since the targets of a seed share its source.",
+        words="Interquartile means over seeds and targets, with 95 % bootstrap intervals: whole "
+        "seeds are resampled, since the targets of a seed share its source. The difference is of "
+        "means, paired over seeds.",
         grids=(arm_grid(experiment, arms),),
         pictures=_there([*figures, profile_figure(experiment, styles)]),
     )
@@ -131,11 +131,11 @@ def train_section(experiment: Experiment, styles: Styles) -> Section:
     )
 
 
-def examples_section(picture: Picture) -> Section:
-    """What the loss contrasts."""
+def examples_section(picture: Picture, whose: str) -> Section:
+    """What the loss contrasts, in the training that `whose` names."""
     return Section(
         title="What the loss contrasts",
-        words="One step of the loss at the end of a training: each line an observation, its "
+        words=f"One step of the loss at the end of {whose}: each line an observation, its "
         "positive, and from memory the negatives that count most in the loss. cos is what the "
         "loss computes between the observation and each; w, where negatives are weighed, their "
         "weight.",

@@ -35,6 +35,7 @@ def write_run(
     skipped: Iterable[tuple[str, str, int]] = (),
     command: str = "transfer",
     with_config: bool = True,
+    loss: str = "contrastive_distillation",
 ) -> Path:
     """Write the tables of a run; `skipped` trainings have not finished and left no row."""
     seeds, skipped = list(seeds), set(skipped)
@@ -59,16 +60,22 @@ def write_run(
     write_points(directory / "information.csv", InformationPoint, information)
     write_summary(directory / "summary.csv", rows)
     if with_config:
-        _write_config(directory, arms, targets, seeds, command)
+        _write_config(directory, arms, targets, seeds, command, loss)
     return directory
 
 
 def _write_config(
-    directory: Path, arms: Sequence[str], targets: Sequence[str], seeds: list[int], command: str
+    directory: Path,
+    arms: Sequence[str],
+    targets: Sequence[str],
+    seeds: list[int],
+    command: str,
+    loss: str,
 ) -> None:
     config: dict[str, Any] = {
         "command": command,
         "suite": "keydoor",
+        "loss": loss,
         "arms": list(dict.fromkeys(arm.partition("+")[0] for arm in arms)),
         "target": list(targets),
         "seed": seeds[0],

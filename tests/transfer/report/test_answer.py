@@ -43,7 +43,7 @@ def lucky(arm: str, env_id: str, seed: int) -> float:
 def test_a_difference_that_every_seed_shows(tmp_path: Path) -> None:
     experiment, sentence, caveats = told(tmp_path, lucky, seeds=range(6))
     assert sentence == (
-        "Over 2 targets and 6 seeds, contrastive distillation had the larger area under the "
+        "Over 2 targets and 6 seeds, contrastive distillation had the larger mean area under the "
         "learning curve than fine tune, by +0.10 (95 % interval +0.10 to +0.10, paired over "
         "seeds). The interval excludes 0."
     )
@@ -66,7 +66,7 @@ def test_a_difference_that_seeds_disagree_on_is_called_open(tmp_path: Path) -> N
 
 def test_the_loser_is_said_to_lose(tmp_path: Path) -> None:
     _, sentence, _ = told(tmp_path, lambda a, e, s: {**LEVEL, ARMS[0]: 0.3}[a], seeds=range(5))
-    assert "contrastive distillation had the smaller area" in sentence
+    assert "contrastive distillation had the smaller mean area" in sentence
     assert "by −0.20" in sentence
 
 
@@ -86,7 +86,7 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
 
 def test_equal_arms_are_equal(tmp_path: Path) -> None:
     _, sentence, _ = told(tmp_path, lambda a, e, s: 0.5, seeds=range(5))
-    assert "had the same area under the learning curve, by ±0.00" in sentence
+    assert "had the same mean area under the learning curve, by ±0.00" in sentence
     assert "includes 0" in sentence
 
 
@@ -130,7 +130,8 @@ def test_variants_are_ranged_and_none_is_picked(tmp_path: Path) -> None:
     )
     assert "the 3 variants of contrastive distillation had areas" in sentence
     assert "(n_negatives 8) to 0.60" in sentence and "(n_negatives 128)" in sentence
-    assert "the interval of 1 lies above 0, of 2 below, of 0 on both sides." in sentence
+    assert "Their differences to fine tune, paired over seeds, run from −0.04 (" in sentence
+    assert "; 1 above 0 for certain, 2 below." in sentence
     assert "chosen after the fact" in caveats[0]
 
 
@@ -158,8 +159,15 @@ def test_variants_are_held_against_their_own_counterparts(tmp_path: Path) -> Non
 def test_without_rivals_another_arm_is_the_reference(tmp_path: Path) -> None:
     arms = ("contrastive_distillation", "frozen_encoder")
     _, sentence, _ = told(tmp_path, lucky, arms=arms, seeds=range(5))
-    assert "contrastive distillation had the larger area under the learning curve than frozen" in (
-        sentence
+    assert "distillation had the larger mean area under the learning curve than frozen" in sentence
+
+
+def test_the_loss_of_the_run_is_named_where_arms_are_named_after_another(tmp_path: Path) -> None:
+    _, sentence, caveats = told(tmp_path, lucky, seeds=range(5), loss="curl")
+    assert "contrastive distillation (here with the loss curl) had the larger" in sentence
+    assert caveats == (
+        "This run's own loss is curl, and arms that are named after contrastive distillation "
+        "train with that: contrastive distillation.",
     )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from contrastive_distillation.transfer import (
     read_experiment,
 )
 from contrastive_distillation.transfer.report.files import write_latex
+from contrastive_distillation.transfer.report.grids import diagnostics_grid
 from contrastive_distillation.transfer.report.labels import parse_label
 from contrastive_distillation.transfer.report.numbers import summarise_arms
 from contrastive_distillation.transfer.report.style import STYLE
@@ -82,7 +84,7 @@ def test_the_page_needs_nothing_but_itself(reported: Path) -> None:
 def test_the_page_tells_all_there_is(reported: Path) -> None:
     reader, words = read_page(reported / "report.html")
     for part in (
-        "contrastive distillation had the larger area", "All targets together", "Target by target",
+        "distillation had the larger mean area", "All targets together", "Target by target",
         "DoorKey-8x8", "UnlockPickup", "beats fine tune", "optimality gap", "forward transfer",
         "frames to 0.9", "not reached", "Sources", "✗ not seed 1", "What the features tell",
         "Compute against transfer", "run_agent.py transfer --suite keydoor", "seeds: 0, 1, 2",
@@ -141,6 +143,28 @@ def test_the_same_directory_gives_the_same_bytes(reported: Path, tmp_path: Path)
         return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
     assert content(again) == content(reported)
+
+
+def test_figures_of_an_earlier_report_go(tmp_path: Path) -> None:
+    write_run(tmp_path, arms=ARMS, score=level)
+    make_report(read_experiment(tmp_path), tmp_path / "report", say=lambda _: None)
+    write_run(tmp_path, arms=ARMS, score=level, targets=TARGETS[:1])
+    make_report(read_experiment(tmp_path), tmp_path / "report", say=lambda _: None)
+    names = {path.stem for path in (tmp_path / "report/figures").glob("curve-target-*")}
+    assert names == {"curve-target-DoorKey-8x8"}
+
+
+def test_drift_is_told_of_keys_and_not_of_encoders(tmp_path: Path) -> None:
+    write_run(tmp_path, arms=ARMS[:2], score=level, targets=TARGETS[:1], seeds=[0])
+    cells = {}
+    for arm, columns in ((ARMS[0], "memory/key_age,memory/key_drift\n1,0.5\n"),
+                         (ARMS[1], "aux/entropy,memory/key_drift\n1,0.25\n")):  # fmt: skip
+        cells[(arm, TARGETS[0], 0)] = tmp_path / arm
+        (tmp_path / arm).mkdir()
+        (tmp_path / arm / "progress.csv").write_text(columns)
+    grid = diagnostics_grid(replace(read_experiment(tmp_path), cells=cells))
+    assert grid is not None and grid.headings[-1] == "key drift"
+    assert [line[-1] for line in grid.lines] == ["0.5", "–"]
 
 
 def test_text_from_files_is_text(tmp_path: Path) -> None:
@@ -204,7 +228,7 @@ def test_the_command_says_the_answer_and_where_the_page_is(
     write_run(tmp_path, arms=ARMS[1:], score=level, targets=TARGETS[:1], seeds=[0])
     assert main(["report", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("Over one target and one seed, scratch had the smaller area")
+    assert lines[0].startswith("Over one target and one seed, scratch had the smaller mean area")
     assert lines[-1] == str(tmp_path / "report" / "report.html")
     assert (tmp_path / "report" / "report.html").is_file()
 

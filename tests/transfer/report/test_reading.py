@@ -134,6 +134,22 @@ def test_a_summary_of_before_some_columns_came(tmp_path: Path) -> None:
     assert all(row.source_learnt for row in found.targets if row.arm != "scratch")
 
 
+def test_the_frequency_that_equal_compute_matches_is_a_part_of_its_config() -> None:
+    settings = dict(suite="smoke", arms=("equal_compute",), loss="curl")
+    ours, papers = (
+        plan_transfer(TransferSettings(**settings, as_published=as_published)).cells
+        for as_published in (False, True)
+    )
+    for cell, other in zip(ours, papers, strict=True):
+        assert cell.name == other.name and cell.config() != other.config()
+        for each in (cell, other):
+            again = Cell.from_config(
+                each.config(), name=each.name, arms=each.arms, needs=each.needs
+            )
+            assert again.matched_loss is not None and each.matched_loss is not None
+            assert again.matched_loss.every == each.matched_loss.every
+
+
 def test_a_cell_is_what_its_config_says() -> None:
     settings = TransferSettings(
         suite="smoke",
