@@ -33,12 +33,13 @@ def forecast(plan: Plan, console: Console, *, frames_per_second: float) -> int:
     say(console, f"{plan.command}: {len(plan.cells)} trainings{done}, in {plan.directory}")
     frames = sum(cell.most_frames for cell in left)
     hours = frames / frames_per_second / 3600
-    at_once = min(plan.workers or 1, max(len(left), 1))
-    say(
-        console,
-        f"At {frames_per_second:_.0f} frames/s each, {at_once} at once: {_hours(hours / at_once)} "
-        f"for {'what is left' if n_done else 'all'} ({frames:_} frames at most).",
-    )
+    what = f"{'what is left' if n_done else 'all'} ({frames:_} frames at most)"
+    if plan.workers is None:
+        text = f"one at a time: {_hours(hours)} for {what}; it will be as many as there are CPUs"
+    else:
+        at_once = min(plan.workers, max(len(left), 1))
+        text = f"{at_once} at once: {_hours(hours / at_once)} for {what}"
+    say(console, f"At {frames_per_second:_.0f} frames/s each, {text}.")
     if any(cell.until_learnt for cell in left):
         say(console, "Sources stop as soon as they are learnt, so it may take less.")
     say(console, "Nothing was written: --dry-run.")

@@ -1,10 +1,12 @@
 """Settings that vary: read as their flags are, and multiplied only where they matter."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from contrastive_distillation.run_agent import main
 from contrastive_distillation.transfer import (
@@ -15,6 +17,7 @@ from contrastive_distillation.transfer import (
     plan_ablate,
     plan_transfer,
 )
+from contrastive_distillation.transfer.forecast import forecast
 from contrastive_distillation.transfer.settings import TransferSettings
 
 SMALL: dict[str, Any] = {
@@ -221,6 +224,15 @@ def test_a_dry_run_shows_the_grid_and_writes_nothing(
     assert f"{frames:_} frames at most" in text
     assert f"2 at once: {frames / 10_000 / 3600 / 2:.1f} h for all" in text
     assert os.listdir(tmp_path) == []
+
+
+def test_a_cluster_of_unknown_size_is_not_reckoned_with(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plan = plan_ablate(AblateSettings(**SMALL, arms=("fine_tune",), frames=36_000))
+    forecast(replace(plan, workers=None), Console(width=200), frames_per_second=10.0)
+    text = capsys.readouterr().out
+    assert "one at a time: 2.0 h for all (72_000 frames at most); it will be as many as" in text
 
 
 def test_a_given_source_does_not_vary(tmp_path: Path) -> None:
