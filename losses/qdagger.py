@@ -26,10 +26,10 @@ class QDagger(AuxiliaryLoss):
     observations are drawn from the whole memory, as from a replay buffer. R is the mean return of
     the student's last 10 finished episodes; until there are so many, the weight is 1.
 
-    Our reading: τ = 1, and R_T, the teacher's, is that of the last 100 episodes in the source's memory, so
-    on the source's tasks and with the source's exploration (in the paper teacher and student have
-    one task); without such a memory the weight stays 1. So that returns below 0 have an order, the
-    weight is `(R_T - R) / |R_T|` in [0, 1], the same where 0 <= R and 0 < R_T.
+    Our reading: τ = 1; R_T, the teacher's, is that of the last 100 episodes in the source's memory,
+    so on the source's tasks and with the source's exploration (in the paper teacher and student
+    have one task); without such a memory the weight stays 1. So that returns below 0 have an order,
+    the weight is `(R_T - R) / |R_T|` in [0, 1], the same where 0 <= R and 0 < R_T.
 
     Metrics: `agreement`, the share of observations on which both prefer the same action;
     `shortfall`, the weight.

@@ -13,20 +13,21 @@ if TYPE_CHECKING:
     from .cells import Cell, LossChoice
     from .command_line import parse_command_line
     from .curves import CurvePoint, read_curves, write_curves
+    from .dry_run import forecast
     from .durable import explain
     from .evaluation import Episodes, Evaluator, own_randomness
     from .fields import SettingsError
-    from .forecast import forecast
     from .grid import carry_out, check_directories
     from .intervals import (
         Estimate,
         bootstrap_interval,
         estimate,
         improvement,
+        mean_forward_transfer,
         paired_difference,
     )
     from .judging import TrainedAgent, evaluate, load_agent
-    from .listing import listing
+    from .lists import listing
     from .planning import Plan, plan_ablate, plan_train, plan_transfer
     from .report import Experiment, check_output, make_report, read_experiment
     from .runs import RunDirectoryError
@@ -51,20 +52,21 @@ _HOME = {
     "cells": ("Cell", "LossChoice"),
     "command_line": ("parse_command_line",),
     "curves": ("CurvePoint", "read_curves", "write_curves"),
+    "dry_run": ("forecast",),
     "durable": ("explain",),
     "evaluation": ("Episodes", "Evaluator", "own_randomness"),
     "fields": ("SettingsError",),
-    "forecast": ("forecast",),
     "grid": ("carry_out", "check_directories"),
     "intervals": (
         "Estimate",
         "bootstrap_interval",
         "estimate",
         "improvement",
+        "mean_forward_transfer",
         "paired_difference",
     ),
     "judging": ("TrainedAgent", "evaluate", "load_agent"),
-    "listing": ("listing",),
+    "lists": ("listing",),
     "planning": ("Plan", "plan_ablate", "plan_train", "plan_transfer"),
     "report": ("Experiment", "check_output", "make_report", "read_experiment"),
     "runs": ("RunDirectoryError",),
@@ -124,6 +126,7 @@ __all__ = [
     "listing",
     "load_agent",
     "make_report",
+    "mean_forward_transfer",
     "own_randomness",
     "paired_difference",
     "parse_command_line",

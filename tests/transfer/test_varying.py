@@ -13,11 +13,11 @@ from contrastive_distillation.transfer import (
     AblateSettings,
     Cell,
     SettingsError,
+    forecast,
     parse_command_line,
     plan_ablate,
     plan_transfer,
 )
-from contrastive_distillation.transfer.forecast import forecast
 from contrastive_distillation.transfer.settings import TransferSettings
 
 SMALL: dict[str, Any] = {
