@@ -91,6 +91,12 @@ def test_every_room_says_what_is_public(room: str) -> None:
     assert "__all__" in text
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_module_takes_the_place_of_what_its_room_offers(room: str) -> None:
+    """Importing a module sets it on its package, over a function of the same name."""
+    assert not public_names(room) & {path.stem for path in (ROOT / room).iterdir()}
+
+
 def test_every_folder_of_a_room_is_shipped() -> None:
     """Setuptools is told of each by name; one that is forgotten is missing in the wheel alone."""
     told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
