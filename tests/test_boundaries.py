@@ -91,10 +91,12 @@ def test_every_room_says_what_is_public(room: str) -> None:
     assert "__all__" in text
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_no_module_takes_the_place_of_what_its_room_offers(room: str) -> None:
-    """Importing a module sets it on its package, over a function of the same name."""
-    assert not public_names(room) & {path.stem for path in (ROOT / room).iterdir()}
+def test_no_module_takes_the_place_of_what_its_room_offers() -> None:
+    """Importing a module sets it on its package; where names come late it is then in their place."""
+    late = [r for r in ROOMS if "def __getattr__" in (ROOT / r / "__init__.py").read_text()]
+    assert "transfer" in late
+    for room in late:
+        assert not public_names(room) & {path.stem for path in (ROOT / room).iterdir()}
 
 
 def test_every_folder_of_a_room_is_shipped() -> None:
