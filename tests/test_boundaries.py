@@ -92,7 +92,7 @@ def test_every_room_says_what_is_public(room: str) -> None:
 
 
 def test_no_module_takes_the_place_of_what_its_room_offers() -> None:
-    """Importing a module sets it on its package; where names come late it is then in their place."""
+    """Importing a module sets it on its package, where names come late in the place of one."""
     late = [r for r in ROOMS if "def __getattr__" in (ROOT / r / "__init__.py").read_text()]
     assert "transfer" in late
     for room in late:
