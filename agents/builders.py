@@ -13,6 +13,7 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
@@ -201,7 +202,7 @@ def _dqn_sizes(replay: _Replay, n_envs: int, overrides: dict[str, Any]) -> dict[
     """
     train_freq = overrides.get("train_freq", max(round(replay.n_frames / n_envs), 1))
     batch_size = int(overrides.get("batch_size", replay.batch_size))
-    if isinstance(train_freq, tuple) and train_freq[1] == "step":
+    if isinstance(train_freq, tuple) and train_freq[1:] in (("step",), (TrainFrequencyUnit.STEP,)):
         train_freq = int(train_freq[0])
     if not isinstance(train_freq, int):  # in episodes, of which nobody knows the frames
         return {"batch_size": batch_size}

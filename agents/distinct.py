@@ -63,9 +63,9 @@ def distinct_observations(observations: Tensor | dict[str, Tensor]) -> Distinct 
     keyed = observations if isinstance(observations, dict) else {"": observations}
     if any(part.dtype != torch.uint8 for part in keyed.values()):
         return None
-    words = _words([part.flatten(1) for part in keyed.values()])
-    if len(words) < 2:
+    if any(len(part) < 2 for part in keyed.values()):
         return None
+    words = _words([part.flatten(1) for part in keyed.values()])
     # What is in the top byte of a word alone would leave a hash but 8 bits, so it comes twice.
     low, high = _multipliers(2 * words.shape[1], words.device).chunk(2)
     hashes = words @ low + (words >> 32) @ high

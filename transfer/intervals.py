@@ -193,7 +193,8 @@ def mean_forward_transfer(
     if n_runs < 2:
         return Estimate(value=value, n_runs=n_runs)
     drawn = [_resampled(table, generator, n_resamples, whole_runs=True) for table in (left, right)]
-    low, high = _ends(forward_transfer(*drawn).values.mean(axis=(-2, -1)), level)
+    is_raw = forward_transfer(left, right).is_raw
+    low, high = _ends(forward_transfer(*drawn, is_raw=is_raw).values.mean(axis=(-2, -1)), level)
     return Estimate(value=value, low=float(low), high=float(high), n_runs=n_runs)
 
 

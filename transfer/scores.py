@@ -122,7 +122,9 @@ class ForwardTransfer:
     """(..., M) tasks where it is the plain difference: scratch is at 0, or leaves no room."""
 
 
-def forward_transfer(aucs: ArrayLike, scratch_aucs: ArrayLike) -> ForwardTransfer:
+def forward_transfer(
+    aucs: ArrayLike, scratch_aucs: ArrayLike, *, is_raw: Flags | None = None
+) -> ForwardTransfer:
     """`(AUC − AUC_scratch) / (1 − AUC_scratch)`, Wołczyk et al. 2021 (arXiv 2105.10919).
 
     AUC_scratch is the mean of the scratch runs of a task: a ratio of single runs would be ruled by
@@ -131,15 +133,17 @@ def forward_transfer(aucs: ArrayLike, scratch_aucs: ArrayLike) -> ForwardTransfe
     Args:
         aucs: (..., R, M) areas of an arm.
         scratch_aucs: (..., S, M) areas of scratch on the same tasks.
+        is_raw: (M,) tasks where the plain difference stands, where that is settled already.
 
     Raises:
         ValueError: other numbers of tasks, or NaN.
     """
     x, y = _pair(aucs, scratch_aucs)
     scratch = y.mean(axis=-2, keepdims=True)
-    is_raw = np.asarray((scratch <= 0.0) | (1.0 - scratch < _LEAST_ROOM))
-    values = (x - scratch) / np.where(is_raw, 1.0, 1.0 - scratch)
-    return ForwardTransfer(values, is_raw[..., 0, :])
+    if is_raw is None:
+        is_raw = np.asarray((scratch <= 0.0) | (1.0 - scratch < _LEAST_ROOM))[..., 0, :]
+    room = np.maximum(1.0 - scratch, _LEAST_ROOM)  # a resample's scratch may leave less
+    return ForwardTransfer((x - scratch) / np.where(is_raw[..., None, :], 1.0, room), is_raw)
 
 
 def retention(after: ArrayLike, before: ArrayLike) -> float:

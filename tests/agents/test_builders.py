@@ -9,7 +9,7 @@ import torch
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import TrainFreq
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from contrastive_distillation.agents import build_agent
@@ -68,10 +68,12 @@ def test_dqn_replays_as_much_for_each_frame_with_ones_own_frequency() -> None:
     dqn = partial(build_agent, "dqn", env, seed=0, buffer_size=1_000)
     seldom, small = dqn(train_freq=256), dqn(train_freq=4, batch_size=32)
     own, episodes = dqn(gradient_steps=3), dqn(train_freq=(1, "episode"))
-    in_steps = dqn(train_freq=(256, "step"))
+    in_steps = dqn(train_freq=TrainFreq(256, TrainFrequencyUnit.STEP))
+    named = dqn(train_freq=(256, "step"))
     env.close()
     assert (seldom.gradient_steps, seldom.batch_size) == (2, 2048)
     assert (in_steps.gradient_steps, in_steps.batch_size) == (2, 2048)
+    assert (named.gradient_steps, named.batch_size) == (2, 2048)
     assert (small.gradient_steps, small.batch_size) == (2, 32)
     assert (own.gradient_steps, own.batch_size) == (3, 2048)
     assert (episodes.gradient_steps, episodes.batch_size) == (1, 2048)

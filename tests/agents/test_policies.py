@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -58,6 +58,7 @@ def length(observations: Any) -> int:
     n_keys=st.integers(0, 3),
     seed=st.integers(0, 2**31),
 )
+@example(n_rows=0, n_distinct=1, n_bytes=8, highest=1, n_keys=0, seed=0)
 def test_distinct_ones_stand_for_all(
     n_rows: int, n_distinct: int, n_bytes: int, highest: int, n_keys: int, seed: int
 ) -> None:

@@ -94,7 +94,8 @@ def _of_variants(experiment: Experiment, candidates: list[ArmSummary], reference
     least, most = known[0], known[-1]
     assert least.auc is not None and most.auc is not None
     where = _where(experiment, max(len(a.seeds) for a in known))
-    name = _named(experiment, parse_label(most.label).arm)
+    one = _named(experiment, most.label)
+    name = one.replace(readable(most.label), readable(arm_of(most.label)))
     text = (
         f"{where}, the {len(known)} variants of {name} had areas "
         f"under the learning curve from {with_interval(least.auc)} ({_axes(least)}) to "
@@ -108,7 +109,11 @@ def _of_variants(experiment: Experiment, candidates: list[ArmSummary], reference
         text += (
             f". Their differences to {readable(reference)}, paired over seeds, run from "
             f"{with_interval(compared[0], sign=True)} to {with_interval(compared[-1], sign=True)}; "
-            + (f"{above} above 0 for certain, {below} below" if apart else "no interval excludes 0")
+            + (
+                f"the intervals of {above} lie above 0, of {below} below"
+                if apart
+                else "no interval excludes 0"
+            )
         )
     elif any(arm.difference is not None for arm in known):
         text += ". From one seed there are no intervals: it does not say which is better"

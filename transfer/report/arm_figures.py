@@ -118,7 +118,7 @@ def compute_figure(arms: Sequence[ArmSummary], styles: Mapping[str, Style]) -> P
                       linestyle="none", label=in_legend(arm.label))  # fmt: skip
         axes.set_xlim(0, 1.12 * max(arm.seconds.value for arm in known if arm.seconds))
         unit(axes, "area under the curve")
-        axes.set_xlabel("seconds of learning on a target, mean")
+        axes.set_xlabel("seconds of learning on a target")
         legend_below(figure, axes)
         shown = (f"{readable(a.label)} {seconds(a.seconds.value)}" for a in known if a.seconds)
         return finished(

@@ -35,6 +35,9 @@ def learning_curves(
                 (np.array([float(p.frames) for p in c]), np.array([p.score for p in c]))
                 for c in curves
             ]
+            if role == "target":  # those that have just begun would leave nothing to draw
+                most = max(frames[-1] for frames, _ in lines)
+                lines = [each for each in lines if each[0][-1] >= most / 2]
             _draw_lines(axes, styles[label], label, lines, band=label in with_bands(labels))
         unit(axes, "score")
         thousands(axes, "frames on this target" if role == "target" else "frames, all sources")
@@ -70,13 +73,7 @@ def _ends(experiment: Experiment, labels: Sequence[str], env_id: str, role: str)
 
 
 def _draw_lines(axes: Axes, style: Style, label: str, lines: Sequence[Line], *, band: bool) -> None:
-    """Mean and, with its band, the single lines if they are few; over the frames that all have.
-
-    Lines that have just begun, of trainings that are not finished, would leave next to nothing:
-    those without half of the longest one's frames are left out.
-    """
-    longest = max(frames[-1] for frames, _ in lines)
-    lines = [each for each in lines if each[0][-1] >= longest / 2]
+    """Mean and, with its band, the single lines if they are few; over the frames that all have."""
     end = min(frames[-1] for frames, _ in lines)
     grid = np.unique(np.concatenate([frames for frames, _ in lines]))
     grid = grid[grid <= end]

@@ -179,10 +179,11 @@ def _contrastive_first(experiment: Experiment) -> Iterator[tuple[tuple[str, str,
 
 
 def _write_figures(directory: Path, parts: list[Section]) -> None:
-    """Those of this report; those that an earlier one left there, of other arms, go."""
+    """Those of this report; those of targets that an earlier one had, and this has not, go."""
     pictures = {f"{picture.name}.png": picture for part in parts for picture in part.pictures}
-    for left in directory.glob("*.png"):
-        if left.name not in pictures:
-            left.unlink()
+    for kind in ("curve-target-", "curve-source-", "time-", "information-"):
+        for left in directory.glob(f"{kind}*.png"):
+            if left.name not in pictures:
+                left.unlink()
     for name, picture in pictures.items():
         write_bytes(directory / name, picture.png)

@@ -18,7 +18,6 @@ from ..scores import (
     Floats,
     forward_transfer,
     interquartile_means,
-    means,
     optimality_gaps,
     without_gaps,
 )
@@ -111,7 +110,7 @@ class ArmSummary:
     retention: Estimate | None
     """Score on the sources after the target, less that before it."""
     seconds: Estimate | None
-    """Learning on a target took so long, mean."""
+    """Learning on a target took so long, interquartile mean: one that was held up counts little."""
 
     @property
     def is_negative(self) -> bool:
@@ -172,7 +171,7 @@ def _summarise_arm(experiment: Experiment, label: str, areas: Mapping[str, Score
         forward=forward,
         forward_is_raw=is_raw,
         retention=_retention(experiment, label),
-        seconds=_estimate(scores_of(experiment, label, seconds, targets), means),
+        seconds=_estimate(scores_of(experiment, label, seconds, targets), interquartile_means),
     )
 
 

@@ -131,7 +131,7 @@ def test_variants_are_ranged_and_none_is_picked(tmp_path: Path) -> None:
     assert "the 3 variants of contrastive distillation had areas" in sentence
     assert "(n_negatives 8) to 0.60" in sentence and "(n_negatives 128)" in sentence
     assert "Their differences to fine tune, paired over seeds, run from −0.04 (" in sentence
-    assert "; 1 above 0 for certain, 2 below." in sentence
+    assert "; the intervals of 1 lie above 0, of 2 below." in sentence
     assert "chosen after the fact" in caveats[0]
 
 
