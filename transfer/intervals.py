@@ -165,15 +165,9 @@ def improvement(
     As published (arXiv 2108.13264): it asks of any run of x and any of y, so it is not paired.
     Runs are resampled within tasks, or with `whole_runs` for all tasks together.
     """
-    left, right = as_table(x), as_table(y)
-    value, n_runs = float(probabilities_of_improvement(left, right)), min(len(left), len(right))
-    if n_runs < 2:
-        return Estimate(value=value, n_runs=n_runs)
-    drawn = [
-        _resampled(table, generator, n_resamples, whole_runs=whole_runs) for table in (left, right)
-    ]
-    low, high = _ends(probabilities_of_improvement(*drawn), level)
-    return Estimate(value=value, low=float(low), high=float(high), n_runs=n_runs)
+    return _unpaired(
+        x, y, probabilities_of_improvement, generator, level, n_resamples, whole_runs=whole_runs
+    )
 
 
 def mean_forward_transfer(
@@ -188,13 +182,33 @@ def mean_forward_transfer(
 
     Scratch's area is itself a mean of few runs, and its chance is a part of the number's.
     """
-    left, right = as_table(aucs), as_table(scratch_aucs)
-    value, n_runs = float(forward_transfer(left, right).values.mean()), min(len(left), len(right))
+    is_raw = forward_transfer(aucs, scratch_aucs).is_raw
+
+    def mean(left: Floats, right: Floats) -> Floats:
+        return means(forward_transfer(left, right, is_raw=is_raw).values)
+
+    return _unpaired(aucs, scratch_aucs, mean, generator, level, n_resamples, whole_runs=True)
+
+
+def _unpaired(
+    x: ArrayLike,
+    y: ArrayLike,
+    statistic: Callable[[Floats, Floats], Floats],
+    generator: np.random.Generator,
+    level: float,
+    n_resamples: int,
+    *,
+    whole_runs: bool,
+) -> Estimate:
+    """A statistic of two arms, the runs of either resampled by itself."""
+    left, right = as_table(x), as_table(y)
+    value, n_runs = float(statistic(left, right)), min(len(left), len(right))
     if n_runs < 2:
         return Estimate(value=value, n_runs=n_runs)
-    drawn = [_resampled(table, generator, n_resamples, whole_runs=True) for table in (left, right)]
-    is_raw = forward_transfer(left, right).is_raw
-    low, high = _ends(forward_transfer(*drawn, is_raw=is_raw).values.mean(axis=(-2, -1)), level)
+    drawn = [
+        _resampled(table, generator, n_resamples, whole_runs=whole_runs) for table in (left, right)
+    ]
+    low, high = _ends(statistic(*drawn), level)
     return Estimate(value=value, low=float(low), high=float(high), n_runs=n_runs)
 
 

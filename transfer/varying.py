@@ -23,7 +23,7 @@ OF_MEMORY = ("memory", "keep", "memory_capacity")
 OF_JOINING = ("weight", "balance", "every", "as_published")
 """Settings that matter where there is a loss, whichever."""
 OF_TEACHER = ("source_weight", "source_anneal")
-"""Settings of losses that matter only where a source teaches."""
+"""Settings, of losses that take a teacher, that matter only where a source teaches."""
 OF_PASSES = ("loss", "every", "as_published", "source_weight")
 """Settings that change how many samples a loss puts through the encoder."""
 OF_LOSS = ("negatives", "n_negatives", "positives")
@@ -202,12 +202,12 @@ def matters(name: str, arm: Arm, role: str, settings: TransferSettings) -> bool:
         return True
     if name in OF_FRAMES:
         return OF_FRAMES[name] == role
-    if role == "source" and name in OF_TEACHER:
-        return False
     own = arm.loss_on(role)
     if arm.more_epochs:
         own = OWN if name in OF_PASSES else None
     kind = _loss_class(own, settings)
+    if role == "source" and name in OF_TEACHER and _takes_teacher(kind):
+        return False
     if name in OF_MEMORY:
         return kind is not None or (role == "source" and arm.teacher is not None)
     if name == "loss":
@@ -223,6 +223,10 @@ def _loss_class(loss: str | None, settings: TransferSettings) -> type[AuxiliaryL
     if name is None or name == "none" or (":" not in name and name not in LOSSES):
         return None
     return loss_class(name)
+
+
+def _takes_teacher(kind: type[AuxiliaryLoss] | None) -> bool:
+    return kind is not None and "teacher" in inspect.signature(kind).parameters
 
 
 def _parameters(kind: type[AuxiliaryLoss] | None) -> tuple[str, ...]:

@@ -167,7 +167,6 @@ def look_into_memory(experiment: Experiment, output: Path) -> _Memory:
 
 def _contrastive_first(experiment: Experiment) -> Iterator[tuple[tuple[str, str, int], Path]]:
     """Finished trainings with contrastive distillation, those of the arm of that name first."""
-
     arms, targets = experiment.arms, experiment.target_ids
     known = [key for key in experiment.cells if key[0] in arms and key[1] in targets]
     known.sort(
