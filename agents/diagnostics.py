@@ -51,9 +51,10 @@ class Diagnostics:
         `memory/key_drift`: 1 − cosine between today's keys and those of the last measurement, of
         the encoder itself; a loss that keeps keys (`key_age` among its metrics) logs its own.
         """
-        batch = memory.sample(min(self._n_rows, len(memory)), self._generator)
-        measured = {"aux/effective_rank": effective_rank(self._encoder(batch.observations))}
-        entropy = self._entropy(batch.observations)
+        rows = memory.sample_rows(self._n_rows, self._generator)
+        observations = memory.observations(rows)
+        measured = {"aux/effective_rank": effective_rank(self._encoder(observations))}
+        entropy = self._entropy(observations)
         if entropy is not None:
             measured["aux/entropy"] = entropy
         if "key_age" in loss.metrics:
@@ -61,7 +62,7 @@ class Diagnostics:
         keys = self._encoder
         if self._before is not None:
             cosine = nn.functional.cosine_similarity(
-                keys(batch.observations), self._before(batch.observations), dim=1
+                keys(observations), self._before(observations), dim=1
             )
             measured["memory/key_drift"] = 1.0 - float(cosine.mean())
         self._before = keys.frozen_copy()

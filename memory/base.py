@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -20,14 +19,15 @@ from .reading import StoredRows
 from .returns import returns_of_episodes
 from .row_store import Step
 
-Waiting = deque[tuple[Step, np.ndarray, np.ndarray]]
+Waiting = list[tuple[Step, np.ndarray, np.ndarray]]
 """Steps, and where episodes ended with them: terminated, truncated."""
 
 _log = logging.getLogger(__name__)
 
 _VECTORS = ("rewards", "terminated", "truncated", "tasks")
-_ROWS_TO_WRITE = 64
-"""Steps wait until there are so many rows: in one go, while caches are warm, they cost less."""
+_BYTES_TO_WRITE = 2**19
+"""Steps wait until they have so many: written together, as long as they fit a cache, they cost
+less."""
 
 _TOO_LARGE_REWARD = 1e30  # sums of them would leave float32, in which returns are kept
 
@@ -57,7 +57,8 @@ class Memory(StoredRows):
         self._open_slots = np.zeros(0, dtype=np.int64)  # of each environment
         self._task_map = np.zeros(0, dtype=np.int64)  # start()'s task numbers -> ours
         self._tasks_before, self._task_ids = b"", self._task_map  # the last step's, and ours
-        self._waiting: Waiting = deque()  # added, and not written yet
+        self._waiting: Waiting = []  # added, and not written yet
+        self._most_waiting = 0  # steps; 0: not known yet
 
     def _make_places(self, capacity: int) -> Places:
         if isinstance(self._keep, Fifo):
@@ -109,7 +110,7 @@ class Memory(StoredRows):
         self.tasks = tuple(dict.fromkeys([*self.tasks, *tasks]))
         self._task_map = np.array([self.tasks.index(task) for task in tasks], dtype=np.int64)
         self.n_envs, self.gamma = int(n_envs), float(gamma)
-        self._tasks_before = b""
+        self._tasks_before, self._most_waiting = b"", 0
         self._open_slots = np.full(n_envs, NONE, dtype=np.int64)
         self._recent_from = 0
         self._rows = self._recent_rows = None
@@ -157,36 +158,48 @@ class Memory(StoredRows):
         task_ids = self._check_step(
             observations, actions, rewards, terminated, truncated, tasks, time
         )
-        step = Step(observations, actions, rewards, task_ids, time)
+        step = Step(observations, actions, rewards, task_ids, np.full(self.n_envs, time))
         self._rows = self._recent_rows = None
-        is_first = not self._written_store.columns
-        if is_first or self.n_envs * (len(self._waiting) + 1) >= _ROWS_TO_WRITE:
-            self._settle()
-            self._write(step, terminated, truncated)
-        else:
+        if len(self._waiting) + 1 < self._most_waiting:
             self._waiting.append((step.copied(), terminated.copy(), truncated.copy()))
+            return
+        is_first = not self._written_store.columns
+        self._waiting.append((step, terminated, truncated))
+        self._settle()
         if is_first:
             _log_floats(observations)
+        if not self._most_waiting:
+            n_bytes = self.n_envs * self._written_store.row_bytes
+            self._most_waiting = max(1, _BYTES_TO_WRITE // n_bytes)
 
     def _settle(self) -> None:
-        while self._waiting:
-            self._write(*self._waiting.popleft())
+        if self._waiting:
+            steps, terminated, truncated = zip(*self._waiting, strict=True)
+            self._waiting = []
+            self._write(Step.joined(steps), np.stack(terminated), np.stack(truncated))
 
-    def _write(self, step: Step, terminated: np.ndarray, truncated: np.ndarray) -> None:
-        places = self._written_places
-        self._written_store.write(places.take(self._open_slots), step)
+    def _write(self, steps: Step, terminated: np.ndarray, truncated: np.ndarray) -> None:
+        """Writes m steps; `terminated`, `truncated` (m, n)."""
+        truncated = truncated & ~terminated
         done = terminated | truncated
-        if np.count_nonzero(done):
-            for ended, by_itself in ((terminated, True), (done & ~terminated, False)):
-                if np.count_nonzero(ended):
-                    self._close(self._open_slots[ended], terminated=by_itself)
-            self._open_slots[done] = NONE
+        taken = self._written_places.take_steps(self._open_slots, done)
+        if taken is not None:
+            self._written_store.write(taken.parts, steps)
+            self._close(taken.slots[terminated], terminated=True)
+            self._close(taken.slots[truncated], terminated=False)
+            return
+        for i, ends in enumerate(done):
+            parts = self._written_places.take(self._open_slots)
+            self._written_store.write(parts, steps.part(slice(i * len(ends), (i + 1) * len(ends))))
+            self._close(self._open_slots[terminated[i]], terminated=True)
+            self._close(self._open_slots[truncated[i]], terminated=False)
+            self._open_slots[ends] = NONE
 
     def _close(self, slots: Int64Array, *, terminated: bool) -> None:
         """Ends the episodes in `slots` and fills in what is now known of their returns."""
         places, columns = self._written_places, self._written_store.columns
         places.episodes.is_open[slots] = False
-        slots = slots[[places.admit(slot) for slot in slots]]
+        slots = places.admit(slots) if len(slots) else slots
         if not len(slots):
             return
         rows = places.rows_of_all(slots)

@@ -79,6 +79,11 @@ class EpisodeTable:
         self.length[slots] += 1
         self.n_rows += len(slots)
 
+    def extend_each(self, slots: Int64Array) -> None:
+        """One more row for each mention of an episode in `slots` (n,)."""
+        np.add.at(self.length, slots, 1)
+        self.n_rows += len(slots)
+
     def free(self, slots: Int64Array) -> None:
         """Forgets the episodes in `slots` (n,), each named once."""
         self.n_rows -= int(self.length[slots].sum())

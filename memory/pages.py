@@ -70,11 +70,11 @@ class Pages(Places):
         self._extend(open_slots, parts)
         return parts
 
-    def admit(self, slot: int) -> bool:
-        admitted = self.keep.admits(int(self.episodes.ids[slot]))
-        if not admitted:
-            self._forget(slot)
-        return admitted
+    def admit(self, slots: Int64Array) -> Int64Array:
+        admitted = [self.keep.admits(number) for number in self.episodes.ids[slots].tolist()]
+        for slot in slots[np.logical_not(admitted)]:
+            self._forget(int(slot))
+        return slots[admitted]
 
     def finish(self, slots: Int64Array, *, tasks: np.ndarray, values: np.ndarray) -> None:
         n = self._n_finished

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,15 @@ _log = logging.getLogger(__name__)
 
 Part = tuple[slice | Int64Array, slice]
 """Places in the memory, and which rows of a step go there."""
+
+
+class Taken(NamedTuple):
+    """Places for the rows of m steps of n environments."""
+
+    parts: Sequence[Part]
+    """Of the m·n rows, one step after the other."""
+    slots: Int64Array
+    """(m, n): slots of the episodes that they belong to."""
 
 
 class Places(ABC):
@@ -53,9 +63,19 @@ class Places(ABC):
         `open_slots` (n,) says which episode each is in; -1, where it begins one, is filled in.
         """
 
+    def take_steps(self, open_slots: Int64Array, done: np.ndarray) -> Taken | None:
+        """`take` for m steps at once, of which `done` (m, n) says where episodes end.
+
+        None, and nothing is changed, where that would not be the same as one after the other.
+        """
+        return None
+
     @abstractmethod
-    def admit(self, slot: int) -> bool:
-        """May the episode in `slot`, which is over now, stay? If not, it is forgotten here."""
+    def admit(self, slots: Int64Array) -> Int64Array:
+        """Those of the episodes in `slots` (n,), which are over now, that may stay, in order.
+
+        The others are forgotten here.
+        """
 
     @abstractmethod
     def finish(self, slots: Int64Array, *, tasks: np.ndarray, values: np.ndarray) -> None:
@@ -150,20 +170,49 @@ class Ring(Places):
         return self.end
 
     def take(self, open_slots: Int64Array) -> Sequence[Part]:
-        n, start = len(open_slots), self.n_written % self.capacity
-        if start + n <= self.capacity:
-            parts = [(slice(start, start + n), slice(0, n))]
-        else:
-            n_before_end = self.capacity - start
-            parts = [
-                (slice(start, self.capacity), slice(0, n_before_end)),
-                (slice(0, n - n_before_end), slice(n_before_end, n)),
-            ]
-        if self.n_written + n > self.capacity:
-            self._forget(np.concatenate([self.slots[to] for to, _ in parts]), n)
+        n = len(open_slots)
+        parts = self._next_parts(n)
+        self._forget(self._held(parts), n)
         self._begin(open_slots)
         self._extend(open_slots, parts)
         return parts
+
+    def take_steps(self, open_slots: Int64Array, done: np.ndarray) -> Taken | None:
+        """None where episodes that are open now must make place: some may be over by then."""
+        if done.size > self.capacity:
+            return None
+        parts = self._next_parts(done.size)
+        held, n = self._held(parts), len(open_slots)
+        if self.episodes.is_open[held].any():
+            return None
+        self._forget(held, n)
+        slots = np.empty(done.shape, dtype=np.int64)
+        for of_step, ends in zip(slots, done, strict=True):
+            self._begin(open_slots)
+            of_step[:] = open_slots
+            self.n_written += n
+            open_slots[ends] = NONE
+        self.episodes.extend_each(slots.reshape(-1))
+        for to, of in parts:
+            self.slots[to] = slots.reshape(-1)[of]
+        return Taken(parts, slots)
+
+    def _next_parts(self, n: int) -> list[tuple[slice, slice]]:
+        """Where the next n <= capacity rows go."""
+        start = self.n_written % self.capacity
+        if start + n <= self.capacity:
+            return [(slice(start, start + n), slice(0, n))]
+        n_before_end = self.capacity - start
+        return [
+            (slice(start, self.capacity), slice(0, n_before_end)),
+            (slice(0, n - n_before_end), slice(n_before_end, n)),
+        ]
+
+    def _held(self, parts: Sequence[Part]) -> Int64Array:
+        """Slots of the episodes whose rows lie there."""
+        slots = np.concatenate([self.slots[to] for to, _ in parts])
+        held: Int64Array = slots[slots != NONE]
+        return held
 
     def _forget(self, slots: Int64Array, n_envs: int) -> None:
         """Makes place where rows of the episodes in `slots` lie, the oldest of the ring.
@@ -173,7 +222,6 @@ class Ring(Places):
         by row: to drop it whole would empty the memory at a stroke. What is left of it keeps its
         steps, and its returns-to-go, which depend on later rows only, are still filled exactly.
         """
-        slots = slots[slots != NONE]
         if not len(slots):
             return
         slots, n_rows = np.unique(slots, return_counts=True)
@@ -189,8 +237,8 @@ class Ring(Places):
         emptied = cut[(episodes.length[cut] == 0) & ~episodes.is_open[cut]]
         episodes.free(np.concatenate([gone, emptied]))
 
-    def admit(self, slot: int) -> bool:
-        return True
+    def admit(self, slots: Int64Array) -> Int64Array:
+        return slots
 
     def finish(self, slots: Int64Array, *, tasks: np.ndarray, values: np.ndarray) -> None:
         """Makes no difference: only age does."""

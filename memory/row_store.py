@@ -10,6 +10,7 @@ import numpy as np
 from .observations import (
     Int64Array,
     Observations,
+    concatenate,
     hash_observations,
     layout,
     named_arrays,
@@ -29,7 +30,7 @@ COLUMNS: dict[str, type[np.generic]] = {
 
 
 class Step(NamedTuple):
-    """One step of n environments, as the memory writes it."""
+    """One step of n environments, as the memory writes it; or several, one after the other."""
 
     observations: Observations
     actions: np.ndarray
@@ -38,13 +39,28 @@ class Step(NamedTuple):
     """(n,) float32"""
     task_ids: Int64Array
     """(n,)"""
-    time: int
+    times: Int64Array
+    """(n,)"""
 
     def copied(self) -> Step:
         """The same, whatever becomes of the arrays."""
         seen = self.observations
         copied = {k: v.copy() for k, v in seen.items()} if isinstance(seen, dict) else seen.copy()
-        return Step(copied, self.actions.copy(), self.rewards.copy(), self.task_ids, self.time)
+        return self._replace(
+            observations=copied, actions=self.actions.copy(), rewards=self.rewards.copy()
+        )
+
+    def part(self, rows: slice) -> Step:
+        """Some of its rows."""
+        return Step(take(self.observations, rows), *(column[rows] for column in self[1:]))
+
+    @staticmethod
+    def joined(steps: Sequence[Step]) -> Step:
+        """Those of several steps, one after the other."""
+        if len(steps) == 1:
+            return steps[0]
+        observations, *others = zip(*steps, strict=True)
+        return Step(concatenate([*observations]), *(np.concatenate(column) for column in others))
 
 
 class RowStore:
@@ -63,6 +79,11 @@ class RowStore:
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self.arrays().values())
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.nbytes // self.capacity
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name; observations are `observations` or `observations/<key>`."""
@@ -108,7 +129,7 @@ class RowStore:
             columns["returns"][to] = 0.0
             columns["return_known"][to] = False
             columns["task_ids"][to] = step.task_ids[of]
-            columns["times"][to] = step.time
+            columns["times"][to] = step.times[of]
             columns["hashes"][to] = hashes[of]
 
     def _allocate(self, step: Step) -> None:

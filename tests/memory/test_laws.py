@@ -19,6 +19,7 @@ from contrastive_distillation.memory import (
     PerTask,
     Reservoir,
     ValueStratified,
+    base,
 )
 
 
@@ -223,16 +224,25 @@ RUNS = st.lists(
 )
 
 
+@pytest.mark.parametrize("bytes_to_write", [100, 1_000, base._BYTES_TO_WRITE])
 @pytest.mark.parametrize("kind", MEMORIES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(capacity=st.integers(1, 40), runs=RUNS, seed=st.integers(0, 2**32 - 1))
 def test_remembers_and_forgets_as_the_naive_one(
-    assert_same: Callable[..., None], kind: str, capacity: int, runs: Runs, seed: int
+    assert_same: Callable[..., None],
+    kind: str,
+    bytes_to_write: int,
+    capacity: int,
+    runs: Runs,
+    seed: int,
 ) -> None:
     """Rings that wrap amid a step and amid an episode, n_envs that do not divide the capacity,
-    episodes longer than the ring, runs with other n_envs; saved and restored at every step."""
+    episodes longer than the ring, runs with other n_envs; single steps and several written at
+    once; saved and restored wherever that falls."""
     naive = NaiveMemory(capacity, whole=kind == "episodic")
-    live_and_compare(MEMORIES[kind](capacity=capacity), naive, assert_same, runs, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "_BYTES_TO_WRITE", bytes_to_write)
+        live_and_compare(MEMORIES[kind](capacity=capacity), naive, assert_same, runs, seed)
 
 
 @pytest.mark.parametrize(
