@@ -151,30 +151,60 @@ def ours(
     """This package's agent on EnvPool, with its memory filled, with or without the loss."""
 
     def train(seed: int, callbacks: Sequence[BaseCallback]) -> float:
-        kind = observation_kind(make_env(env_ids[0]).observation_space)
-        n = n_envs or default_n_envs(agent, kind)
-        n = max(n // len(env_ids), 1) * len(env_ids)
-        env = make_vec(env_ids, n, seed, observation="picture" if picture else "auto")
-        model = build_agent(agent, env, seed=seed, **(overrides or {}))
-        joined: list[BaseCallback] = []
-        if loss:
-            joined.append(
-                AuxiliaryLossCallback(
-                    ContrastiveDistillation(**(settings or {})),
-                    memory=EpisodicMemory(capacity=capacity),
-                    weight=default_weight(agent),
-                    seed=seed,
-                )
-            )
-        seconds = learn(model, frames, [*default_callbacks(model), *joined, *callbacks])
-        env.close()
+        model, own = our_agent(
+            agent,
+            env_ids,
+            seed=seed,
+            loss=loss,
+            picture=picture,
+            n_envs=n_envs,
+            capacity=capacity,
+            settings=settings,
+            overrides=overrides,
+        )
+        seconds = learn(model, frames, [*own, *callbacks])
+        model.get_env().close()  # type: ignore[union-attr]
         return seconds
 
     return train
 
 
-def learn(model: BaseAlgorithm, frames: int, callbacks: Sequence[BaseCallback]) -> float:
-    """Seconds of one `learn()`."""
+def our_agent(
+    agent: str,
+    env_ids: Sequence[str],
+    *,
+    seed: int,
+    loss: bool,
+    picture: bool = False,
+    n_envs: int | None = None,
+    capacity: int = 100_000,
+    weight: float | None = None,
+    settings: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> tuple[BaseAlgorithm, list[BaseCallback]]:
+    """A model and the callbacks that it learns with."""
+    kind = observation_kind(make_env(env_ids[0]).observation_space)
+    n = n_envs or default_n_envs(agent, kind)
+    n = max(n // len(env_ids), 1) * len(env_ids)
+    env = make_vec(env_ids, n, seed, observation="picture" if picture else "auto")
+    model = build_agent(agent, env, seed=seed, **(overrides or {}))
+    callbacks = list(default_callbacks(model))
+    if loss:
+        callbacks.append(
+            AuxiliaryLossCallback(
+                ContrastiveDistillation(**(settings or {})),
+                memory=EpisodicMemory(capacity=capacity),
+                weight=default_weight(agent) if weight is None else weight,
+                seed=seed,
+            )
+        )
+    return model, callbacks
+
+
+def learn(
+    model: BaseAlgorithm, frames: int, callbacks: Sequence[BaseCallback], *, go_on: bool = False
+) -> float:
+    """Seconds of one `learn()`, which may go on where the last one ended."""
     started = time.perf_counter()
-    model.learn(frames, callback=list(callbacks))
+    model.learn(frames, callback=list(callbacks), reset_num_timesteps=not go_on)
     return time.perf_counter() - started

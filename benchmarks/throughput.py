@@ -1,6 +1,7 @@
 """How fast training is, beside stock Stable-Baselines3, in one process and in turns.
 
     python benchmarks/throughput.py frames      # frames/s: stock, without and with the loss
+    python benchmarks/throughput.py cost        # with the loss and without, in short turns
     python benchmarks/throughput.py learn       # seconds and frames until a return of .9
     python benchmarks/throughput.py growth      # frames/s over environments, memory, K and width
     python benchmarks/throughput.py where       # where the time goes
@@ -11,7 +12,8 @@ Stable-Baselines3 with what people take ("usual") and with settings of ours ("tu
 package's agents without and with the loss. Rounds are taken in turns (A B C D A B C D …); tables
 show medians, and medians of ratios within a round. Times are those of `learn()`, environments and
 networks being there. In `frames` every DQN learns from frame 256 on, so that as much is replayed
-in short runs as in long ones. `learn` is in `learning.py`, `where` in `where.py`.
+in short runs as in long ones. `cost` is in `cost.py`, `learn` in `learning.py`, `where` in
+`where.py`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from typing import Any
 
 import torch
 from contestants import CART_POLE, DOORKEY, EMPTY, KEYDOOR, TUNED, USUAL, Train, ours, stock
+from cost import cost
 from learning import learning
 from where import where
 
@@ -115,6 +118,17 @@ def rounds(contestants: dict[str, tuple[Train, int]], n: int) -> dict[str, list[
     return speeds
 
 
+# ------------------------------------------------------------------------------------ cost
+
+
+def costs(arguments: argparse.Namespace) -> None:
+    print("| task | frames/s without | with / without | pairs |\n|---|---|---|---|", flush=True)
+    for name in arguments.tasks or [name for name, task in TASKS.items() if not task.overrides]:
+        task = TASKS[name]
+        cells = cost(task.agent, task.env_ids, arguments.pairs, picture=task.picture)
+        print(f"| {name} | {cells} |", flush=True)
+
+
 # ------------------------------------------------------------------------------------ growth
 
 
@@ -173,9 +187,10 @@ def workers(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("what", choices=["frames", "learn", "growth", "where", "workers"])
+    parser.add_argument("what", choices=["frames", "cost", "learn", "growth", "where", "workers"])
     parser.add_argument("--repeats", type=int, default=3, help="rounds (frames, growth, workers)")
-    parser.add_argument("--tasks", nargs="+", help="tasks (frames, learn, where), as in the tables")
+    parser.add_argument("--tasks", nargs="+", help="as in the tables (not growth, workers)")
+    parser.add_argument("--pairs", type=int, default=12, help="turns of each (cost)")
     parser.add_argument("--axes", nargs="+", help="what grows (growth), as in the tables")
     parser.add_argument("--seeds", type=int, default=5, help="seeds (learn)")
     parser.add_argument("--stocks", nargs="+", default=["usual", "tuned"], help="(learn)")
@@ -193,7 +208,8 @@ def main() -> None:
     elif arguments.what == "where":
         where(arguments.tasks or ())
     else:
-        {"frames": frames, "growth": growth, "workers": workers}[arguments.what](arguments)
+        timed = {"frames": frames, "cost": costs, "growth": growth, "workers": workers}
+        timed[arguments.what](arguments)
 
 
 if __name__ == "__main__":
