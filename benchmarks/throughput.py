@@ -24,15 +24,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from contestants import CART_POLE, DOORKEY, EMPTY, KEYDOOR, TUNED, USUAL, Train, ours, stock
+from contestants import (
+    CART_POLE,
+    DOORKEY,
+    EMPTY,
+    KEYDOOR,
+    TUNED,
+    USUAL,
+    Train,
+    learn,
+    our_agent,
+    ours,
+    stock,
+)
 from cost import cost
 from learning import learning
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from where import where
 
 from contrastive_distillation.agents import build_agent
@@ -137,10 +151,7 @@ def growth(arguments: argparse.Namespace) -> None:
         "environments": {
             n: ours("ppo", DOORKEY, 65_536, loss=True, n_envs=n) for n in (16, 64, 256, 1024)
         },
-        "memory rows": {
-            n: ours("ppo", DOORKEY, 65_536, loss=True, capacity=n)
-            for n in (1_024, 10_000, 100_000, 1_000_000)
-        },
+        "memory rows": {n: filled(n) for n in (1_024, 10_000, 100_000, 1_000_000)},
         "K": {
             k: ours("ppo", DOORKEY, 65_536, loss=True, settings={"n_negatives": k})
             for k in (8, 32, 128, 512)
@@ -156,6 +167,20 @@ def growth(arguments: argparse.Namespace) -> None:
         print("|---|" + "---|" * len(speeds))
         medians = (f"{statistics.median(values):,.0f}" for values in speeds.values())
         print("| frames/s | " + " | ".join(medians) + " |\n", flush=True)
+
+
+def filled(capacity: int) -> Train:
+    """An agent whose memory is full already when it is first timed."""
+    agents: list[tuple[BaseAlgorithm, list[BaseCallback]]] = []
+
+    def train(seed: int, callbacks: Sequence[BaseCallback]) -> float:
+        if not agents:
+            agents.append(our_agent("ppo", DOORKEY, seed=0, loss=True, capacity=capacity))
+            learn(agents[0][0], max(capacity, 262_144), agents[0][1])
+        model, own = agents[0]
+        return learn(model, 65_536, [*own, *callbacks], go_on=True)
+
+    return train
 
 
 def wide(width: int) -> Train:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -19,15 +20,15 @@ from .reading import StoredRows
 from .returns import returns_of_episodes
 from .row_store import Step
 
-Waiting = list[tuple[Step, np.ndarray, np.ndarray]]
+Waiting = deque[tuple[Step, np.ndarray, np.ndarray]]
 """Steps, and where episodes ended with them: terminated, truncated."""
 
 _log = logging.getLogger(__name__)
 
 _VECTORS = ("rewards", "terminated", "truncated", "tasks")
-_BYTES_TO_WRITE = 2**19
-"""Steps wait until they have so many: written together, as long as they fit a cache, they cost
-less."""
+_BYTES_TO_WRITE, _STEPS_TO_WRITE = 2**19, 256
+"""Steps wait until there are so many, or they have so many bytes: written together, as long as
+they fit a cache, they cost less."""
 
 _TOO_LARGE_REWARD = 1e30  # sums of them would leave float32, in which returns are kept
 
@@ -57,7 +58,7 @@ class Memory(StoredRows):
         self._open_slots = np.zeros(0, dtype=np.int64)  # of each environment
         self._task_map = np.zeros(0, dtype=np.int64)  # start()'s task numbers -> ours
         self._tasks_before, self._task_ids = b"", self._task_map  # the last step's, and ours
-        self._waiting: Waiting = []  # added, and not written yet
+        self._waiting: Waiting = deque()  # added, and not written yet
         self._most_waiting = 0  # steps; 0: not known yet
 
     def _make_places(self, capacity: int) -> Places:
@@ -158,7 +159,7 @@ class Memory(StoredRows):
         task_ids = self._check_step(
             observations, actions, rewards, terminated, truncated, tasks, time
         )
-        step = Step(observations, actions, rewards, task_ids, np.full(self.n_envs, time))
+        step = Step(observations, actions, rewards, task_ids, np.full(self.n_envs, time, np.int64))
         self._rows = self._recent_rows = None
         if len(self._waiting) + 1 < self._most_waiting:
             self._waiting.append((step.copied(), terminated.copy(), truncated.copy()))
@@ -169,37 +170,46 @@ class Memory(StoredRows):
         if is_first:
             _log_floats(observations)
         if not self._most_waiting:
-            n_bytes = self.n_envs * self._written_store.row_bytes
-            self._most_waiting = max(1, _BYTES_TO_WRITE // n_bytes)
+            n_rows = _BYTES_TO_WRITE // self._written_store.row_bytes
+            n_rows = min(n_rows, self._written_places.most_together)
+            self._most_waiting = min(max(1, n_rows // self.n_envs), _STEPS_TO_WRITE)
 
     def _settle(self) -> None:
-        if self._waiting:
-            steps, terminated, truncated = zip(*self._waiting, strict=True)
-            self._waiting = []
-            self._write(Step.joined(steps), np.stack(terminated), np.stack(truncated))
+        n_rows = self.n_envs * len(self._waiting)
+        if len(self._waiting) > 1 and self._written_places.can_take_together(n_rows):
+            self._write_together()
+        while self._waiting:
+            self._write(*self._waiting.popleft())
 
-    def _write(self, steps: Step, terminated: np.ndarray, truncated: np.ndarray) -> None:
-        """Writes m steps; `terminated`, `truncated` (m, n)."""
-        truncated = truncated & ~terminated
+    def _write(self, step: Step, terminated: np.ndarray, truncated: np.ndarray) -> None:
+        places = self._written_places
+        self._written_store.write(places.take(self._open_slots), step)
         done = terminated | truncated
-        taken = self._written_places.take_steps(self._open_slots, done)
-        if taken is not None:
-            self._written_store.write(taken.parts, steps)
-            self._close(taken.slots[terminated], terminated=True)
-            self._close(taken.slots[truncated], terminated=False)
-            return
-        for i, ends in enumerate(done):
-            parts = self._written_places.take(self._open_slots)
-            self._written_store.write(parts, steps.part(slice(i * len(ends), (i + 1) * len(ends))))
-            self._close(self._open_slots[terminated[i]], terminated=True)
-            self._close(self._open_slots[truncated[i]], terminated=False)
-            self._open_slots[ends] = NONE
+        if np.count_nonzero(done):
+            for ended, by_itself in ((terminated, True), (done & ~terminated, False)):
+                if np.count_nonzero(ended):
+                    self._close(self._open_slots[ended], terminated=by_itself)
+            self._open_slots[done] = NONE
+
+    def _write_together(self) -> None:
+        """Writes all steps that wait: the same as one after the other."""
+        steps, *ends = zip(*self._waiting, strict=True)
+        rows = self._written_store.joined(steps)
+        terminated, truncated = (np.stack(end) for end in ends)
+        done = terminated | truncated
+        taken = self._written_places.take_together(self._open_slots, done)
+        self._waiting.clear()
+        self._written_store.write(taken.parts, rows)
+        self._close(taken.slots[terminated], terminated=True)
+        self._close(taken.slots[done & ~terminated], terminated=False)
 
     def _close(self, slots: Int64Array, *, terminated: bool) -> None:
         """Ends the episodes in `slots` and fills in what is now known of their returns."""
         places, columns = self._written_places, self._written_store.columns
+        if not len(slots):
+            return
         places.episodes.is_open[slots] = False
-        slots = places.admit(slots) if len(slots) else slots
+        slots = places.admit(slots)
         if not len(slots):
             return
         rows = places.rows_of_all(slots)

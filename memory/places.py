@@ -15,7 +15,7 @@ from .observations import Int64Array
 _log = logging.getLogger(__name__)
 
 Part = tuple[slice | Int64Array, slice]
-"""Places in the memory, and which rows of a step go there."""
+"""Places in the memory, and which of the rows that are written go there."""
 
 
 class Taken(NamedTuple):
@@ -63,12 +63,21 @@ class Places(ABC):
         `open_slots` (n,) says which episode each is in; -1, where it begins one, is filled in.
         """
 
-    def take_steps(self, open_slots: Int64Array, done: np.ndarray) -> Taken | None:
+    @property
+    @abstractmethod
+    def most_together(self) -> int:
+        """Rows that it is worth waiting for before they are written."""
+
+    def can_take_together(self, n_rows: int) -> bool:
+        """May the next rows be taken at once? Only where the result is that of single steps."""
+        return False
+
+    def take_together(self, open_slots: Int64Array, done: np.ndarray) -> Taken:
         """`take` for m steps at once, of which `done` (m, n) says where episodes end.
 
-        None, and nothing is changed, where that would not be the same as one after the other.
+        Those are -1 in `open_slots` afterwards. Asked for only if `can_take_together`.
         """
-        return None
+        raise NotImplementedError
 
     @abstractmethod
     def admit(self, slots: Int64Array) -> Int64Array:
@@ -177,15 +186,20 @@ class Ring(Places):
         self._extend(open_slots, parts)
         return parts
 
-    def take_steps(self, open_slots: Int64Array, done: np.ndarray) -> Taken | None:
-        """None where episodes that are open now must make place: some may be over by then."""
-        if done.size > self.capacity:
-            return None
-        parts = self._next_parts(done.size)
-        held, n = self._held(parts), len(open_slots)
-        if self.episodes.is_open[held].any():
-            return None
-        self._forget(held, n)
+    @property
+    def most_together(self) -> int:
+        return self.capacity // 4
+
+    def can_take_together(self, n_rows: int) -> bool:
+        """Not where episodes that are open now must make place: some may be over by then."""
+        if n_rows > self.capacity:
+            return False
+        held = self._held(self._next_parts(n_rows))
+        return not self.episodes.is_open[held].any()
+
+    def take_together(self, open_slots: Int64Array, done: np.ndarray) -> Taken:
+        parts, n = self._next_parts(done.size), len(open_slots)
+        self._forget(self._held(parts), n)
         slots = np.empty(done.shape, dtype=np.int64)
         for of_step, ends in zip(slots, done, strict=True):
             self._begin(open_slots)

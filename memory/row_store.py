@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from .observations import (
     Int64Array,
     Observations,
-    concatenate,
     hash_observations,
     layout,
     named_arrays,
@@ -49,18 +48,6 @@ class Step(NamedTuple):
         return self._replace(
             observations=copied, actions=self.actions.copy(), rewards=self.rewards.copy()
         )
-
-    def part(self, rows: slice) -> Step:
-        """Some of its rows."""
-        return Step(take(self.observations, rows), *(column[rows] for column in self[1:]))
-
-    @staticmethod
-    def joined(steps: Sequence[Step]) -> Step:
-        """Those of several steps, one after the other."""
-        if len(steps) == 1:
-            return steps[0]
-        observations, *others = zip(*steps, strict=True)
-        return Step(concatenate([*observations]), *(np.concatenate(column) for column in others))
 
 
 class RowStore:
@@ -131,6 +118,23 @@ class RowStore:
             columns["task_ids"][to] = step.task_ids[of]
             columns["times"][to] = step.times[of]
             columns["hashes"][to] = hashes[of]
+
+    def joined(self, steps: Sequence[Step]) -> Step:
+        """The rows of several steps that have passed `check`, in the dtypes that are stored."""
+
+        def column(parts: Sequence[np.ndarray], dtype: np.dtype[Any]) -> np.ndarray:
+            return np.concatenate(parts, dtype=dtype, casting="same_kind")
+
+        seen, *others = zip(*steps, strict=True)
+        joined: Observations
+        if isinstance(self.observations, dict):
+            stored = self.observations.items()
+            joined = {key: column([s[key] for s in seen], array.dtype) for key, array in stored}
+        else:
+            assert self.observations is not None
+            joined = column(seen, self.observations.dtype)
+        dtypes = [self.columns["actions"].dtype, *(parts[0].dtype for parts in others[1:])]
+        return Step(joined, *map(column, others, dtypes))
 
     def _allocate(self, step: Step) -> None:
         def column(like: np.ndarray) -> np.ndarray:

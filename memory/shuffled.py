@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from typing import TypeVar
 
 import numpy as np
@@ -26,7 +27,7 @@ def with_shuffled_returns(memory: SomeMemory, generator: np.random.Generator) ->
     """
     store = memory._store
     view = copy.copy(memory)
-    view._waiting = []  # all is written
+    view._waiting = deque()  # all is written
     view._written_store = copy.copy(store)
     columns = store.columns
     if not columns:

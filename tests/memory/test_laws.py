@@ -20,6 +20,7 @@ from contrastive_distillation.memory import (
     Reservoir,
     ValueStratified,
     base,
+    places,
 )
 
 
@@ -242,6 +243,7 @@ def test_remembers_and_forgets_as_the_naive_one(
     naive = NaiveMemory(capacity, whole=kind == "episodic")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base, "_BYTES_TO_WRITE", bytes_to_write)
+        patch.setattr(places.Ring, "most_together", 1_000_000)  # it is for speed alone
         live_and_compare(MEMORIES[kind](capacity=capacity), naive, assert_same, runs, seed)
 
 
