@@ -14,6 +14,9 @@ Int64Array = NDArray[np.int64]
 
 _HASH_SEED = 20_221_211  # fixed: hashes are compared across processes and saved files
 _multipliers = np.zeros(0, dtype=np.uint64)
+_limbs = np.zeros((0, 3))  # of each multiplier, from its lowest bits up
+_LIMB_BITS, _UNITS_AT_ONCE = 22, 2**15  # 16 + 22 + 15 bits: sums of so many are exact in float64
+_FEW_UNITS = 16_384  # below, one plain product takes less
 
 
 def named_arrays(observations: Observations) -> Iterator[tuple[str, np.ndarray]]:
@@ -73,7 +76,7 @@ def hash_observations(observations: Observations) -> Int64Array:
     used = 0
     for _, array in named_arrays(observations):
         units = _units(array)
-        part = units.astype(np.uint64) @ _first_multipliers(used + units.shape[1])[used:]
+        part = _weighted_sums(units, used)
         used += units.shape[1]
         total = part if total is None else total + part
     if total is None:
@@ -91,11 +94,37 @@ def _units(array: np.ndarray) -> np.ndarray:
     return flat.view(np.uint16 if even else np.uint8)
 
 
+def _weighted_sums(units: np.ndarray, n_before: int) -> np.ndarray:
+    """`Σ_i c_i x_i mod 2^64` of each line of units (N, n), (N,) uint64; c from `n_before` on.
+
+    A product of whole numbers of 64 bits is slow. That of units with three limbs of c, 22 bits
+    each, is one of floats, and as exact: no sum reaches 2^53.
+    """
+    n_rows, n_units = units.shape
+    multipliers = _first_multipliers(n_before + n_units)[n_before:]
+    if units.size < _FEW_UNITS:
+        few: np.ndarray = units.astype(np.uint64) @ multipliers
+        return few
+    limbs = _limbs[n_before : n_before + n_units]
+    totals = np.zeros(n_rows, np.uint64)
+    for column in range(0, n_units, _UNITS_AT_ONCE):
+        columns = slice(column, column + _UNITS_AT_ONCE)
+        n_at_once = max(1, 2 * _UNITS_AT_ONCE // min(n_units, _UNITS_AT_ONCE))  # of half a megabyte
+        for row in range(0, n_rows, n_at_once):
+            rows = slice(row, row + n_at_once)
+            sums = (units[rows, columns].astype(np.float64) @ limbs[columns]).astype(np.uint64)
+            for k in range(3):
+                totals[rows] += sums[:, k] << np.uint64(k * _LIMB_BITS)
+    return totals
+
+
 def _first_multipliers(n: int) -> np.ndarray:
     """The first n of one fixed sequence of random odd numbers, (n,) uint64."""
-    global _multipliers
+    global _multipliers, _limbs
     if len(_multipliers) < n:
         generator = np.random.Generator(np.random.PCG64(_HASH_SEED))
         size = max(1024, 2 * n)
         _multipliers = generator.integers(0, 2**64, size=size, dtype=np.uint64) | np.uint64(1)
+        parts = [_multipliers >> np.uint64(k * _LIMB_BITS) for k in range(3)]
+        _limbs = (np.stack(parts, axis=1) % np.uint64(2**_LIMB_BITS)).astype(np.float64)
     return _multipliers[:n]

@@ -73,3 +73,26 @@ def test_take_and_concatenate() -> None:
         concatenate([observations, {"a": np.zeros((1, 2))}])
     with pytest.raises(ValueError, match="dtype object"):
         hash_observations(np.array([[None]]))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
+@pytest.mark.parametrize("shape", [(1, 40_001), (70, 33_001), (9, 2, 700), (600, 7), (3, 4_704)])
+def test_hashes_are_the_sum_that_they_are_said_to_be(
+    shape: tuple[int, ...], dtype: type[np.generic]
+) -> None:
+    """Lines of few and of many units, and batches so large that they are cut."""
+    generator = np.random.default_rng(1)
+    array = generator.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    array[0] = np.iinfo(dtype).max  # the largest sums there are, signs aside
+    before = generator.integers(0, 255, (len(array), 6), np.uint8)
+    width = array.dtype.itemsize * array[0].size
+    units = array.reshape(len(array), -1).view(np.uint8 if width % 2 else np.uint16)
+    units = np.concatenate([before.view(np.uint16).astype(np.uint64), units], axis=1)
+    constants = np.random.Generator(np.random.PCG64(20_221_211))
+    multipliers = constants.integers(0, 2**64, size=units.shape[1], dtype=np.uint64) | np.uint64(1)
+    expected = [
+        sum(x * c for x, c in zip(line, multipliers.tolist(), strict=True)) % 2**64
+        for line in units[[0, -1]].tolist()
+    ]
+    found = hash_observations({"a": before, "b": array})[[0, -1]].view(np.uint64)
+    assert found.tolist() == expected
