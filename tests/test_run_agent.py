@@ -21,7 +21,7 @@ LISTED = """
     doorkey smoke keydoor appearance dynamics pixels ppo dqn contrastive_distillation
     uniform in_batch episodic replay fifo reservoir per_task value_stratified
     contrastive_source_only contrastive_target_only
-    fine_tune frozen_encoder scratch scratch_source_budget random_encoder random_teacher
+    fine_tune frozen_encoder new_head scratch scratch_source_budget random_encoder random_teacher
     shuffled_values equal_compute unrelated_source atc kickstarting qdagger MiniGrid-DoorKey-8x8-v0
 """
 

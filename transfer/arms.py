@@ -95,6 +95,12 @@ _ALL = (
         mode="frozen_encoder",
     ),
     Arm(
+        name="new_head",
+        line="a plain source's encoder and a new head, all of it learns",
+        source_kind="plain",
+        mode="new_head",
+    ),
+    Arm(
         name="scratch",
         line="no source: the target alone",
         source_kind=None,

@@ -24,8 +24,8 @@ from contrastive_distillation.transfer.command_line import RESOLVED
 
 RIVALS = set(ARMS) - {
     "contrastive_distillation", "contrastive_source_only", "contrastive_target_only", "fine_tune",
-    "frozen_encoder", "scratch", "scratch_source_budget", "random_encoder", "random_teacher",
-    "shuffled_values", "equal_compute", "unrelated_source",
+    "frozen_encoder", "new_head", "scratch", "scratch_source_budget", "random_encoder",
+    "random_teacher", "shuffled_values", "equal_compute", "unrelated_source",
 }  # fmt: skip
 HERE = [name for name in ARMS if name not in RIVALS]
 
@@ -53,7 +53,9 @@ def test_arms_share_sources_of_a_kind() -> None:
         "sources/with_loss-seed0": {
             "contrastive_distillation", "contrastive_source_only", "random_teacher",
         },
-        "sources/plain-seed0": {"contrastive_target_only", "fine_tune", "frozen_encoder"},
+        "sources/plain-seed0": {
+            "contrastive_target_only", "fine_tune", "frozen_encoder", "new_head",
+        },
         "sources/shuffled_values-seed0": {"shuffled_values"},
         "sources/equal_compute-seed0": {"equal_compute"},
         "sources/unrelated-seed0": {"unrelated_source"},
@@ -75,6 +77,7 @@ def test_arms_share_sources_of_a_kind() -> None:
         ("unrelated_source", "fine_tune", {"env_ids", "n_envs"}, {"needs", "source"}),
         ("random_encoder", "scratch", None, {"mode"}),
         ("frozen_encoder", "fine_tune", set(), {"mode"}),
+        ("new_head", "fine_tune", set(), {"mode"}),
         ("contrastive_target_only", "fine_tune", set(), {"loss", "teacher"}),
         (
             "scratch_source_budget", "scratch", None, {"needs", "adds_frames_of", "extra_frames"},

@@ -35,7 +35,7 @@ SOURCE = "MiniGrid-Empty-Random-5x5-v0"
 TARGET = "MiniGrid-Empty-Random-6x6-v0"
 TRIED = (
     "contrastive_distillation", "contrastive_source_only", "contrastive_target_only", "fine_tune",
-    "frozen_encoder", "scratch", "random_encoder", "random_teacher", "equal_compute",
+    "frozen_encoder", "new_head", "scratch", "random_encoder", "random_teacher", "equal_compute",
     "scratch_source_budget",
 )  # fmt: skip
 WITHOUT_SOURCE = ("scratch", "random_encoder", "scratch_source_budget")
@@ -198,6 +198,19 @@ def test_frozen_encoders_do_not_move(transferred: Path) -> None:
     assert encoder
     assert all(source[name].equal(frozen[name]) for name in encoder)
     assert not all(source[name].equal(tuned[name]) for name in encoder)
+
+
+def test_a_new_head_is_on_the_sources_encoder_and_both_learn(transferred: Path) -> None:
+    from contrastive_distillation.agents import read_weights
+
+    source = read_weights(transferred / "sources/plain-seed0")
+    cell = transferred / f"targets/new_head/{TARGET}/seed0"
+    carried, fresh = (cell / "carried.txt").read_text().split("fresh in the target")
+    for name, tensor in read_weights(cell).items():
+        is_encoder = name.startswith("features_extractor")
+        assert (f"  {name}\n" in carried) == is_encoder
+        assert (f"  {name}\n" in fresh) != is_encoder
+        assert not tensor.equal(source[name])
 
 
 def test_a_frozen_random_encoder_stays_as_it_began(transferred: Path) -> None:

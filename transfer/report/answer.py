@@ -61,7 +61,7 @@ def _of_two(experiment: Experiment, candidate: ArmSummary, reference: str) -> An
         )
     where = _where(experiment, found.n_runs, len(targets))
     size = f"{signed(found.value)}"
-    if round(found.value, 3) == 0:
+    if round(found.value, 2) == 0:
         first = f"{where}, {name} and {other} had the same mean area under the learning curve"
     else:
         more = "larger" if found.value > 0 else "smaller"
