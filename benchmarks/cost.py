@@ -7,7 +7,8 @@ learn the same from the same episodes, and differ in nothing but the loss's work
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from contestants import learn, our_agent
@@ -18,15 +19,24 @@ from contrastive_distillation.transfer.intervals import bootstrap_interval
 N_TURN = 81_920
 """Frames of a turn of PPO; of DQN half of it."""
 
-N_WARM = 2
+N_WARM = 3
 """Turns that are not counted: the memory of 100,000 rows is full after them."""
 
 
-def cost(agent: str, env_ids: Sequence[str], n_pairs: int, *, picture: bool = False) -> str:
+def cost(
+    agent: str,
+    env_ids: Sequence[str],
+    n_pairs: int,
+    *,
+    picture: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> str:
     """Three cells: frames/s without the loss, the ratio of time with to without, and pairs."""
     n_turn = N_TURN if agent == "ppo" else N_TURN // 2
     contestants = [
-        our_agent(agent, env_ids, seed=0, loss=loss, picture=picture, weight=1e-20)
+        our_agent(
+            agent, env_ids, seed=0, loss=loss, picture=picture, weight=1e-20, overrides=overrides
+        )
         for loss in (False, True)
     ]
     seconds: list[list[float]] = [[], []]
@@ -39,11 +49,12 @@ def cost(agent: str, env_ids: Sequence[str], n_pairs: int, *, picture: bool = Fa
                 seconds[which].append(took)
     learnt = [np.concatenate([p.detach().ravel() for p in m.policy.parameters()])
               for m, _ in contestants]  # fmt: skip
-    if not np.array_equal(*learnt):
+    if not np.allclose(*learnt, rtol=0, atol=1e-12):
         print("the two agents have not learnt the same: the ratio is theirs, not the loss's alone")
     ratios = np.divide(seconds[1], seconds[0])
     low, high = bootstrap_interval(
         ratios, np.random.default_rng(0), statistic=lambda tables: np.median(tables, axis=(1, 2))
     )
-    speed = n_turn / statistics.median(seconds[0])
+    n_frames = contestants[0][0].num_timesteps / (N_WARM + n_pairs)  # whole rollouts: some more
+    speed = n_frames / statistics.median(seconds[0])
     return f"{speed:,.0f} | {np.median(ratios):.2f} ({low:.2f}–{high:.2f}) | {n_pairs}"

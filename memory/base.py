@@ -13,7 +13,7 @@ import numpy as np
 from . import storage
 from .episode_table import NONE
 from .keep import Fifo, Keep, make_keep
-from .observations import Int64Array, Observations, named_arrays
+from .observations import Int64Array, Observations, hash_observations, named_arrays
 from .pages import Pages
 from .places import Places, Ring
 from .reading import StoredRows
@@ -183,7 +183,8 @@ class Memory(StoredRows):
 
     def _write(self, step: Step, terminated: np.ndarray, truncated: np.ndarray) -> None:
         places = self._written_places
-        self._written_store.write(places.take(self._open_slots), step)
+        hashes = hash_observations(step.observations)  # first: it may lack room
+        self._written_store.write(places.take(self._open_slots), step, hashes)
         done = terminated | truncated
         if np.count_nonzero(done):
             for ended, by_itself in ((terminated, True), (done & ~terminated, False)):
@@ -195,11 +196,12 @@ class Memory(StoredRows):
         """Writes all steps that wait: the same as one after the other."""
         steps, *ends = zip(*self._waiting, strict=True)
         rows = self._written_store.joined(steps)
+        hashes = hash_observations(rows.observations)
         terminated, truncated = (np.stack(end) for end in ends)
         done = terminated | truncated
         taken = self._written_places.take_together(self._open_slots, done)
         self._waiting.clear()
-        self._written_store.write(taken.parts, rows)
+        self._written_store.write(taken.parts, rows, hashes)
         self._close(taken.slots[terminated], terminated=True)
         self._close(taken.slots[done & ~terminated], terminated=False)
 

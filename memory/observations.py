@@ -16,7 +16,7 @@ _HASH_SEED = 20_221_211  # fixed: hashes are compared across processes and saved
 _multipliers = np.zeros(0, dtype=np.uint64)
 _limbs = np.zeros((0, 3))  # of each multiplier, from its lowest bits up
 _LIMB_BITS, _UNITS_AT_ONCE = 22, 2**15  # 16 + 22 + 15 bits: sums of so many are exact in float64
-_FEW_UNITS = 16_384  # below, one plain product takes less
+_FEWEST = 8, 32, 16_384  # rows, units of each, and of all: for fewer a plain product takes less
 
 
 def named_arrays(observations: Observations) -> Iterator[tuple[str, np.ndarray]]:
@@ -102,7 +102,7 @@ def _weighted_sums(units: np.ndarray, n_before: int) -> np.ndarray:
     """
     n_rows, n_units = units.shape
     multipliers = _first_multipliers(n_before + n_units)[n_before:]
-    if units.size < _FEW_UNITS:
+    if any(n < few for n, few in zip((*units.shape, units.size), _FEWEST, strict=True)):
         few: np.ndarray = units.astype(np.uint64) @ multipliers
         return few
     limbs = _limbs[n_before : n_before + n_units]

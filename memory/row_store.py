@@ -10,7 +10,6 @@ import numpy as np
 from .observations import (
     Int64Array,
     Observations,
-    hash_observations,
     layout,
     named_arrays,
     take,
@@ -95,14 +94,14 @@ class RowStore:
         picked: np.ndarray = self.columns[column][rows]
         return picked
 
-    def write(self, parts: Sequence[Part], step: Step) -> None:
-        """Writes n rows, each part of the step to its places.
+    def write(self, parts: Sequence[Part], step: Step, hashes: Int64Array) -> None:
+        """Writes n rows, each part of the step to its places, with the hashes of what is seen.
 
         `returns` become unknown. The step has passed `check`.
         """
         if self.observations is None:
             self._allocate(step)
-        columns, hashes = self.columns, hash_observations(step.observations)
+        columns = self.columns
         for to, of in parts:
             if isinstance(self.observations, dict):
                 assert isinstance(step.observations, dict)

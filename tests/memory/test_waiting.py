@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from contrastive_distillation.memory import EpisodicMemory, Memory, PerTask
+from contrastive_distillation.memory import EpisodicMemory, Memory, PerTask, base
 
 
 @pytest.fixture(params=["read at the end", "read after each step"])
@@ -64,3 +64,23 @@ def test_a_choice_that_fails_loses_one_step() -> None:
             len(memory)
     assert memory.n_written == 59
     assert len(memory) == 7 * 4 + 3  # the ninth lacks its first step
+
+
+def test_a_hash_that_fails_leaves_all_steps_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = EpisodicMemory(capacity=64)
+    memory.start(n_envs=1, gamma=0.99, tasks=["a"])
+    for step in range(12):
+        add(memory, np.full((1, 2), step, np.uint8), np.zeros(1, np.int64), done=step % 4 == 3)
+
+    def failing(*_: object) -> np.ndarray:
+        raise MemoryError("no room to hash")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(base, "hash_observations", failing)
+        with pytest.raises(MemoryError):
+            len(memory)
+    rows = memory.rows()
+    seen = memory.observations(rows)
+    assert isinstance(seen, np.ndarray)
+    assert seen[:, 0].tolist() == list(range(12))
+    assert memory.return_known(rows).all()
