@@ -136,32 +136,11 @@ def stock(
     return train
 
 
-def ours(
-    agent: str,
-    env_ids: Sequence[str],
-    frames: int,
-    *,
-    loss: bool,
-    picture: bool = False,
-    n_envs: int | None = None,
-    capacity: int = 100_000,
-    settings: Mapping[str, Any] | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> Train:
-    """This package's agent on EnvPool, with its memory filled, with or without the loss."""
+def ours(agent: str, env_ids: Sequence[str], frames: int, **how: Any) -> Train:
+    """This package's agent on EnvPool, with its memory filled; `how` as `our_agent` takes it."""
 
     def train(seed: int, callbacks: Sequence[BaseCallback]) -> float:
-        model, own = our_agent(
-            agent,
-            env_ids,
-            seed=seed,
-            loss=loss,
-            picture=picture,
-            n_envs=n_envs,
-            capacity=capacity,
-            settings=settings,
-            overrides=overrides,
-        )
+        model, own = our_agent(agent, env_ids, seed=seed, **how)
         seconds = learn(model, frames, [*own, *callbacks])
         model.get_env().close()  # type: ignore[union-attr]
         return seconds

@@ -75,11 +75,6 @@ class EpisodeTable:
         self._free, self._n_free = free, n - n_now + self._n_free
 
     def extend(self, slots: Int64Array) -> None:
-        """Each of the episodes in `slots` (n,), all different, has one more row."""
-        self.length[slots] += 1
-        self.n_rows += len(slots)
-
-    def extend_each(self, slots: Int64Array) -> None:
         """One more row for each mention of an episode in `slots` (n,)."""
         np.add.at(self.length, slots, 1)
         self.n_rows += len(slots)

@@ -206,7 +206,7 @@ class Ring(Places):
             of_step[:] = open_slots
             self.n_written += n
             open_slots[ends] = NONE
-        self.episodes.extend_each(slots.reshape(-1))
+        self.episodes.extend(slots.reshape(-1))
         for to, of in parts:
             self.slots[to] = slots.reshape(-1)[of]
         return Taken(parts, slots)
