@@ -185,15 +185,14 @@ def test_anchors_come_in_neighbourhoods_with_negatives_of_their_own(
         assert len(set(queries.tolist())) == n_groups
         n_others = min(-(-n // n_groups), m) - 1
         assert len(anchors) == min(n, n_groups * (1 + n_others))
-        for b, anchor in enumerate(anchors[n_groups:], start=n_groups):
-            nearest = ranked(memory, queries[b % n_groups])
-            assert memory.hashes(anchor[None])[0] == nearest[b // n_groups - 1]
         pool = sampler.draw(memory, anchors, k, generator, insight)
-        assert len(pool.rows) == min(8, len(anchors))
-        for b in range(len(anchors)):
-            mine = memory.hashes(pool.rows[b % len(pool.rows)]).tolist()
-            band = set(ranked(memory, anchors[b % min(8, len(anchors))])[first:last])
-            assert len(band & set(mine)) >= min(k // 2, len(band))
+        nearest = [ranked(memory, anchor) for anchor in anchors[:8]]
+        for group in range(n_groups):
+            others = anchors[group + n_groups :: n_groups]
+            assert memory.hashes(others).tolist() == nearest[group][: len(others)]
+        for line, hashes in zip(pool.rows, nearest, strict=True):
+            band = set(hashes[first:last])
+            assert len(band & set(memory.hashes(line).tolist())) >= min(k // 2, len(band))
 
 
 def test_draws_looked_ahead_are_searched_for_once_and_differ(filled):

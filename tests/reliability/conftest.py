@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from contrastive_distillation.transfer import Cell, TrainSettings, plan_train, protocol, train_cell
+from contrastive_distillation.transfer import (
+    Cell,
+    TrainSettings,
+    information,
+    plan_train,
+    protocol,
+    train_cell,
+)
 from contrastive_distillation.transfer import checkpoints as checkpoints_module
 
 GRID = "MiniGrid-Empty-Random-5x5-v0"
@@ -17,11 +24,12 @@ VECTOR = "CartPole-v1"
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Frames are reported at every step, and little time goes into judging."""
+    """Frames are reported at every step, and little time goes into judging and measuring."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints_module, "_SECONDS_BETWEEN_REPORTS", 0.0)
         for name in ("FEWEST_INTERVALS", "MOST_INTERVALS"):
             patch.setattr(protocol, name, 2)
+        patch.setattr(information, "_N_UPDATES", 20)
         yield
 
 

@@ -23,7 +23,7 @@ EMPTY = "MiniGrid-Empty-Random-5x5-v0"
 
 
 def train(
-    directory: Path, agent: str, env_id: str, loss: str = "none", *, information_points: int = 2
+    directory: Path, agent: str, env_id: str, loss: str = "none", *, information_points: int = 1
 ) -> tuple[Status, str]:
     settings = TrainSettings(
         env=(env_id,),

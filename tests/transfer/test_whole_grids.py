@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["ablate", "--source", "CartPole-v1", "--target", "CartPole-v1", "--agent", "ppo"]
 WORDS += ["--arms", "contrastive_target_only", "fine_tune", "scratch", "--frames", "600"]
 WORDS += ["--n-envs", "4", "--backend", "gymnasium", "--memory-capacity", "1_000"]
+WORDS += ["--information-points", "1"]
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

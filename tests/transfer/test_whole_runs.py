@@ -41,6 +41,7 @@ TRIED = (
 WITHOUT_SOURCE = ("scratch", "random_encoder", "scratch_source_budget")
 TINY = ["--frames", "2_000", "--n-envs", "8", "--memory-capacity", "4_000"]
 TINY += ["--checkpoint-every", "1_000"]
+TINIER = [*TINY, "--information-points", "1"]
 COLUMNS = (
     "suite,agent,arm,seed,role,env_id,frames,score,return_mean,return_std,"
     "success_rate,episodes,wall_seconds"
@@ -332,7 +333,7 @@ def test_a_transfer_from_a_run_that_is_there(
 ) -> None:
     run = transferred / "sources/with_loss-seed0"
     words = ["transfer", "--from", str(run), "--target", TARGET, "--arms", "fine_tune", "scratch"]
-    assert main([*words, *TINY, "--output", str(tmp_path / "run")]) == 0
+    assert main([*words, *TINIER, "--output", str(tmp_path / "run")]) == 0
     text = capsys.readouterr().out
     assert "which was trained with contrastive_distillation" in text
     rows = {row["arm"]: row for row in read_csv(tmp_path / "run/summary.csv")}
@@ -434,6 +435,7 @@ def test_the_same_seed_gives_the_same_weights(
     for name in ("first", "second", "other"):
         words = ["train", "--agent", agent, "--env", env_id, "--frames", frames, "--n-envs", "8"]
         words += ["--backend", "gymnasium", "--memory-capacity", "4_000"]
+        words += ["--information-points", "1"]
         words += ["--seed", "1" if name == "other" else "0", "--output", str(tmp_path / name)]
         assert main(words) == 0
         hashes.append(read_json(tmp_path / name / "result.json")["weights_sha256"])
@@ -442,7 +444,7 @@ def test_the_same_seed_gives_the_same_weights(
 
 
 def test_several_seeds_of_one_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "--suite", "smoke", "--seed", "3", "--seeds", "2", "--loss", "none", *TINY]
+    words = ["train", "--suite", "smoke", "--seed", "3", "--seeds", "2", "--loss", "none", *TINIER]
     words += ["--output", str(tmp_path / "run")]
     assert main(words) == 0
     cells = [tmp_path / "run" / name for name in ("seed3", "seed4")]
@@ -484,7 +486,7 @@ def test_sources_stop_when_they_are_learnt(tmp_path: Path) -> None:
 
 def test_what_is_not_learnt_is_flagged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_suite(tmp_path / "hard.yaml", learnt_score=1.0, source_frames=1000)
-    words = ["transfer", "--suite", str(tmp_path / "hard.yaml"), "--arms", "fine_tune", *TINY]
+    words = ["transfer", "--suite", str(tmp_path / "hard.yaml"), "--arms", "fine_tune", *TINIER]
     assert main([*words, "--output", str(tmp_path / "run"), "--seeds", "2"]) == 0
     text = capsys.readouterr().out
     assert "✗ not learnt" in text
@@ -501,7 +503,7 @@ def test_a_failed_training_says_why_and_the_others_go_on(
     (tmp_path / "broken_env.py").write_text(BROKEN)
     monkeypatch.chdir(tmp_path)
     words = ["transfer", "--source", "CartPole-v1", "--target", "CartPole-v1", *BROKEN_IDS]
-    words += ["--agent", "ppo", "--arms", "scratch", "--backend", "gymnasium", *TINY]
+    words += ["--agent", "ppo", "--arms", "scratch", "--backend", "gymnasium", *TINIER]
     assert main([*words, "--output", "run"]) == 1
     said = capsys.readouterr()
     text = said.out + said.err
