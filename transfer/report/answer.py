@@ -60,17 +60,19 @@ def _of_two(experiment: Experiment, candidate: ArmSummary, reference: str) -> An
             caveats=_caveats(experiment, [candidate]),
         )
     where = _where(experiment, found.n_runs, len(targets))
-    size = f"{signed(found.value)}"
     if round(found.value, 2) == 0:
-        first = f"{where}, {name} and {other} had the same mean area under the learning curve"
+        first = (
+            f"{where}, {name} and {other} had the same mean area under the learning curve, to two "
+            "decimals"
+        )
     else:
         more = "larger" if found.value > 0 else "smaller"
-        first = f"{where}, {name} had the {more} mean area under the learning curve than {other}"
-    if not found.has_interval:
-        text = (
-            f"{first}, by {size}. From one seed there is no interval: it does not say which is "
-            "better."
+        first = (
+            f"{where}, {name} had the {more} mean area under the learning curve than {other}, "
+            f"by {signed(found.value)}"
         )
+    if not found.has_interval:
+        text = f"{first}. From one seed there is no interval: it does not say which is better."
         return Answer(sentence=text, caveats=_caveats(experiment, [candidate]))
     assert found.low is not None and found.high is not None
     interval = f"95 % interval {signed(found.low)} to {signed(found.high)}, paired over seeds"
@@ -80,7 +82,7 @@ def _of_two(experiment: Experiment, candidate: ArmSummary, reference: str) -> An
             certain += f", but {found.n_runs} seeds make it too narrow: a hint, no result"
     else:
         certain = "The interval includes 0: these seeds do not tell the two apart"
-    text = f"{first}, by {size} ({interval}). {certain}."
+    text = f"{first} ({interval}). {certain}."
     return Answer(sentence=text, caveats=_caveats(experiment, [candidate]))
 
 
