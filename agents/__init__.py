@@ -20,7 +20,7 @@ from .grid_encoder import GridEncoder
 from .learner import Learner
 from .matched_passes import MatchedPasses
 from .observation_encoder import ObservationEncoder
-from .pace import DEFAULT_EVERY, default_every, default_n_anchors
+from .pace import default_every, default_n_anchors
 from .schedules import SCHEDULES, WeightSchedule
 from .teachers import FrozenTeacher, MovingAverageTeacher
 from .weights import (
@@ -36,7 +36,6 @@ from .weights import (
 
 __all__ = [
     "AGENTS",
-    "DEFAULT_EVERY",
     "SCHEDULES",
     "SUMMARIES",
     "TRANSFER_MODES",

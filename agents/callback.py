@@ -45,8 +45,8 @@ _log = logging.getLogger(__name__)
 _MOST_AHEAD = 8
 """Auxiliary updates whose batches are drawn at once: more save little and take memory."""
 
-_FRAMES_TO_LOG = 64
-"""Shorter rollouts do not look at the memory each time."""
+_FRAMES_TO_LOG = 1024
+"""Frames between two counts of a memory's rows; each ends the gathering of steps to write."""
 
 _OF_MEMORY = {"masked_fraction", "duplicate_rate", "key_age", "key_drift"}
 
@@ -90,8 +90,8 @@ class AuxiliaryLossCallback(BaseCallback):
         balance: "norm" | "project" (gradient surgery, arXiv 2001.06782) | "none", see
             `agents.balance.balanced`.
         every: one auxiliary update for so many optimiser steps, ≥ 1; what the loss costs is
-            in inverse proportion. Default 8, or 16 with fewer than 64 anchors: they cost nearly as
-            much as 64, beside smaller steps.
+            in inverse proportion. Default 8, or 16 where it costs more beside the steps: with
+            DQN, and with fewer than 64 anchors.
         n_anchors: anchors (rows) per auxiliary update, 1 … the memory's capacity; default
             min(256, a quarter of the RL minibatch), at least 8 if memory has room. Until it holds
             so many rows the loss waits, and a warning says so once.
@@ -232,7 +232,7 @@ class AuxiliaryLossCallback(BaseCallback):
             self._n_drawn = min(default_n_anchors(self.model), self.memory.capacity)
         else:
             self._n_drawn = self.n_anchors
-        self.steps_per_update = default_every(self._n_drawn) if self.every is None else self.every
+        self.steps_per_update = self.every or default_every(type(self.model), self._n_drawn)
 
     def _on_rollout_start(self) -> None:
         self.detach()

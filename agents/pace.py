@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 DEFAULT_EVERY = 8
-"""Optimiser steps for each auxiliary update; twice as many where few anchors share its cost."""
+"""Optimiser steps for each auxiliary update; twice as many where it costs more beside them."""
 
 _FEW_ANCHORS = 64
 
 
-def default_every(n_anchors: int) -> int:
-    """Optimiser steps for each auxiliary update of so many anchors: 8, or 16 for fewer than 64.
+def default_every(algorithm: type[BaseAlgorithm], n_anchors: int | None = None) -> int:
+    """Optimiser steps for each auxiliary update: 8, or 16 where it costs more beside them.
 
-    An update of 8 anchors takes nearly as long as one of 64, while the steps of the small
+    With DQN, whose steps take less than those of an actor and two critics; and with fewer than 64
+    anchors: an update of 8 takes nearly as long as one of 64, while the steps of the small
     minibatches that they go with take less.
+
+    Args:
+        algorithm: class of the model.
+        n_anchors: of an update; None: not few.
     """
-    return 2 * DEFAULT_EVERY if n_anchors < _FEW_ANCHORS else DEFAULT_EVERY
+    few = n_anchors is not None and n_anchors < _FEW_ANCHORS
+    return 2 * DEFAULT_EVERY if few or issubclass(algorithm, DQN) else DEFAULT_EVERY
 
 
 def default_n_anchors(model: BaseAlgorithm) -> int:

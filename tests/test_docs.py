@@ -92,7 +92,7 @@ def logged_names() -> set[str]:
     model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, policy_kwargs=kwargs, batch_size=32)
     loss = ContrastiveDistillation(teacher=FrozenTeacher.from_model(model), n_negatives=16)
     joined = AuxiliaryLossCallback(loss, memory=EpisodicMemory(), diagnostics_frames=32)
-    model.learn(160, callback=[joined, Watch()])
+    model.learn(1_088, callback=[joined, Watch()])
     return {name for name in seen if name.split("/")[0] in ("aux", "memory")}
 
 

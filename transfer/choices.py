@@ -10,7 +10,7 @@ import yaml
 
 from contrastive_distillation.agents import (
     AGENTS,
-    DEFAULT_EVERY,
+    default_every,
     default_n_envs,
     default_weight,
     observation_kind,
@@ -150,7 +150,11 @@ def _joining(
         if (value := getattr(settings, name)) is not None
     }
     if not settings.as_published:
-        ours = Joining(weight=default_weight(agent), balance=DEFAULT_BALANCE, every=DEFAULT_EVERY)
+        ours = Joining(
+            weight=default_weight(agent),
+            balance=DEFAULT_BALANCE,
+            every=default_every(AGENTS[agent]),
+        )
         return replace(ours, **given)
     if given:
         flags = ", ".join(f"--{name} {value}" for name, value in given.items())

@@ -95,7 +95,7 @@ class _Learning:
     ] = None
     """How the loss's gradient joins the RL gradient."""
 
-    every: Annotated[int | None, whole(1, 1_000_000), _default("8")] = None
+    every: Annotated[int | None, whole(1, 1_000_000), _default("8; dqn: 16")] = None
     """Apply the loss at every so many optimiser steps."""
 
     as_published: bool = False

@@ -112,12 +112,18 @@ def test_what_was_drawn_for_steps_that_were_not_made_is_thrown_away() -> None:
     assert next(callback._drawn, None) is None
 
 
-@pytest.mark.parametrize(("n_anchors", "every"), [(8, 16), (63, 16), (64, 8), (256, 8)])
-def test_small_updates_are_made_half_as_often(n_anchors: int, every: int) -> None:
-    assert default_every(n_anchors) == every
+@pytest.mark.parametrize(
+    ("make", "n_anchors", "every"),
+    [(ppo, 8, 16), (ppo, 63, 16), (ppo, 64, 8), (ppo, 256, 8), (dqn, 63, 16), (dqn, 256, 16)],
+)
+def test_updates_that_cost_more_are_made_half_as_often(
+    make: Any, n_anchors: int, every: int
+) -> None:
+    model = make()
+    assert default_every(type(model), n_anchors) == every
     callback = join(every=None, n_anchors=n_anchors, weight=0.3)
     assert callback.every is None
-    ppo().learn(64, callback=callback)
+    model.learn(64, callback=callback)
     assert callback.steps_per_update == every
 
 
@@ -423,13 +429,31 @@ def test_metrics_are_in_the_models_logger() -> None:
             return True
 
     model = ppo()
-    model.learn(320, callback=[join(diagnostics_frames=64), Names()])
+    model.learn(1_152, callback=[join(diagnostics_frames=64), Names()])
     promised = {
         "aux/loss", "aux/accuracy", "aux/gradient_ratio", "aux/gradient_cosine", "aux/entropy",
         "aux/effective_rank", "memory/size", "memory/known_returns", "memory/masked_fraction",
         "memory/key_drift",
     }  # fmt: skip
     assert promised <= logged
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_a_memory_is_counted_once_in_1024_frames(
+    weight: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callback, counted = join(weight=weight), []
+    whole = EpisodicMemory.known_fraction
+
+    def known_fraction(memory: EpisodicMemory) -> float:
+        counted.append(model.num_timesteps)
+        return whole(memory)
+
+    monkeypatch.setattr(EpisodicMemory, "known_fraction", known_fraction)
+    model = dqn(train_freq=5)
+    model.learn(2_100, callback=callback)
+    n_envs = model.n_envs
+    assert counted == [-(-frames // (5 * n_envs)) * 5 * n_envs for frames in (1024, 2048)]
 
 
 def test_the_norm_of_the_added_gradient_is_the_weight() -> None:

@@ -35,7 +35,7 @@ def joining(words: str) -> tuple[float, str, int]:
 
 def test_our_defaults() -> None:
     assert joining("--loss atc") == (0.3, "norm", 8)
-    assert joining("--loss atc --agent dqn") == (0.1, "norm", 8)
+    assert joining("--loss atc --agent dqn") == (0.1, "norm", 16)
     assert joining("--loss atc --every 2 --balance project --weight 2") == (2.0, "project", 2)
 
 
@@ -138,7 +138,14 @@ def test_a_source_reaches_its_loss(name: str, tmp_path: Path) -> None:
     plan = plan_transfer(settings)
     for cell in plan.cells:
         directory = plan.directory_of(cell)
-        train_cell(cell, directory, command=(), report=lambda _: None, stop=lambda: False)
+        train_cell(
+            cell,
+            directory,
+            command=(),
+            report=lambda _: None,
+            stop=lambda: False,
+            information_points=1,
+        )
     target = plan.directory_of(plan.cells[-1])
     assert read_config(target)["loss"] == name
     assert json.loads((target / "result.json").read_text())["frames"] >= 1500

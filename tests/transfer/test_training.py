@@ -95,7 +95,7 @@ def test_a_plain_training_is_stable_baselines_own(tmp_path: Path) -> None:
 def test_tensorboard_shows_what_the_tables_hold(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(tmp_path, "ppo", EMPTY, "contrastive_distillation")
+    train(tmp_path, "ppo", EMPTY, "contrastive_distillation", information_points=2)
     events = EventAccumulator(str(tmp_path)).Reload()
 
     def scalars(tag: str) -> dict[int, float]:
