@@ -78,7 +78,7 @@ def test_a_disk_that_others_fill_is_named_and_the_run_goes_on_with_room(
     run = small_disk / "run"
     words = ["train", "--env", VECTOR, "--frames", "5_000", "--n-envs", "4"]
     words += ["--backend", "gymnasium", "--memory-capacity", "500", "--checkpoint-every", "1"]
-    words += ["--output", str(run)]
+    words += ["--information-points", "1", "--output", str(run)]
     with filled(small_disk, run / "checkpoints/000000000512/manifest.json"):
         assert main(words) == 1
     said = capsys.readouterr()

@@ -150,6 +150,7 @@ def test_a_transfer_names_what_hangs_and_raises_and_goes_on(
     words = ["transfer", "--source", VECTOR, "--target", *ids, VECTOR, "--arms", "scratch"]
     words += ["--agent", "ppo", "--backend", "gymnasium", "--n-envs", "4", "--frames", "512"]
     words += ["--env-timeout", "1", "--memory-capacity", "500", "--workers", "2"]
+    words += ["--information-points", "1"]
     assert main([*words, "--output", "run"]) == 1
     said = capsys.readouterr()
     lines = [line for line in said.err.splitlines() if line.startswith("error: ")]

@@ -431,16 +431,17 @@ def test_a_report_of_a_train_and_of_one_training(
 def test_the_same_seed_gives_the_same_weights(
     agent: str, env_id: str, frames: str, tmp_path: Path
 ) -> None:
-    hashes = []
-    for name in ("first", "second", "other"):
-        words = ["train", "--agent", agent, "--env", env_id, "--frames", frames, "--n-envs", "8"]
-        words += ["--backend", "gymnasium", "--memory-capacity", "4_000"]
-        words += ["--information-points", "1"]
-        words += ["--seed", "1" if name == "other" else "0", "--output", str(tmp_path / name)]
-        assert main(words) == 0
-        hashes.append(read_json(tmp_path / name / "result.json")["weights_sha256"])
-    assert hashes[0] == hashes[1]
-    assert hashes[0] != hashes[2]
+    words = ["train", "--agent", agent, "--env", env_id, "--frames", frames, "--n-envs", "8"]
+    words += ["--backend", "gymnasium", "--memory-capacity", "4_000", "--information-points", "1"]
+    both, again = tmp_path / "both", tmp_path / "again"
+    assert main([*words, "--seeds", "2", "--workers", "2", "--output", str(both)]) == 0
+    assert main([*words, "--output", str(again)]) == 0
+    first, other, second = (
+        read_json(run / "result.json")["weights_sha256"]
+        for run in (both / "seed0", both / "seed1", again)
+    )
+    assert first == second
+    assert first != other
 
 
 def test_several_seeds_of_one_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -473,6 +474,7 @@ def write_suite(path: Path, **changes: Any) -> None:
 def test_sources_stop_when_they_are_learnt(tmp_path: Path) -> None:
     write_suite(tmp_path / "easy.yaml", learnt_score=0.01)
     words = ["train", "--suite", str(tmp_path / "easy.yaml"), "--until-learnt", "--n-envs", "16"]
+    words += ["--information-points", "1"]
     assert main([*words, "--output", str(tmp_path / "run")]) == 0
     result = read_json(tmp_path / "run/result.json")
     assert result["frames"] == 6144, "the first rollout that ends at or after 20 000 / 4 frames"
