@@ -39,7 +39,8 @@ def action_logits(policy: nn.Module, tensors: Any) -> Tensor:
         assert network is not None
         return network(tensors)
     if kind == "probabilities":
-        return policy.get_distribution(tensors).distribution.logits  # type: ignore
+        logits: Tensor = policy.get_distribution(tensors).distribution.logits  # type: ignore[operator]
+        return logits
     raise ValueError(
         f"{type(policy).__name__} on {getattr(policy, 'action_space', 'no action space')} has no "
         "logits of discrete actions; losses that compare policies need PPO, A2C or DQN on a "

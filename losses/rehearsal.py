@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -60,7 +60,8 @@ class Rehearsal(AuxiliaryLoss):
             whose="agent",
             advice="use it with PPO, A2C or DQN",
         )
-        self._first_action = int(learner.policy.action_space.start)  # type: ignore
+        space: Any = learner.policy.action_space
+        self._first_action = int(space.start)
 
     def sample(
         self,

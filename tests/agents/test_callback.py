@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -125,6 +126,11 @@ def test_updates_that_cost_more_are_made_half_as_often(
     assert callback.every is None
     model.learn(64, callback=callback)
     assert callback.steps_per_update == every
+
+
+def test_agents_with_actor_and_critics_keep_the_default() -> None:
+    assert [default_every(kind, 64) for kind in (SAC, TD3)] == [8, 8]
+    assert [default_every(kind, 63) for kind in (SAC, TD3)] == [16, 16]
 
 
 # -- nothing changes where nothing should -----------------------------------------------------
