@@ -10,21 +10,21 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, make_loss
-from contrastive_distillation.memory import MEMORIES, Keep, Memory
+from contrastive_distillation.memory import MEMORIES, Keep, Memory, pack, unpack
 
 from .schedules import Schedule, WeightSchedule
 
 if TYPE_CHECKING:
     from .callback import AuxiliaryLossCallback
 
-VERSION = 2
+VERSION = 3
+_READABLE = (2, VERSION)  # of the first, nothing is packed
 _KINDS: dict[str, type] = {
     "loss": str, "loss_settings": dict, "has_teacher": bool, "has_own_sampler": bool,
     "settings": dict, "memory_class": str, "memory": dict, "generator": dict, "reference": list,
@@ -48,8 +48,8 @@ def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
     for index, entries in state.items():
         for key, value in entries.items():
             tensors[f"heads/{index}/{key}"] = value.detach().cpu()
-    for key, array in callback.memory.state_tensors().items():
-        tensors[f"memory/{key}"] = torch.from_numpy(np.ascontiguousarray(array))
+    for key, array in pack(callback.memory.state_tensors()).items():
+        tensors[f"memory/{key}"] = torch.from_numpy(array)
     metadata = {
         "version": VERSION,
         "loss": callback.loss.name,
@@ -127,7 +127,7 @@ def _rebuilt(
         raise ValueError(
             f"{path} holds the memory '{metadata['memory_class']}'; known are {sorted(MEMORIES)}"
         )
-    memory_tensors = {k: v.numpy() for k, v in _under("memory/", tensors).items()}
+    memory_tensors = unpack({k: v.numpy() for k, v in _under("memory/", tensors).items()})
     memory = memory_class.from_state(memory_tensors, metadata["memory"], keep=keep)
     callback = cls(loss, memory=memory, source_memory=source, **settings)
     callback.generator.bit_generator.state = metadata["generator"]
@@ -148,10 +148,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is missing or broken: {error}") from error
-    if not isinstance(metadata, dict) or metadata.get("version") != VERSION:
+    if not isinstance(metadata, dict) or metadata.get("version") not in _READABLE:
         found = metadata.get("version") if isinstance(metadata, dict) else None
         raise ValueError(
-            f"{path} is not an auxiliary file of version {VERSION} (found {found}); "
+            f"{path} is not an auxiliary file of version {_READABLE[0]} or {VERSION} "
+            f"(found {found}); "
             "write one with AuxiliaryLossCallback.save"
         )
     if missing := _KINDS.keys() - metadata.keys():

@@ -17,6 +17,7 @@ from .negatives import (
     may_look_ahead,
 )
 from .observations import Observations, concatenate, hash_observations, n_observations, take
+from .packing import pack, unpack
 from .positives import POSITIVES, draw_positives, draw_value_matched
 from .prediction_error import PredictionErrorNegatives
 from .returns import returns_to_go
@@ -62,7 +63,9 @@ __all__ = [
     "may_look_ahead",
     "n_observations",
     "negative_mask",
+    "pack",
     "returns_to_go",
     "take",
+    "unpack",
     "with_shuffled_returns",
 ]

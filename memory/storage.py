@@ -15,13 +15,15 @@ from safetensors.numpy import save_file
 
 from .episode_table import FIELDS, NONE
 from .keep import KEEPS, Keep, make_keep
+from .packing import pack, unpack
 from .row_store import COLUMNS
 
 if TYPE_CHECKING:
     from .base import Memory
 
 FORMAT = "contrastive_distillation.memory"
-VERSION = "1"
+VERSION = "2"
+_READABLE = ("1", VERSION)  # of the first, nothing is packed
 
 _NUMBERS = ("capacity", "n_envs", "n_written", "recent_from", "next_id")
 
@@ -179,13 +181,15 @@ def _restore_open(memory: Memory, tensors: Mapping[str, np.ndarray], slots: np.n
 def write_file(
     path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Writes beside `path` first and then moves there, so that no half file is ever found."""
+    """Writes beside `path` first and then moves there, so that no half file is ever found.
+
+    What repeats itself is packed; see `packing`.
+    """
     path = Path(path)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     os.close(descriptor)
     try:
-        contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        save_file(contiguous, temporary, metadata=dict(metadata))
+        save_file(pack(tensors), temporary, metadata=dict(metadata))
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
@@ -199,16 +203,23 @@ def read_file(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         with safe_open(str(path), framework="np") as file:
             names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            tensors, metadata = {n: file.get_tensor(n) for n in names}, file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from error
+    try:
+        return unpack(tensors), metadata
+    except (ValueError, MemoryError) as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _checked_state(kind: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     """What `metadata_of` put under "state", of the right types and in range."""
     _require(metadata.get("format") == FORMAT, "this is not a memory's file")
     version = metadata.get("version")
-    _require(version == VERSION, f"version {version} of the format; this program reads {VERSION}")
+    _require(
+        version in _READABLE,
+        f"version {version} of the format; this program reads {' and '.join(_READABLE)}",
+    )
     found = metadata.get("kind")
     _require(found == kind, f"it holds a memory of kind '{found}', not '{kind}'")
     try:

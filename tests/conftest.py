@@ -1,4 +1,5 @@
-"""The signing key of the tests lies in a directory of their own, also for the workers."""
+"""The tests' signing key and Stable-Baselines3's logs lie in a directory of their own, also for the
+workers."""
 
 import atexit
 import os
@@ -7,4 +8,5 @@ import tempfile
 
 _DATA_HOME = tempfile.mkdtemp(prefix="contrastive-distillation-tests-")
 os.environ["XDG_DATA_HOME"] = _DATA_HOME
+os.environ["SB3_LOGDIR"] = os.path.join(_DATA_HOME, "logs")  # else one is left for each training
 atexit.register(shutil.rmtree, _DATA_HOME, ignore_errors=True)

@@ -18,6 +18,8 @@ from safetensors.torch import load, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from contrastive_distillation.memory import pack, unpack
+
 from .snapshots import CheckpointError, Snapshot
 
 POLICY = "policy.safetensors"
@@ -53,7 +55,7 @@ def save_arrays(model: BaseAlgorithm, path: Path) -> None:
     arrays["last_episode_starts"] = model._last_episode_starts
     if isinstance(model, OffPolicyAlgorithm):
         arrays |= _replay_arrays(model)
-    tensors = {k: torch.from_numpy(np.ascontiguousarray(v)).clone() for k, v in arrays.items()}
+    tensors = {k: torch.from_numpy(v).clone() for k, v in pack(arrays).items()}
     tensors["random/torch"] = torch.get_rng_state()
     if model.device.type == "cuda":
         tensors["random/cuda"] = torch.cuda.get_rng_state(model.device)
@@ -114,7 +116,7 @@ def restore_model(model: BaseAlgorithm, snapshot: Snapshot, state: dict[str, Any
             io.BytesIO(snapshot.read(OPTIMISER)), map_location=model.device, weights_only=True
         )
         model.policy.optimizer.load_state_dict(optimiser)
-        arrays = load(snapshot.read(ARRAYS))
+        arrays = _arrays(snapshot.read(ARRAYS))
         _require_finite(arrays, ARRAYS)
         for name, value in state["counters"].items():
             if name in _COUNTERS:
@@ -183,6 +185,12 @@ def _unfit(snapshot: Snapshot, error: Exception) -> CheckpointError:
         f"{snapshot.directory}: does not fit this training ({type(error).__name__}: {text}); "
         "--resume never starts again"
     )
+
+
+def _arrays(content: bytes) -> Arrays:
+    """What `save_arrays` wrote, unpacked."""
+    found = unpack({name: tensor.numpy() for name, tensor in load(content).items()})
+    return {name: torch.from_numpy(array) for name, array in found.items()}
 
 
 def _parts(name: str, observations: Any) -> dict[str, NDArray[Any]]:

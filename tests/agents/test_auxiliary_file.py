@@ -24,7 +24,7 @@ from contrastive_distillation.agents import (
     policy_sha256,
 )
 from contrastive_distillation.losses import AuxiliaryLoss, ContrastiveDistillation, Learner
-from contrastive_distillation.memory import EpisodicMemory, MemoryBatch
+from contrastive_distillation.memory import EpisodicMemory, MemoryBatch, unpack
 
 KWARGS = {
     "features_extractor_class": VectorEncoder,
@@ -223,6 +223,27 @@ def test_what_a_file_says_is_checked(
     with pytest.raises(ValueError, match=said) as refused:
         AuxiliaryLossCallback.load(path)
     assert str(path) in str(refused.value)
+
+
+def test_older_files_are_not_packed(tmp_path: Path) -> None:
+    saved, joined = tmp_path / "aux.safetensors", join(memory=EpisodicMemory(capacity=2000))
+    model().learn(2048, callback=joined)
+    joined.save(saved)
+    packed, metadata = tensors(saved)
+    of_memory = {k: v.numpy() for k, v in packed.items() if k.startswith("memory/")}
+    of_memory = {name.removeprefix("memory/"): array for name, array in of_memory.items()}
+    plain = {k: v for k, v in packed.items() if not k.startswith("memory/")}
+    plain |= {f"memory/{name}": torch.from_numpy(a) for name, a in unpack(of_memory).items()}
+    assert plain.keys() == packed.keys() - {"memory/packed"} != packed.keys()
+    path = tmp_path / "older.safetensors"
+    save_file(plain, path, metadata={"auxiliary": json.dumps({**metadata, "version": 2})})
+    older, newer = AuxiliaryLossCallback.load(path), AuxiliaryLossCallback.load(saved)
+    assert older.memory.metadata() == newer.memory.metadata()
+    ours, theirs = older.memory.state_tensors(), newer.memory.state_tensors()
+    assert all(array.tobytes() == theirs[name].tobytes() for name, array in ours.items())
+    with pytest.raises(ValueError, match=r"not an auxiliary file of version 2 or 3 \(found 1\)"):
+        save_file(plain, path, metadata={"auxiliary": json.dumps({**metadata, "version": 1})})
+        AuxiliaryLossCallback.load(path)
 
 
 @pytest.mark.parametrize("fault", ["missing", "shape", "dtype", "length"])

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from contrastive_distillation.memory import KEEPS, EpisodicMemory, Memory, ReplayMemory
 
@@ -138,7 +138,7 @@ def test_wrong_numbers(filled, changes, message) -> None:
 def test_wrong_version_or_state(filled) -> None:
     memory = filled()
     tensors, metadata = memory.state_tensors(), memory.metadata()
-    with pytest.raises(ValueError, match="version 99 of the format; this program reads 1"):
+    with pytest.raises(ValueError, match="version 99 of the format; this program reads 1 and 2"):
         EpisodicMemory.from_state(tensors, {**metadata, "version": "99"})
     for state in ("{", "[]"):
         with pytest.raises(ValueError, match="the memory's state"):
@@ -152,6 +152,25 @@ def test_older_files_do_not_say_keep(filled) -> None:
         del state[name]
     older = {**memory.metadata(), "state": json.dumps(state)}
     assert_equal(EpisodicMemory.from_state(memory.state_tensors(), older), memory)
+
+
+def test_older_files_are_not_packed(tmp_path, filled) -> None:
+    memory = filled()
+    older = {**memory.metadata(), "version": "1"}
+    save_file(memory.state_tensors(), tmp_path / "memory.safetensors", metadata=older)
+    assert_equal(EpisodicMemory.load(tmp_path / "memory.safetensors"), memory)
+
+
+def test_a_file_of_repeating_rows_is_small(tmp_path, filled) -> None:
+    memory = filled(capacity=10_000, n_steps=2000)
+    memory.save(tmp_path / "memory.safetensors")
+    n_bytes = sum(array.nbytes for array in memory.state_tensors().values())
+    assert (tmp_path / "memory.safetensors").stat().st_size < n_bytes / 2
+    packed, metadata = load_file(tmp_path / "memory.safetensors"), memory.metadata()
+    save_file({**packed, "packed": packed["packed"][:-1]}, tmp_path / "broken", metadata=metadata)
+    with pytest.raises(ValueError, match="packed cannot be read") as error:
+        EpisodicMemory.load(tmp_path / "broken")
+    assert str(tmp_path / "broken") in one_line(error)
 
 
 def changed(array: np.ndarray, index: object, value: object) -> np.ndarray:
