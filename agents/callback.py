@@ -416,9 +416,10 @@ class AuxiliaryLossCallback(BaseCallback):
     def save(self, path: str | Path) -> None:
         """Write heads, their optimiser, memory, generators, loss state and counters to one file.
 
-        The file is safetensors: tensors and numbers, no code. The model is saved by its own
-        `save`. `source_memory`, a loss outside the registry, a frozen teacher and a weight that
-        is a function (not a number or a `WeightSchedule`) are not in it: pass them to `load`.
+        The file is safetensors: tensors (the memory's packed, see `memory.pack`) and numbers, no
+        code. The model is saved by its own `save`. `source_memory`, a loss outside the registry,
+        a frozen teacher and a weight that is a function (not a number or a `WeightSchedule`) are
+        not in it: pass them to `load`.
 
         Raises:
             ValueError: the callback has not been part of a `learn()` yet, or the path's directory

@@ -317,7 +317,7 @@ class Memory(StoredRows):
         return memory
 
     def save(self, path: str | Path) -> None:
-        """Writes a safetensors file, whole or not at all."""
+        """Writes a safetensors file, whole or not at all; what repeats in it is packed (`pack`)."""
         storage.write_file(path, self.state_tensors(), self.metadata())
 
     @classmethod

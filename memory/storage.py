@@ -183,7 +183,7 @@ def write_file(
 ) -> None:
     """Writes beside `path` first and then moves there, so that no half file is ever found.
 
-    What repeats itself is packed; see `packing`.
+    Arrays that compress to half or less are packed; see `packing`.
     """
     path = Path(path)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
@@ -199,7 +199,7 @@ def write_file(
 
 
 def read_file(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and metadata; ValueError for what is no safetensors file, or one cut short."""
+    """Tensors and metadata; ValueError for what is no memory's file, or one cut short."""
     try:
         with safe_open(str(path), framework="np") as file:
             names = list(file.keys())
@@ -207,24 +207,29 @@ def read_file(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from error
     try:
+        _check_format(metadata)
         return unpack(tensors), metadata
     except (ValueError, MemoryError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _checked_state(kind: str, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What `metadata_of` put under "state", of the right types and in range."""
+def _check_format(metadata: Mapping[str, str]) -> None:
     _require(metadata.get("format") == FORMAT, "this is not a memory's file")
     version = metadata.get("version")
     _require(
         version in _READABLE,
         f"version {version} of the format; this program reads {' and '.join(_READABLE)}",
     )
+
+
+def _checked_state(kind: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What `metadata_of` put under "state", of the right types and in range."""
+    _check_format(metadata)
     found = metadata.get("kind")
     _require(found == kind, f"it holds a memory of kind '{found}', not '{kind}'")
     try:
         state: dict[str, Any] = json.loads(metadata.get("state", ""))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"the memory's state cannot be read: {error}") from error
     _require(isinstance(state, dict), "the memory's state is not a table")
     for name in _NUMBERS:

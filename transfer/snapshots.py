@@ -18,7 +18,8 @@ from typing import Any
 from .durable import sha256_of, sync_directory, write_bytes, write_with
 from .signing import KeyUnusableError, is_signed, sign
 
-VERSION = 2
+VERSION = 3
+_READABLE = (2, VERSION)  # of the first, no array is packed
 _MANIFEST = "manifest.json"
 _N_NEWEST = 2
 _PACKAGES = ("gymnasium", "minigrid", "numpy")
@@ -223,9 +224,10 @@ def _opened(directory: Path) -> tuple[dict[str, Any], object]:
     signature = read.get("signature")
     if _sealed(content, signature) != raw:
         raise CheckpointError(f"{path}: is broken: its digest does not fit what it says")
-    if content.get("version") != VERSION:
+    if content.get("version") not in _READABLE:
         raise OtherVersionError(
-            f"{directory}: is of version {content.get('version')}, this program reads {VERSION}: "
+            f"{directory}: is of version {content.get('version')}, this program reads "
+            f"{' and '.join(map(str, _READABLE))}: "
             "continue with the program that wrote it, or start again with --resume never"
         )
     keys = {"version", "identity", "frames", "score", "versions", "files"}

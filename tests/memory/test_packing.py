@@ -32,8 +32,9 @@ def test_what_was_packed_comes_back_to_the_bit(data: st.DataObject) -> None:
     arrays = {}
     for index in range(data.draw(st.integers(0, 4))):
         array = data.draw(hnp.arrays(data.draw(_kinds), data.draw(_shapes)))
-        n_times = data.draw(st.sampled_from([1, 3, 2000]))  # long enough to be packed, and not
-        arrays[f"a/{index}"] = np.repeat(np.atleast_1d(array), n_times, axis=0)
+        if array.ndim and data.draw(st.booleans()):
+            array = np.repeat(array, 2000, axis=0)  # long enough to be packed
+        arrays[f"a/{index}"] = array
     assert_same(unpack(pack(arrays)), arrays)
 
 
@@ -76,23 +77,28 @@ def tabled(entry: object, name: str = "a") -> np.ndarray:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (tabled(["<i8", [1024]], name="b"), "b is missing"),
-        (tabled(["<i8", [1023]]), "a cannot be unpacked: it does not hold the 8184 bytes"),
-        (tabled(["<i8", [1025]]), "a cannot be unpacked: it does not hold"),
-        (tabled(["<i8", [10**12]]), "bytes do not hold 8000000000000"),
-        (tabled(["<i8", [10**300, 10**300]]), "bytes do not hold"),
+        (tabled(["<i8", [1024]], name="b"), "'b' is missing"),
+        (tabled(["<i8", [1024]], name="b\n\x1b[31m\ud800"), r"'b\\n\\x1b\[31m\\ud800' is missing"),
+        (tabled(["<i8", [1023]]), "'a' cannot be unpacked: it does not hold the 8184 bytes"),
+        (tabled(["<i8", [1025]]), "'a' cannot be unpacked: it does not hold the 8200 bytes"),
         (tabled(["<i8", []]), "it does not hold the 8 bytes"),
-        (tabled(["<i8", [0]]), "its shape is"),
-        (tabled(["<i8", [-1024]]), "its shape is"),
-        (tabled(["<i8", [True, 1024]]), "its shape is"),
-        (tabled(["<i8", ["1024"]]), "its shape is"),
-        (tabled(["|O8", [1024]]), "its dtype is"),
-        (tabled(["<f1", [8192]]), "a cannot be unpacked"),
-        (tabled(["<i8,<i8", [512]]), "its dtype is"),
-        (tabled([8, [1024]]), "does not tell the dtype and shape"),
-        (tabled(["<i8", 1024]), "does not tell the dtype and shape"),
-        (tabled("<i8"), "does not tell the dtype and shape"),
-        (np.frombuffer(b"[1]", dtype=np.uint8), "does not tell the dtype and shape"),
+        (tabled(["<i8", [1024, 1000]]), "bytes do not hold its shape"),
+        (tabled(["<i8", [10**12]]), "more than it can hold"),
+        (tabled(["<i8", [int("9" * 4000)] * 2000]), "more than it can hold"),
+        (tabled(["<i8", [1] * 65]), "more than it can hold"),
+        (tabled(["<i8", [0]]), "its shape is none"),
+        (tabled(["<i8", [-1024]]), "its shape is none"),
+        (tabled(["<i8", [True, 1024]]), "its shape is none"),
+        (tabled(["<i8", ["1024"]]), "its shape is none"),
+        (tabled(["|O8", [1024]]), "its dtype is none of numbers"),
+        (tabled([">i8", [1024]]), "its dtype is none of numbers"),  # as in no safetensors file
+        (tabled(["<f1", [8192]]), "its dtype is none of numbers"),
+        (tabled(["<i8,<i8", [512]]), "its dtype is none of numbers"),
+        (tabled([8, [1024]]), "does not tell its dtype and shape"),
+        (tabled(["<i8", 1024]), "does not tell its dtype and shape"),
+        (tabled(["<i8", [1024], 0]), "does not tell its dtype and shape"),
+        (tabled("<i8"), "does not tell its dtype and shape"),
+        (np.frombuffer(b"[1]", dtype=np.uint8), "packed is no table"),
         (np.frombuffer(b"{", dtype=np.uint8), "packed cannot be read"),
         (np.frombuffer(b"\xff", dtype=np.uint8), "packed cannot be read"),
         (np.frombuffer(b"[" * 100_000, dtype=np.uint8), "packed cannot be read"),
@@ -103,8 +109,9 @@ def tabled(entry: object, name: str = "a") -> np.ndarray:
 def test_tables_that_say_something_else(table: np.ndarray, message: str) -> None:
     arrays = pack({"a": np.zeros(N_BYTES // 8, dtype=np.int64)})
     assert TABLE in arrays
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         unpack({**arrays, TABLE: table})
+    assert len(str(error.value)) < 200
 
 
 @pytest.mark.parametrize(
@@ -115,15 +122,16 @@ def test_tables_that_say_something_else(table: np.ndarray, message: str) -> None
         lambda a: a.astype(np.int32),
         lambda a: a.reshape(1, -1),
         lambda a: a[:0],
-        lambda a: np.frombuffer(zlib.compress(bytes(10 * N_BYTES)), dtype=np.uint8),
+        lambda a: np.frombuffer(zlib.compress(bytes(10 * N_BYTES), wbits=31), dtype=np.uint8),
     ],
 )
 def test_bytes_that_are_not_what_was_packed(change) -> None:
     arrays = pack({"a": np.zeros(N_BYTES, dtype=np.uint8)})
-    with pytest.raises(ValueError, match="a cannot be unpacked"):
+    with pytest.raises(ValueError, match="'a' cannot be unpacked"):
         unpack({**arrays, "a": change(arrays["a"])})
 
 
+@settings(max_examples=1000)
 @given(where=st.integers(0, 10**9), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_found(where: int, bit: int) -> None:
     rng = np.random.default_rng(0)
@@ -135,6 +143,6 @@ def test_a_flipped_bit_is_found(where: int, bit: int) -> None:
     try:
         found = unpack({**arrays, "a": broken})
     except ValueError as error:
-        assert "a cannot be unpacked" in str(error)
+        assert "'a' cannot be unpacked" in str(error)
     else:  # in bits that say how it was packed
         assert found["a"].tobytes() == array.tobytes()

@@ -98,6 +98,12 @@ def test_foreign_files(tmp_path, filled) -> None:
     save_file({"weights": np.zeros(3)}, path)
     with pytest.raises(ValueError, match="this is not a memory's file"):
         EpisodicMemory.load(path)
+    save_file({"packed": np.zeros(3)}, path)
+    with pytest.raises(ValueError, match="this is not a memory's file"):
+        EpisodicMemory.load(path)
+    save_file({"packed": np.zeros(3)}, path, metadata={**filled().metadata(), "version": "3"})
+    with pytest.raises(ValueError, match="version 3 of the format; this program reads 1 and 2"):
+        EpisodicMemory.load(path)
     filled(kind=ReplayMemory).save(path)
     with pytest.raises(ValueError, match="a memory of kind 'replay', not 'episodic'"):
         EpisodicMemory.load(path)
@@ -140,7 +146,7 @@ def test_wrong_version_or_state(filled) -> None:
     tensors, metadata = memory.state_tensors(), memory.metadata()
     with pytest.raises(ValueError, match="version 99 of the format; this program reads 1 and 2"):
         EpisodicMemory.from_state(tensors, {**metadata, "version": "99"})
-    for state in ("{", "[]"):
+    for state in ("{", "[]", "[" * 100_000):
         with pytest.raises(ValueError, match="the memory's state"):
             EpisodicMemory.from_state(tensors, {**metadata, "state": state})
 

@@ -57,11 +57,12 @@ def test_more_negatives_than_a_memory_has_rows(agent: str, tmp_path: Path) -> No
 
 
 def test_what_memory_and_auxiliary_file_hold_is_finite(interrupted: Trainer) -> None:
+    import torch
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
     from contrastive_distillation.agents import AuxiliaryLossCallback
-    from contrastive_distillation.memory import EpisodicMemory
+    from contrastive_distillation.memory import EpisodicMemory, unpack
 
     assert interrupted.run() == "finished"
     auxiliary = interrupted.directory / "aux.safetensors"
@@ -75,10 +76,10 @@ def test_what_memory_and_auxiliary_file_hold_is_finite(interrupted: Trainer) -> 
         AuxiliaryLossCallback.load(auxiliary)
 
     memory = interrupted.directory / "memory.safetensors"
-    tensors = load_file(memory)
+    arrays = unpack({name: tensor.numpy() for name, tensor in load_file(memory).items()})
     with safe_open(memory, "pt") as file:
         metadata = file.metadata()
-    tensors["rewards"][0] = float("inf")
-    save_file(tensors, memory, metadata=metadata)
+    arrays["rewards"][0] = float("inf")
+    save_file({n: torch.from_numpy(a) for n, a in arrays.items()}, memory, metadata=metadata)
     with pytest.raises(ValueError, match=r"memory\.safetensors: rewards has numbers"):
         EpisodicMemory.load(memory)
