@@ -21,7 +21,14 @@ from .info_nce import info_nce
 from .kickstarting import Kickstarting
 from .l2_sp import L2SP
 from .plain_info_nce import InfoNCE
-from .probe import InformationBound, LaterPairs, as_vectors, draw_later_pairs, mutual_information
+from .probe import (
+    InformationBound,
+    LaterPairs,
+    Repeated,
+    as_vectors,
+    draw_later_pairs,
+    mutual_information,
+)
 from .prototype_relation import PrototypeRelation
 from .qdagger import QDagger
 from .registry import LOSSES, loss_class, make_loss
@@ -56,6 +63,7 @@ __all__ = [
     "PrototypeRelation",
     "QDagger",
     "Rehearsal",
+    "Repeated",
     "SourceBatch",
     "SourcePolicy",
     "TargetBatch",

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from contrastive_distillation.memory import Memory, Observations, draw_positives
@@ -39,9 +40,22 @@ class InformationBound:
     """Held-out rows it was measured on."""
 
 
+@dataclass(frozen=True)
+class Repeated:
+    """N vectors of which equal ones are kept, and put through a critic, once."""
+
+    distinct: np.ndarray
+    """(M, D)"""
+    which: np.ndarray
+    """(N,) int64: vector i is ``distinct[which[i]]``."""
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+
 def mutual_information(
-    features: np.ndarray,
-    partner: np.ndarray,
+    features: np.ndarray | Repeated,
+    partner: np.ndarray | Repeated,
     episodes: np.ndarray,
     tasks: np.ndarray,
     *,
@@ -57,8 +71,8 @@ def mutual_information(
     https://arxiv.org/abs/1807.03748; bound: Poole et al. 2019, https://arxiv.org/abs/1905.06922.
 
     Args:
-        features: (N, D), x.
-        partner: (N, E), y.
+        features: (N, D), x. `Repeated` gives the same to rounding, sooner where vectors repeat.
+        partner: (N, E), y; likewise.
         episodes: (N,) int; rows of one episode fall into one split.
         tasks: (N,) int.
         n_negatives: K >= 1.
@@ -71,6 +85,7 @@ def mutual_information(
     Raises:
         ValueError: lengths differ, a number is not finite, or K or n_updates is below 1.
     """
+    features, partner = _repeated(features), _repeated(partner)
     _check(features, partner, episodes, tasks, n_negatives, n_updates)
     bounds = {}
     for task in np.unique(tasks).tolist():
@@ -81,8 +96,8 @@ def mutual_information(
             continue
         x, y = _standardised(features, splits[0]), _standardised(partner, splits[0])
         generator = torch.Generator().manual_seed(int(shuffler.integers(2**62)))
-        fit, validate, measure = ((x[rows], y[rows]) for rows in splits)
-        critic = _fit(fit, validate, n_negatives, n_updates, generator)
+        fit, validate, measure = ((x.of(rows), y.of(rows)) for rows in splits)
+        critic = _fit(*fit, validate, n_negatives, n_updates, generator)
         losses = _losses(critic, *measure, n_negatives, generator)
         cap = math.log(n_negatives + 1)
         nats = cap - max(float(losses.mean()), 0.0)
@@ -134,29 +149,36 @@ def as_vectors(observations: Observations) -> np.ndarray:
         )
     array = observations.reshape(len(observations), -1)
     if array.dtype.kind in "biu" and array.size and array.min() >= 0 and array.max() < _N_SYMBOLS:
-        one_hot = array.astype(np.int64)[:, :, None] == np.arange(_N_SYMBOLS)
+        one_hot = array.astype(np.uint8)[:, :, None] == np.arange(_N_SYMBOLS, dtype=np.uint8)
         array = one_hot.reshape(len(array), -1)
     vectors: np.ndarray = array.astype(np.float32)
     return vectors
 
 
+def _repeated(vectors: np.ndarray | Repeated) -> Repeated:
+    """An array's vectors are taken as if each were another."""
+    if isinstance(vectors, Repeated):
+        return vectors
+    return Repeated(vectors, np.arange(len(vectors)))
+
+
 def _check(
-    features: np.ndarray,
-    partner: np.ndarray,
+    features: Repeated,
+    partner: Repeated,
     episodes: np.ndarray,
     tasks: np.ndarray,
     n_negatives: int,
     n_updates: int,
 ) -> None:
-    n = len(features)
-    if features.ndim != 2 or partner.ndim != 2:
-        raise ValueError(f"expected (N, D) and (N, E); got {features.shape} and {partner.shape}")
+    n, x, y = len(features), features.distinct, partner.distinct
+    if x.ndim != 2 or y.ndim != 2:
+        raise ValueError(f"expected (N, D) and (N, E); got {x.shape} and {y.shape}")
     if not (len(partner) == n and episodes.shape == (n,) and tasks.shape == (n,)):
         raise ValueError(
-            f"{n} features, but partner {partner.shape}, episodes {episodes.shape}, "
+            f"{n} features, but {len(partner)} partners, episodes {episodes.shape}, "
             f"tasks {tasks.shape}"
         )
-    if not (np.isfinite(features).all() and np.isfinite(partner).all()):
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError("features and partner must be finite")
     for name, value in (("n_negatives", n_negatives), ("n_updates", n_updates)):
         if value < 1:
@@ -174,14 +196,34 @@ def _split(
     return fit, validate, measure
 
 
-def _standardised(array: np.ndarray, fit_rows: np.ndarray) -> Tensor:
-    """(N, D') float32 with mean 0 and deviation 1 over `fit_rows`; columns constant there go."""
-    mean, deviation = array[fit_rows].mean(axis=0), array[fit_rows].std(axis=0)
+@dataclass(frozen=True)
+class _Vectors:
+    """`Repeated`, as a critic takes it."""
+
+    distinct: Tensor
+    which: Tensor
+    repeat: bool
+    """Whether it pays to look for equal ones."""
+
+    def of(self, rows: np.ndarray) -> _Vectors:
+        return replace(self, which=self.which[torch.as_tensor(rows)])
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+
+def _standardised(vectors: Repeated, fit_rows: np.ndarray) -> _Vectors:
+    """Float32, with mean 0 and deviation 1 over `fit_rows`; columns constant there go."""
+    array, which = vectors.distinct, torch.as_tensor(vectors.which)
+    repeat = 2 * len(array) < len(vectors)
+    shares = np.bincount(vectors.which[fit_rows], minlength=len(array)) / len(fit_rows)
+    centred = array - np.einsum("m,md->d", shares, array).astype(array.dtype)
+    deviation = np.sqrt(np.einsum("m,md,md->d", shares, centred, centred))
     varies = deviation > 1e-6
     if not varies.any():
-        return torch.zeros(len(array), 1)
-    scaled = (array[:, varies] - mean[varies]) / deviation[varies]
-    return torch.as_tensor(scaled.astype(np.float32))
+        return _Vectors(torch.zeros(len(array), 1), which, repeat)
+    scaled = centred[:, varies] / deviation[varies]
+    return _Vectors(torch.as_tensor(scaled.astype(np.float32)), which, repeat)
 
 
 _Critic = Mapping[str, Tensor]
@@ -206,22 +248,27 @@ def _new_critic(n_x: int, n_y: int, generator: torch.Generator) -> dict[str, Ten
     return {name: tensor.requires_grad_() for name, tensor in critic.items()}
 
 
-def _embed(critic: _Critic, side: str, inputs: Tensor) -> Tensor:
-    hidden = torch.relu(inputs @ critic[f"{side}_in"] + critic[f"{side}_bias"])
-    return hidden @ critic[f"{side}_out"]
+def _embed(critic: _Critic, side: str, vectors: _Vectors, rows: Tensor | None = None) -> Tensor:
+    """(len(rows), 64), or of all; where many are equal, each distinct one is embedded once."""
+    which, inverse = vectors.which if rows is None else vectors.which[rows], None
+    if vectors.repeat:
+        which, inverse = torch.unique(which, return_inverse=True)
+    hidden = torch.relu(vectors.distinct[which] @ critic[f"{side}_in"] + critic[f"{side}_bias"])
+    embedded = hidden @ critic[f"{side}_out"]
+    return embedded if inverse is None else F.embedding(inverse, embedded)
 
 
 def _fit(
-    fit: tuple[Tensor, Tensor],
-    validate: tuple[Tensor, Tensor],
+    x: _Vectors,
+    y: _Vectors,
+    validate: tuple[_Vectors, _Vectors],
     n_negatives: int,
     n_updates: int,
     generator: torch.Generator,
 ) -> _Critic:
     """The critic that did best on the validation rows, of those met while fitting."""
-    x, y = fit
-    critic = _new_critic(x.shape[1], y.shape[1], generator)
-    optimizer = torch.optim.Adam(critic.values(), lr=_LEARNING_RATE)
+    critic = _new_critic(x.distinct.shape[1], y.distinct.shape[1], generator)
+    optimizer = torch.optim.Adam(critic.values(), lr=_LEARNING_RATE, fused=True)
     check_seed = int(torch.randint(2**62, (), generator=generator))
     best, best_loss = critic, math.inf
     for update in range(n_updates + 1):
@@ -235,17 +282,19 @@ def _fit(
             break
         rows = torch.randint(len(x), (min(_BATCH, len(x)),), generator=generator)
         pool = torch.randint(len(x), (n_negatives,), generator=generator)
-        queries, keys = _embed(critic, "x", x[rows]), _embed(critic, "y", y[rows])
-        negative_logits = queries @ _embed(critic, "y", y[pool]).T
+        queries = _embed(critic, "x", x, rows)
+        keys = _embed(critic, "y", y, torch.cat([rows, pool]))
+        positives, negatives = keys[: len(rows)], keys[len(rows) :]
+        negative_logits = queries @ negatives.T
         optimizer.zero_grad()
-        torch.autograd.backward(info_nce((queries * keys).sum(dim=1), negative_logits).mean())
+        torch.autograd.backward(info_nce((queries * positives).sum(dim=1), negative_logits).mean())
         optimizer.step()
     return best
 
 
 @torch.no_grad()
 def _losses(
-    critic: _Critic, x: Tensor, y: Tensor, n_negatives: int, generator: torch.Generator
+    critic: _Critic, x: _Vectors, y: _Vectors, n_negatives: int, generator: torch.Generator
 ) -> Tensor:
     """InfoNCE of every row against negatives of its own, uniform over all rows: (N,)."""
     queries, keys = _embed(critic, "x", x), _embed(critic, "y", y)

@@ -11,7 +11,13 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from contrastive_distillation.agents import AuxiliaryLossCallback, FrozenTeacher
-from contrastive_distillation.losses import as_vectors, draw_later_pairs, mutual_information
+from contrastive_distillation.losses import (
+    Repeated,
+    as_vectors,
+    draw_later_pairs,
+    mutual_information,
+)
+from contrastive_distillation.memory import Memory, Observations
 
 from .cells import Cell
 from .checkpoints import Checkpoints
@@ -51,12 +57,13 @@ def measure_information(
     pairs = draw_later_pairs(memory, _N_ROWS, np.random.default_rng(seed))
     if len(pairs.rows) == 0:
         return {}
-    observations = memory.observations(pairs.rows)
+    observations, which = _distinct(memory, pairs.rows)
+    later, which_later = _distinct(memory, pairs.later_rows)
     with torch.no_grad():
-        features = learner.encoder(observations).cpu().numpy()
-    partners = {"future": as_vectors(memory.observations(pairs.later_rows))}
+        features = Repeated(learner.encoder(observations).cpu().numpy(), which)
+    partners = {"future": Repeated(as_vectors(later), which_later)}
     if source is not None:
-        partners["source"] = source(observations).cpu().numpy()
+        partners["source"] = Repeated(source(observations).cpu().numpy(), which)
     found: dict[str, dict[str, Any]] = {}
     for name, partner in partners.items():
         bounds = mutual_information(
@@ -67,6 +74,12 @@ def measure_information(
             entry[name] = round(float(bound.nats), 4)
             entry["cap"] = round(float(bound.cap), 4)
     return found
+
+
+def _distinct(memory: Memory, rows: np.ndarray) -> tuple[Observations, np.ndarray]:
+    """The observations of rows, equal ones once, and which of them each row has."""
+    _, first, which = np.unique(memory.hashes(rows), return_index=True, return_inverse=True)
+    return memory.observations(rows[first]), which
 
 
 class InformationProbe(BaseCallback):

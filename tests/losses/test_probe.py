@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from contrastive_distillation.losses import as_vectors, draw_later_pairs, mutual_information
+from contrastive_distillation.losses import (
+    Repeated,
+    as_vectors,
+    draw_later_pairs,
+    mutual_information,
+)
 
 N = 1200
 EPISODES = np.repeat(np.arange(N // 8), 8)
@@ -31,6 +37,26 @@ def test_equal_symbols_are_their_entropy(n_symbols: int) -> None:
     bound = mutual_information(x, x, EPISODES, ONE_TASK, n_negatives=255)[0]
     assert bound.cap == pytest.approx(math.log(256))
     assert 0.9 * math.log(n_symbols) < bound.nats < 1.05 * math.log(n_symbols)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_vectors_that_are_kept_once_tell_the_same(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    x_of, y_of = generator.normal(size=(40, 6)), generator.integers(0, 3, (30, 5)).astype(float)
+    which = generator.integers(0, 40, N)
+    which_y = np.where(generator.random(N) < 0.7, which % 30, generator.integers(0, 30, N))
+    tasks = (EPISODES % 2).astype(np.int64)
+    rest: dict[str, Any] = {"seed": seed, "n_updates": 100}
+    plain = mutual_information(x_of[which], y_of[which_y], EPISODES, tasks, **rest)
+    once = Repeated(x_of, which), Repeated(y_of, which_y)
+    order = generator.permutation(30)
+    turned = once[0], Repeated(y_of[order], np.argsort(order)[which_y])
+    for given in (once, (x_of[which], once[1]), (once[0], y_of[which_y]), turned):
+        found = mutual_information(*given, EPISODES, tasks, **rest)
+        for task in (0, 1):
+            assert plain[task].nats > 0.5
+            assert found[task].nats == pytest.approx(plain[task].nats, abs=2e-3)
+            assert found[task].n_rows == plain[task].n_rows
 
 
 def test_never_above_the_cap() -> None:
@@ -94,7 +120,7 @@ def test_bad_arguments() -> None:
         mutual_information(np.full((N, 1), np.nan), x, EPISODES, ONE_TASK)
     with pytest.raises(ValueError, match=r"expected \(N, D\) and \(N, E\)"):
         mutual_information(x[:, 0], x, EPISODES, ONE_TASK)
-    with pytest.raises(ValueError, match="1200 features, but partner"):
+    with pytest.raises(ValueError, match="1200 features, but 1199 partners"):
         mutual_information(x, x[1:], EPISODES, ONE_TASK)
     with pytest.raises(ValueError, match="n_negatives is 0; it must be 1 or more"):
         mutual_information(x, x, EPISODES, ONE_TASK, n_negatives=0)
