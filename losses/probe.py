@@ -83,7 +83,8 @@ def mutual_information(
         A bound for each task that has at least 8 rows in each split; for others none.
 
     Raises:
-        ValueError: lengths differ, a number is not finite, or K or n_updates is below 1.
+        ValueError: lengths differ, a number is not finite, K or n_updates is below 1, or
+            `which` of a `Repeated` holds what is no index.
     """
     features, partner = _repeated(features), _repeated(partner)
     _check(features, partner, episodes, tasks, n_negatives, n_updates)
@@ -178,6 +179,9 @@ def _check(
             f"{n} features, but {len(partner)} partners, episodes {episodes.shape}, "
             f"tasks {tasks.shape}"
         )
+    for vectors in (features, partner):
+        if not np.isin(vectors.which, np.arange(len(vectors.distinct))).all():
+            raise ValueError(f"`which` must be indexes of the {len(vectors.distinct)} distinct")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError("features and partner must be finite")
     for name, value in (("n_negatives", n_negatives), ("n_updates", n_updates)):
@@ -215,6 +219,7 @@ class _Vectors:
 def _standardised(vectors: Repeated, fit_rows: np.ndarray) -> _Vectors:
     """Float32, with mean 0 and deviation 1 over `fit_rows`; columns constant there go."""
     array, which = vectors.distinct, torch.as_tensor(vectors.which)
+    array = array.astype(np.result_type(array, np.float32), copy=False)
     repeat = 2 * len(array) < len(vectors)
     shares = np.bincount(vectors.which[fit_rows], minlength=len(array)) / len(fit_rows)
     centred = array - np.einsum("m,md->d", shares, array).astype(array.dtype)

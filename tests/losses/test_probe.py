@@ -59,6 +59,13 @@ def test_vectors_that_are_kept_once_tell_the_same(seed: int) -> None:
             assert found[task].n_rows == plain[task].n_rows
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
+def test_whole_numbers_are_numbers(dtype: type) -> None:
+    x = symbols(4)
+    found = mutual_information(x.astype(dtype), x, EPISODES, ONE_TASK, n_updates=50)
+    assert found == mutual_information(x, x, EPISODES, ONE_TASK, n_updates=50)
+
+
 def test_never_above_the_cap() -> None:
     x = np.random.default_rng(0).normal(size=(N, 4))  # I(x; x) is infinite
     for n_negatives in (1, 3):
@@ -122,6 +129,10 @@ def test_bad_arguments() -> None:
         mutual_information(x[:, 0], x, EPISODES, ONE_TASK)
     with pytest.raises(ValueError, match="1200 features, but 1199 partners"):
         mutual_information(x, x[1:], EPISODES, ONE_TASK)
+    for wrong in (-1, 4, 0.5):
+        given = Repeated(np.eye(4), np.full(N, wrong))
+        with pytest.raises(ValueError, match="must be indexes of the 4 distinct"):
+            mutual_information(x, given, EPISODES, ONE_TASK)
     with pytest.raises(ValueError, match="n_negatives is 0; it must be 1 or more"):
         mutual_information(x, x, EPISODES, ONE_TASK, n_negatives=0)
 
