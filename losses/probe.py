@@ -42,15 +42,26 @@ class InformationBound:
 
 @dataclass(frozen=True)
 class Repeated:
-    """N vectors of which equal ones are kept, and put through a critic, once."""
+    """N vectors of which equal ones are kept, and put through a critic, once.
+
+    Raises:
+        ValueError: `inverse` is not as said below.
+    """
 
     distinct: np.ndarray
     """(M, D)"""
-    which: np.ndarray
-    """(N,) int64: vector i is ``distinct[which[i]]``."""
+    inverse: np.ndarray
+    """(N,) int64 in [0, M), as `numpy.unique` returns it: vector i is ``distinct[inverse[i]]``."""
+
+    def __post_init__(self) -> None:
+        found, m = np.asarray(self.inverse), len(self.distinct)
+        if found.ndim != 1 or found.dtype != np.int64:
+            raise ValueError(f"inverse is of {found.dtype} {found.shape}; it must be int64 of (N,)")
+        if len(found) and not 0 <= found.min() <= found.max() < m:
+            raise ValueError(f"inverse is of {found.min()} to {found.max()}; M is {m}")
 
     def __len__(self) -> int:
-        return len(self.which)
+        return len(self.inverse)
 
 
 def mutual_information(
@@ -71,7 +82,8 @@ def mutual_information(
     https://arxiv.org/abs/1807.03748; bound: Poole et al. 2019, https://arxiv.org/abs/1905.06922.
 
     Args:
-        features: (N, D), x. `Repeated` gives the same to rounding, sooner where vectors repeat.
+        features: (N, D), x. `Repeated` gives the same but for rounding (which the fit of a
+            critic can magnify), sooner where vectors repeat.
         partner: (N, E), y; likewise.
         episodes: (N,) int; rows of one episode fall into one split.
         tasks: (N,) int.
@@ -83,8 +95,7 @@ def mutual_information(
         A bound for each task that has at least 8 rows in each split; for others none.
 
     Raises:
-        ValueError: lengths differ, a number is not finite, K or n_updates is below 1, or
-            `which` of a `Repeated` holds what is no index.
+        ValueError: lengths differ, a number is not finite, or K or n_updates is below 1.
     """
     features, partner = _repeated(features), _repeated(partner)
     _check(features, partner, episodes, tasks, n_negatives, n_updates)
@@ -157,7 +168,7 @@ def as_vectors(observations: Observations) -> np.ndarray:
 
 
 def _repeated(vectors: np.ndarray | Repeated) -> Repeated:
-    """An array's vectors are taken as if each were another."""
+    """An array's vectors as if all were distinct."""
     if isinstance(vectors, Repeated):
         return vectors
     return Repeated(vectors, np.arange(len(vectors)))
@@ -179,9 +190,6 @@ def _check(
             f"{n} features, but {len(partner)} partners, episodes {episodes.shape}, "
             f"tasks {tasks.shape}"
         )
-    for vectors in (features, partner):
-        if not np.isin(vectors.which, np.arange(len(vectors.distinct))).all():
-            raise ValueError(f"`which` must be indexes of the {len(vectors.distinct)} distinct")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError("features and partner must be finite")
     for name, value in (("n_negatives", n_negatives), ("n_updates", n_updates)):
@@ -205,30 +213,31 @@ class _Vectors:
     """`Repeated`, as a critic takes it."""
 
     distinct: Tensor
-    which: Tensor
+    inverse: Tensor
     repeat: bool
     """Whether it pays to look for equal ones."""
 
     def of(self, rows: np.ndarray) -> _Vectors:
-        return replace(self, which=self.which[torch.as_tensor(rows)])
+        return replace(self, inverse=self.inverse[torch.as_tensor(rows)])
 
     def __len__(self) -> int:
-        return len(self.which)
+        return len(self.inverse)
 
 
 def _standardised(vectors: Repeated, fit_rows: np.ndarray) -> _Vectors:
     """Float32, with mean 0 and deviation 1 over `fit_rows`; columns constant there go."""
-    array, which = vectors.distinct, torch.as_tensor(vectors.which)
+    array = vectors.distinct
     array = array.astype(np.result_type(array, np.float32), copy=False)
-    repeat = 2 * len(array) < len(vectors)
-    shares = np.bincount(vectors.which[fit_rows], minlength=len(array)) / len(fit_rows)
+    shares = np.bincount(vectors.inverse[fit_rows], minlength=len(array)) / len(fit_rows)
     centred = array - np.einsum("m,md->d", shares, array).astype(array.dtype)
-    deviation = np.sqrt(np.einsum("m,md,md->d", shares, centred, centred))
+    deviation = np.sqrt(np.einsum("m,md,md->d", shares, centred, centred)).astype(array.dtype)
     varies = deviation > 1e-6
-    if not varies.any():
-        return _Vectors(torch.zeros(len(array), 1), which, repeat)
-    scaled = centred[:, varies] / deviation[varies]
-    return _Vectors(torch.as_tensor(scaled.astype(np.float32)), which, repeat)
+    if varies.any():
+        distinct = (centred[:, varies] / deviation[varies]).astype(np.float32, copy=False)
+    else:
+        distinct = np.zeros((len(array), 1), dtype=np.float32)
+    repeat = 2 * len(array) < len(vectors)
+    return _Vectors(torch.as_tensor(distinct), torch.as_tensor(vectors.inverse), repeat)
 
 
 _Critic = Mapping[str, Tensor]
@@ -255,10 +264,11 @@ def _new_critic(n_x: int, n_y: int, generator: torch.Generator) -> dict[str, Ten
 
 def _embed(critic: _Critic, side: str, vectors: _Vectors, rows: Tensor | None = None) -> Tensor:
     """(len(rows), 64), or of all; where many are equal, each distinct one is embedded once."""
-    which, inverse = vectors.which if rows is None else vectors.which[rows], None
+    used = vectors.inverse if rows is None else vectors.inverse[rows]
+    inverse = None
     if vectors.repeat:
-        which, inverse = torch.unique(which, return_inverse=True)
-    hidden = torch.relu(vectors.distinct[which] @ critic[f"{side}_in"] + critic[f"{side}_bias"])
+        used, inverse = torch.unique(used, return_inverse=True)
+    hidden = torch.relu(vectors.distinct[used] @ critic[f"{side}_in"] + critic[f"{side}_bias"])
     embedded = hidden @ critic[f"{side}_out"]
     return embedded if inverse is None else F.embedding(inverse, embedded)
 

@@ -109,9 +109,9 @@ def _dtype_and_shape(entry: object, *, most: int) -> tuple[np.dtype[Any], list[i
         case _:
             raise ValueError("the table does not tell its dtype and shape")
     if name not in _DTYPES:
-        raise ValueError("its dtype is none of numbers")
+        raise ValueError(f"its dtype must be one of {', '.join(sorted(_DTYPES))}")
     if len(shape) > _MOST_AXES or not all(type(n) is int and 0 < n <= most for n in shape):
-        raise ValueError("its shape is none, or of more than it can hold")
+        raise ValueError(f"its shape must be at most {_MOST_AXES} sizes from 1 to {most}")
     return np.dtype(name), shape
 
 

@@ -1,5 +1,4 @@
-"""The tests' signing key and Stable-Baselines3's logs lie in a directory of their own, also for the
-workers."""
+"""Signing key and Stable-Baselines3's logs lie in a directory of the tests, also for workers."""
 
 import atexit
 import os

@@ -57,13 +57,13 @@ def measure_information(
     pairs = draw_later_pairs(memory, _N_ROWS, np.random.default_rng(seed))
     if len(pairs.rows) == 0:
         return {}
-    observations, which = _distinct(memory, pairs.rows)
-    later, which_later = _distinct(memory, pairs.later_rows)
+    observations, inverse = _distinct(memory, pairs.rows)
+    later, inverse_later = _distinct(memory, pairs.later_rows)
     with torch.no_grad():
-        features = Repeated(learner.encoder(observations).cpu().numpy(), which)
-    partners = {"future": Repeated(as_vectors(later), which_later)}
+        features = Repeated(learner.encoder(observations).cpu().numpy(), inverse)
+    partners = {"future": Repeated(as_vectors(later), inverse_later)}
     if source is not None:
-        partners["source"] = Repeated(source(observations).cpu().numpy(), which)
+        partners["source"] = Repeated(source(observations).cpu().numpy(), inverse)
     found: dict[str, dict[str, Any]] = {}
     for name, partner in partners.items():
         bounds = mutual_information(
@@ -77,9 +77,9 @@ def measure_information(
 
 
 def _distinct(memory: Memory, rows: np.ndarray) -> tuple[Observations, np.ndarray]:
-    """The observations of rows, equal ones once, and which of them each row has."""
-    _, first, which = np.unique(memory.hashes(rows), return_index=True, return_inverse=True)
-    return memory.observations(rows[first]), which
+    """The distinct observations of rows, and the index of each row's among them."""
+    _, first, inverse = np.unique(memory.hashes(rows), return_index=True, return_inverse=True)
+    return memory.observations(rows[first]), inverse
 
 
 class InformationProbe(BaseCallback):

@@ -51,11 +51,12 @@ def test_vectors_that_are_kept_once_tell_the_same(seed: int) -> None:
     once = Repeated(x_of, which), Repeated(y_of, which_y)
     order = generator.permutation(30)
     turned = once[0], Repeated(y_of[order], np.argsort(order)[which_y])
-    for given in (once, (x_of[which], once[1]), (once[0], y_of[which_y]), turned):
+    twice = Repeated(np.repeat(x_of, 20, axis=0), 20 * which + generator.integers(0, 20, N))
+    for given in (once, (x_of[which], once[1]), (once[0], y_of[which_y]), turned, (twice, once[1])):
         found = mutual_information(*given, EPISODES, tasks, **rest)
         for task in (0, 1):
             assert plain[task].nats > 0.5
-            assert found[task].nats == pytest.approx(plain[task].nats, abs=2e-3)
+            assert found[task].nats == pytest.approx(plain[task].nats, abs=1e-4)
             assert found[task].n_rows == plain[task].n_rows
 
 
@@ -63,7 +64,8 @@ def test_vectors_that_are_kept_once_tell_the_same(seed: int) -> None:
 def test_whole_numbers_are_numbers(dtype: type) -> None:
     x = symbols(4)
     found = mutual_information(x.astype(dtype), x, EPISODES, ONE_TASK, n_updates=50)
-    assert found == mutual_information(x, x, EPISODES, ONE_TASK, n_updates=50)
+    expected = mutual_information(x, x, EPISODES, ONE_TASK, n_updates=50)[0].nats
+    assert found[0].nats == pytest.approx(expected, abs=1e-4)
 
 
 def test_never_above_the_cap() -> None:
@@ -129,10 +131,12 @@ def test_bad_arguments() -> None:
         mutual_information(x[:, 0], x, EPISODES, ONE_TASK)
     with pytest.raises(ValueError, match="1200 features, but 1199 partners"):
         mutual_information(x, x[1:], EPISODES, ONE_TASK)
-    for wrong in (-1, 4, 0.5):
-        given = Repeated(np.eye(4), np.full(N, wrong))
-        with pytest.raises(ValueError, match="must be indexes of the 4 distinct"):
-            mutual_information(x, given, EPISODES, ONE_TASK)
+    for index in (-1, 4):
+        with pytest.raises(ValueError, match=f"inverse is of {index} to {index}; M is 4"):
+            Repeated(np.eye(4), np.full(N, index))
+    for wrong in (np.ones(N), np.ones(N, dtype=bool), np.ones((N, 1), dtype=np.int64)):
+        with pytest.raises(ValueError, match=r"inverse is of .*; it must be int64 of \(N,\)"):
+            Repeated(np.eye(4), wrong)
     with pytest.raises(ValueError, match="n_negatives is 0; it must be 1 or more"):
         mutual_information(x, x, EPISODES, ONE_TASK, n_negatives=0)
 
