@@ -19,6 +19,7 @@ _LEVEL = 1  # three times as fast as the default, for a file little larger
 _GZIP = 31  # zlib's own checksum misses changes that gzip's finds
 _SMALL = 4096
 _SAMPLE = 1 << 20
+_PIECE = 1 << 16  # unpacked at a time, so that no array is held twice
 _DTYPES = frozenset(
     {"|b1", "|i1", "<i2", "<i4", "<i8", "|u1", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8"}
 )
@@ -94,11 +95,18 @@ def _unpacked(packed: np.ndarray, entry: object) -> np.ndarray:
     n_bytes = math.prod(shape) * dtype.itemsize
     if n_bytes > _MOST * packed.nbytes:
         raise ValueError(f"{packed.nbytes} bytes do not hold its shape")
+    content, n_done = np.empty(n_bytes, dtype=np.uint8), 0
     stream = zlib.decompressobj(wbits=_GZIP)
-    content = stream.decompress(packed.tobytes(), n_bytes + 1)
-    if len(content) != n_bytes or not stream.eof or stream.unused_data:
+    for begin in range(0, len(packed), _PIECE):
+        part = packed[begin : begin + _PIECE].tobytes()
+        piece = stream.decompress(part, n_bytes - n_done + 1)
+        if n_done + len(piece) > n_bytes:
+            raise ValueError(f"it holds more than the {n_bytes} bytes of its shape")
+        content[n_done : n_done + len(piece)] = np.frombuffer(piece, dtype=np.uint8)
+        n_done += len(piece)
+    if n_done != n_bytes or not stream.eof or stream.unused_data:
         raise ValueError(f"it does not hold the {n_bytes} bytes of its shape")
-    return np.frombuffer(content, dtype=dtype).reshape(shape).copy()  # `frombuffer` is read-only
+    return content.view(dtype).reshape(shape)
 
 
 def _dtype_and_shape(entry: object, *, most: int) -> tuple[np.dtype[Any], list[int]]:

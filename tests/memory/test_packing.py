@@ -52,6 +52,18 @@ def test_what_repeats_is_small_and_what_does_not_is_left_as_it_is() -> None:
     assert_same(unpack(found), arrays)
 
 
+def test_what_takes_several_pieces() -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"few": rng.integers(0, 3, 1 << 20, dtype=np.int32), "one": np.zeros(1 << 25)}
+    found = pack(arrays)
+    assert found["few"].nbytes > 1 << 17 and found["one"].nbytes > 1 << 17
+    assert_same(unpack(found), arrays)
+    for name in arrays:
+        for longer in (found[name][:-1], np.concatenate([found[name], found[name]])):
+            with pytest.raises(ValueError, match=f"'{name}' cannot be unpacked"):
+                unpack({**found, name: longer})
+
+
 def test_columns_that_lie_apart_in_memory() -> None:
     rows = np.arange(40_000).reshape(200, 200) // 1000
     arrays = {"turned": rows.T, "every other": rows[::2, ::3]}
@@ -79,9 +91,9 @@ def tabled(entry: object, name: str = "a") -> np.ndarray:
     [
         (tabled(["<i8", [1024]], name="b"), "'b' is missing"),
         (tabled(["<i8", [1024]], name="b\n\x1b[31m\ud800"), r"'b\\n\\x1b\[31m\\ud800' is missing"),
-        (tabled(["<i8", [1023]]), "'a' cannot be unpacked: it does not hold the 8184 bytes"),
+        (tabled(["<i8", [1023]]), "'a' cannot be unpacked: it holds more than the 8184 bytes"),
         (tabled(["<i8", [1025]]), "'a' cannot be unpacked: it does not hold the 8200 bytes"),
-        (tabled(["<i8", []]), "it does not hold the 8 bytes"),
+        (tabled(["<i8", []]), "it holds more than the 8 bytes"),
         (tabled(["<i8", [1024, 1000]]), "bytes do not hold its shape"),
         (tabled(["<i8", [10**12]]), "its shape must be at most 64 sizes from 1 to"),
         (tabled(["<i8", [int("9" * 4000)] * 2000]), "its shape must be at most 64 sizes from 1 to"),
