@@ -14,7 +14,7 @@ import numpy as np
 from contestants import learn, our_agent
 from stable_baselines3.common.utils import set_random_seed
 
-from contrastive_distillation.transfer.intervals import bootstrap_interval
+from contrastive_distillation.transfer.report.intervals import bootstrap_interval
 
 N_TURN = 81_920
 """Frames of a turn of PPO; of DQN half of it."""

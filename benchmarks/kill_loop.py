@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from contrastive_distillation.transfer import Cell, TrainSettings, plan_train
-from contrastive_distillation.transfer.jobs import Job, Outcome
-from contrastive_distillation.transfer.runs import fingerprint, read_result
-from contrastive_distillation.transfer.snapshots import CheckpointError, Snapshots
-from contrastive_distillation.transfer.workers import context, work
+from contrastive_distillation.transfer.run_directory.directory import fingerprint, read_result
+from contrastive_distillation.transfer.study.jobs import Job, Outcome
+from contrastive_distillation.transfer.study.local_executor import context, work
+from contrastive_distillation.transfer.training.checkpoints import CheckpointError, Snapshots
 
 KINDS = (
     ("ppo", "MiniGrid-Empty-Random-5x5-v0"),

@@ -37,7 +37,7 @@ import torch.nn.functional as F
 
 from contrastive_distillation.agents import FrozenTeacher
 from contrastive_distillation.memory import EpisodicMemory, Pool, make_negatives, negative_mask
-from contrastive_distillation.transfer.judging import load_agent
+from contrastive_distillation.transfer.evaluation.trained_agent import load_agent
 
 SAMPLERS = ("in_batch", "uniform", "nearest", "value_contrast")
 COUNTS = (8, 32, 128, 512)

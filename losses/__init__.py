@@ -1,6 +1,5 @@
 """What regularises the agent's encoder: pure functions, and auxiliary losses made of them."""
 
-from .atc import ATC
 from .auxiliary import (
     ActsBy,
     AuxiliaryLoss,
@@ -11,16 +10,23 @@ from .auxiliary import (
     SourcePolicy,
     Teacher,
 )
+from .baselines.atc import ATC
+from .baselines.crd import CRD
+from .baselines.curl import CURL
+from .baselines.ewc import EWC
+from .baselines.feature_matching import FeatureMatching
+from .baselines.kickstarting import Kickstarting
+from .baselines.l2_sp import L2SP
+from .baselines.plain_info_nce import InfoNCE
+from .baselines.prototype_relation import PrototypeRelation
+from .baselines.qdagger import QDagger
+from .baselines.rehearsal import Rehearsal
+from .baselines.spr import SPR
+from .baselines.value_contrast_positives import ValueContrastPositives
+from .baselines.vicreg import VICReg
 from .contrastive_batch import ContrastiveBatch, SourceBatch, TargetBatch
 from .contrastive_distillation import ContrastiveDistillation
-from .crd import CRD
-from .curl import CURL
-from .ewc import EWC
-from .feature_matching import FeatureMatching
 from .info_nce import info_nce
-from .kickstarting import Kickstarting
-from .l2_sp import L2SP
-from .plain_info_nce import InfoNCE
 from .probe import (
     InformationBound,
     LaterPairs,
@@ -29,14 +35,8 @@ from .probe import (
     draw_later_pairs,
     mutual_information,
 )
-from .prototype_relation import PrototypeRelation
-from .qdagger import QDagger
 from .registry import LOSSES, loss_class, make_loss
-from .rehearsal import Rehearsal
 from .settings import LossSettings
-from .spr import SPR
-from .value_contrast_positives import ValueContrastPositives
-from .vicreg import VICReg
 
 __all__ = [
     "ATC",

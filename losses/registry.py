@@ -9,22 +9,22 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from .atc import ATC
 from .auxiliary import AuxiliaryLoss
+from .baselines.atc import ATC
+from .baselines.crd import CRD
+from .baselines.curl import CURL
+from .baselines.ewc import EWC
+from .baselines.feature_matching import FeatureMatching
+from .baselines.kickstarting import Kickstarting
+from .baselines.l2_sp import L2SP
+from .baselines.plain_info_nce import InfoNCE
+from .baselines.prototype_relation import PrototypeRelation
+from .baselines.qdagger import QDagger
+from .baselines.rehearsal import Rehearsal
+from .baselines.spr import SPR
+from .baselines.value_contrast_positives import ValueContrastPositives
+from .baselines.vicreg import VICReg
 from .contrastive_distillation import ContrastiveDistillation
-from .crd import CRD
-from .curl import CURL
-from .ewc import EWC
-from .feature_matching import FeatureMatching
-from .kickstarting import Kickstarting
-from .l2_sp import L2SP
-from .plain_info_nce import InfoNCE
-from .prototype_relation import PrototypeRelation
-from .qdagger import QDagger
-from .rehearsal import Rehearsal
-from .spr import SPR
-from .value_contrast_positives import ValueContrastPositives
-from .vicreg import VICReg
 
 _ALL: tuple[type[AuxiliaryLoss], ...] = (
     ContrastiveDistillation,

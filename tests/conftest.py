@@ -15,5 +15,5 @@ if "forkserver" in multiprocessing.get_all_start_methods():
     # There is one server, which keeps what it was started with: SubprocVecEnv would start it
     # without, and each worker of later tests import everything anew.
     multiprocessing.get_context("forkserver").set_forkserver_preload(
-        ["contrastive_distillation.transfer.preload"]
+        ["contrastive_distillation.transfer.study.preload"]
     )

@@ -18,6 +18,15 @@ MAY_IMPORT = {
     "transfer": {"agents", "envs", "losses", "memory"},
     "run_agent": {"agents", "envs", "losses", "memory", "transfer"},
 }
+FOLDERS_OF_TRANSFER = {
+    "run_directory": set(),
+    "settings": {"run_directory"},
+    "evaluation": {"run_directory", "settings"},
+    "training": {"run_directory", "settings", "evaluation"},
+    "report": {"run_directory", "settings", "evaluation", "training"},
+    "study": {"run_directory", "settings", "evaluation", "training", "report"},
+}
+"""Which folders of `transfer` each of them may import; each may import its top modules."""
 ONLY_IN = {
     "stable_baselines3": {"agents", "envs", "transfer"},
     "sb3_contrib": {"agents", "envs", "transfer"},
@@ -61,6 +70,10 @@ def rooms_reached(module: str, names: list[str]) -> set[str]:
 
 
 def public_names(room: str) -> set[str]:
+    stub = ROOT / room / "__init__.pyi"  # of a room whose names are imported on first use
+    if stub.is_file():
+        nodes = ast.parse(stub.read_text(encoding="utf-8")).body
+        return {a.name for node in nodes if isinstance(node, ast.ImportFrom) for a in node.names}
     tree = ast.parse((ROOT / room / "__init__.py").read_text(encoding="utf-8"))
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
@@ -85,6 +98,26 @@ def test_imports_stay_within_bounds(path: Path) -> None:
             assert not hidden, f"{other}.__all__ does not offer {sorted(hidden)}"
 
 
+@pytest.mark.parametrize("folder", FOLDERS_OF_TRANSFER)
+def test_folders_of_transfer_stay_within_bounds(folder: str) -> None:
+    transfer = f"{PACKAGE}.transfer"
+    for path in sorted((ROOT / "transfer" / folder).rglob("*.py")):
+        for module, names in imports(path):
+            if not f"{module}.".startswith(f"{transfer}.") or module == transfer:
+                continue
+            other, _, inside = module.removeprefix(f"{transfer}.").partition(".")
+            if other not in FOLDERS_OF_TRANSFER or other == folder:
+                continue
+            assert other in FOLDERS_OF_TRANSFER[folder], f"{path.name}: {folder} imports {other}"
+            private = [n for n in (*names, *inside.split(".")) if n.startswith("_")]
+            assert not private, f"{path.name}: {private} of {other} is private"
+
+
+def test_every_folder_of_transfer_has_bounds() -> None:
+    found = {path.parent.name for path in (ROOT / "transfer").glob("*/__init__.py")}
+    assert found == set(FOLDERS_OF_TRANSFER)
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_room_says_what_is_public(room: str) -> None:
     text = (ROOT / room / "__init__.py").read_text(encoding="utf-8")
@@ -93,7 +126,7 @@ def test_every_room_says_what_is_public(room: str) -> None:
 
 def test_no_module_takes_the_place_of_what_its_room_offers() -> None:
     """Importing a module sets it on its package, where names come late in the place of one."""
-    late = [r for r in ROOMS if "def __getattr__" in (ROOT / r / "__init__.py").read_text()]
+    late = [r for r in ROOMS if (ROOT / r / "__init__.pyi").is_file()]
     assert "transfer" in late
     for room in late:
         assert not public_names(room) & {path.stem for path in (ROOT / room).iterdir()}

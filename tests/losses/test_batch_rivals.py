@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from contrastive_distillation.losses import SPR, InfoNCE, ValueContrastPositives, VICReg
-from contrastive_distillation.losses.vicreg import Views, vicreg_parts
+from contrastive_distillation.losses.baselines.vicreg import Views, vicreg_parts
 from contrastive_distillation.memory import EpisodicMemory
 
 

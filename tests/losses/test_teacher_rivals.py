@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from contrastive_distillation.losses import CRD, FeatureMatching, PrototypeRelation
-from contrastive_distillation.losses.crd import binary_nce
-from contrastive_distillation.losses.prototype_relation import cluster_means
+from contrastive_distillation.losses.baselines.crd import binary_nce
+from contrastive_distillation.losses.baselines.prototype_relation import cluster_means
 
 KINDS = [FeatureMatching, CRD, PrototypeRelation]
 

@@ -8,15 +8,10 @@ from typing import Any
 
 import pytest
 
-from contrastive_distillation.transfer import (
-    Cell,
-    TrainSettings,
-    information,
-    plan_train,
-    protocol,
-    train_cell,
-)
-from contrastive_distillation.transfer import checkpoints as checkpoints_module
+from contrastive_distillation.transfer import Cell, TrainSettings, plan_train, train_cell
+from contrastive_distillation.transfer.evaluation import evaluation_callback as checkpoints_module
+from contrastive_distillation.transfer.evaluation import information
+from contrastive_distillation.transfer.evaluation import schedule as protocol
 
 GRID = "MiniGrid-Empty-Random-5x5-v0"
 VECTOR = "CartPole-v1"

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from contrastive_distillation.transfer import signing, snapshots, training_state
-from contrastive_distillation.transfer.snapshots import CheckpointError, Snapshots
+from contrastive_distillation.transfer.run_directory import signing
+from contrastive_distillation.transfer.training import checkpoints as snapshots
+from contrastive_distillation.transfer.training import state as training_state
+from contrastive_distillation.transfer.training.checkpoints import CheckpointError, Snapshots
 
 from .conftest import Trainer
 
@@ -144,7 +146,7 @@ def test_resume_never_starts_from_the_seed(interrupted: Trainer) -> None:
 
 def test_what_is_whole_but_does_not_fit_is_refused_in_one_line(interrupted: Trainer) -> None:
     """A manifest that is right about files that are wrong: only a person could have made it."""
-    from contrastive_distillation.transfer import durable
+    from contrastive_distillation.transfer.run_directory import atomic_files as durable
 
     newest = interrupted.snapshots[-1]
     (newest / "optimiser.pth").write_bytes(b"no optimiser")

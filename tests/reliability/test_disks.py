@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from contrastive_distillation.run_agent import main
-from contrastive_distillation.transfer import durable
-from contrastive_distillation.transfer.snapshots import Snapshots
+from contrastive_distillation.transfer.run_directory import atomic_files as durable
+from contrastive_distillation.transfer.training.checkpoints import Snapshots
 
 from .conftest import GRID, VECTOR, Trainer
 
@@ -91,7 +91,7 @@ def test_a_disk_that_others_fill_is_named_and_the_run_goes_on_with_room(
 
 
 def store(trainer: Trainer) -> Snapshots:
-    from contrastive_distillation.transfer.runs import fingerprint
+    from contrastive_distillation.transfer.run_directory.directory import fingerprint
 
     identity = fingerprint(trainer.cell.config())
     return Snapshots(trainer.directory / "checkpoints", identity=identity)

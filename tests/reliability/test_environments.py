@@ -16,8 +16,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from contrastive_distillation.agents import FiniteGradients
 from contrastive_distillation.envs import STEPPING, BadNumberError, EnvironmentFailedError
 from contrastive_distillation.run_agent import main
-from contrastive_distillation.transfer.evaluation import Episodes, Evaluator
-from contrastive_distillation.transfer.watchdog import watching_steps
+from contrastive_distillation.transfer.evaluation.evaluator import Episodes, Evaluator
+from contrastive_distillation.transfer.training.watchdog import watching_steps
 
 from . import broken_envs
 from .conftest import VECTOR, Trainer
@@ -38,7 +38,9 @@ def unplayed(model: BaseAlgorithm, evaluator: Evaluator, **how: Any) -> list[Epi
 def test_a_bad_number_stops_the_training_and_is_named(
     agent: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contrastive_distillation.transfer.checkpoints.play", unplayed)
+    monkeypatch.setattr(
+        "contrastive_distillation.transfer.evaluation.evaluation_callback.play", unplayed
+    )
     trainer = Trainer(
         tmp_path, agent=agent, env=(f"broken_envs:broken/{key}-v0",), checkpoint_every=64, **TINY
     )
@@ -54,7 +56,9 @@ def test_a_bad_number_stops_the_training_and_is_named(
 def test_a_finite_reward_that_is_beyond_all_measure_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contrastive_distillation.transfer.checkpoints.play", unplayed)
+    monkeypatch.setattr(
+        "contrastive_distillation.transfer.evaluation.evaluation_callback.play", unplayed
+    )
     trainer = Trainer(tmp_path, env=("broken_envs:broken/huge-v0",), loss="none", **TINY)
     with pytest.raises(ValueError, match=r"reward is 3\.0.*e\+38 in broken_envs:broken/huge-v0"):
         trainer.run()
@@ -96,7 +100,9 @@ def test_a_gradient_that_is_no_number_stops_before_the_weights_are_spoilt(
 def test_an_environment_that_raises_is_named_with_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contrastive_distillation.transfer.checkpoints.play", unplayed)
+    monkeypatch.setattr(
+        "contrastive_distillation.transfer.evaluation.evaluation_callback.play", unplayed
+    )
     trainer = Trainer(tmp_path, env=("broken_envs:broken/raises-v0",), **TINY)
     with pytest.raises(EnvironmentFailedError) as caught:
         trainer.run()

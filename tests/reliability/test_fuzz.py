@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from contrastive_distillation import run_agent, transfer
-from contrastive_distillation.transfer.fields import flag_of, key_of
-from contrastive_distillation.transfer.settings import COMMANDS
+from contrastive_distillation.transfer.settings.commands import COMMANDS
+from contrastive_distillation.transfer.settings.fields import flag_of, key_of
 
 from .conftest import Trainer
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from contrastive_distillation.transfer import durable, workers
-from contrastive_distillation.transfer.jobs import Job
-from contrastive_distillation.transfer.locking import RUN_LOCK, LockedError, locked
-from contrastive_distillation.transfer.runs import fingerprint, read_config
-from contrastive_distillation.transfer.snapshots import Snapshots
+from contrastive_distillation.transfer.run_directory import atomic_files as durable
+from contrastive_distillation.transfer.run_directory.directory import fingerprint, read_config
+from contrastive_distillation.transfer.run_directory.locking import RUN_LOCK, LockedError, locked
+from contrastive_distillation.transfer.study import local_executor as workers
+from contrastive_distillation.transfer.study.jobs import Job
+from contrastive_distillation.transfer.training.checkpoints import Snapshots
 
 from . import broken_envs
 from .conftest import GRID, Trainer
@@ -134,7 +135,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from contrastive_distillation.transfer.locking import locked\n"
+        "from contrastive_distillation.transfer.run_directory.locking import locked\n"
         "with locked(Path(sys.argv[1]), '.lock'): print('held', flush=True); input()"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

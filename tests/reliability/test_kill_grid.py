@@ -1,6 +1,6 @@
 """A grid whose processes are killed at random moments, and the same command after it.
 
-A quick one is in tests/transfer/test_whole_grids.py.
+A quick one is in tests/transfer/study/test_whole_studies.py.
 """
 
 import json

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from stable_baselines3 import DQN
 
 from contrastive_distillation.transfer import TransferSettings, plan_transfer
-from contrastive_distillation.transfer.training_state import cut_replayed_episodes
+from contrastive_distillation.transfer.training.state import cut_replayed_episodes
 
 from .conftest import GRID, VECTOR, Trainer
 

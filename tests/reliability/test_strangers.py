@@ -16,9 +16,11 @@ from safetensors.numpy import save
 from contrastive_distillation.agents import AuxiliaryLossCallback, read_weights
 from contrastive_distillation.memory import EpisodicMemory
 from contrastive_distillation.run_agent import main
-from contrastive_distillation.transfer import durable, signing, snapshots
-from contrastive_distillation.transfer.runs import read_config, start_directory
-from contrastive_distillation.transfer.saving import ENVIRONMENTS
+from contrastive_distillation.transfer.run_directory import atomic_files as durable
+from contrastive_distillation.transfer.run_directory import signing
+from contrastive_distillation.transfer.run_directory.directory import read_config, start_directory
+from contrastive_distillation.transfer.training import checkpoints as snapshots
+from contrastive_distillation.transfer.training.checkpoint_callback import ENVIRONMENTS
 
 from .conftest import GRID, Trainer
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from ..arms import ARMS, OWN, arm_of
+from ..settings.arms import ARMS, OWN, arm_of
+from .arm_statistics import ArmSummary, auc, difference, reference_of, scores_of
+from .experiment import Experiment
+from .formatting import number, signed, with_interval
 from .labels import CANDIDATE, parse_label, readable
-from .numbers import ArmSummary, auc, difference, reference_of, scores_of
-from .reading import Experiment
-from .text import number, signed, with_interval
 
 FEW_SEEDS = 5
 """With fewer, a bootstrap interval is too narrow to decide anything."""

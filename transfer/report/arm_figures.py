@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..arms import arm_of
-from ..intervals import Estimate, bootstrap_band
-from ..scores import Floats, performance_profiles
+from ..settings.arms import arm_of
+from .arm_statistics import ArmSummary, counterpart, final, reference_of, scores_of, seeded
 from .drawing import Picture, drawing, finished, legend_below, legend_height, line, unit
+from .experiment import Experiment
+from .formatting import score, seconds, signed, with_interval
+from .intervals import Estimate, bootstrap_band
 from .labels import (
     SCRATCH,
     Style,
@@ -20,9 +22,7 @@ from .labels import (
     with_bands,
 )
 from .labels import styles as styles_of
-from .numbers import ArmSummary, counterpart, final, reference_of, scores_of, seeded
-from .reading import Experiment
-from .text import score, seconds, signed, with_interval
+from .scores import Floats, performance_profiles
 
 _INTERVALS = {
     "auc": ("area under the curve", "Area under the learning curve, interquartile mean."),

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..curves import InformationPoint
-from ..information import QUANTITIES
-from ..intervals import bootstrap_band
-from ..scores import Floats
+from ..evaluation.curves import InformationPoint
+from ..evaluation.information import QUANTITIES
+from .arm_statistics import seeded
 from .drawing import Picture, drawing, finished, legend_below, legend_height, line, thousands, unit
+from .experiment import Experiment
+from .intervals import bootstrap_band
 from .labels import Style, in_legend, readable, short_env, with_bands
-from .numbers import seeded
-from .reading import Experiment
-from .target_numbers import curves_of, summarise_target
+from .scores import Floats
+from .target_statistics import curves_of, summarise_target
 
 _SHOWN_SEEDS = 5
 """With more seeds than that, single ones are no longer drawn."""

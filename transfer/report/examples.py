@@ -11,7 +11,7 @@ from contrastive_distillation.envs import draw_pictures
 
 from .drawing import Picture, drawing, finished
 from .labels import short_env
-from .remembering import Remembered, queries
+from .loaded_loss import Remembered, queries
 
 _N_ANCHORS = 256
 _N_ROWS = 5

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..curves import write_table
-from ..intervals import Estimate
-from ..runs import write_text
+from ..evaluation.curves import write_table
+from ..run_directory.directory import write_text
+from .arm_statistics import ArmSummary, reference_of
+from .experiment import Experiment
+from .formatting import score
+from .intervals import Estimate
 from .labels import readable, short_env
-from .numbers import ArmSummary, reference_of
-from .reading import Experiment
-from .target_numbers import TargetSummary
-from .text import score
+from .target_statistics import TargetSummary
 
 COLUMNS = ("arm", "target", "quantity", "value", "low", "high", "n_seeds")
 _ARM_QUANTITIES = {

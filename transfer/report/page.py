@@ -8,7 +8,7 @@ from string import Template
 
 from .answer import Answer
 from .drawing import Picture
-from .grids import Grid
+from .page_tables import Grid
 from .style import STYLE
 
 

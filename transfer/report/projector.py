@@ -7,8 +7,8 @@ import numpy as np
 
 from contrastive_distillation.memory import Memory
 
-from ..runs import write_text
-from .remembering import Remembered
+from ..run_directory.directory import write_text
+from .loaded_loss import Remembered
 
 MOST_POINTS = 2000
 TENSORS, METADATA, CONFIG = "tensors.tsv", "metadata.tsv", "projector_config.pbtxt"

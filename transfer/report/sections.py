@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ..command_line import RESOLVED
+from ..run_directory.directory import RESOLVED
 from .arm_figures import (
     axis_figures,
     compute_figure,
@@ -15,14 +15,14 @@ from .arm_figures import (
     retention_map,
     source_map,
 )
+from .arm_statistics import ArmSummary, reference_of
 from .curve_figures import information_curves, learning_curves, survival_curves
 from .drawing import Picture
-from .grids import arm_grid, diagnostics_grid, source_grid, target_grid, train_grid
+from .experiment import Experiment
 from .labels import Style, readable, short_env
-from .numbers import ArmSummary, reference_of
 from .page import Section
-from .reading import Experiment
-from .target_numbers import TargetSummary
+from .page_tables import arm_grid, diagnostics_grid, source_grid, target_grid, train_grid
+from .target_statistics import TargetSummary
 
 Styles = Mapping[str, Style]
 

@@ -7,14 +7,14 @@ from typing import Any
 import yaml
 
 from contrastive_distillation.envs import get_suite, suite_settings
-from contrastive_distillation.transfer.curves import (
+from contrastive_distillation.transfer.evaluation.curves import (
     CurvePoint,
     InformationPoint,
     write_curves,
     write_points,
 )
-from contrastive_distillation.transfer.runs import manifest, write_json
-from contrastive_distillation.transfer.summary import SummaryRow, write_summary
+from contrastive_distillation.transfer.report.summary import SummaryRow, write_summary
+from contrastive_distillation.transfer.run_directory.directory import manifest, write_json
 
 SOURCE = "MiniGrid-Empty-Random-5x5-v0"
 TARGETS = ("MiniGrid-DoorKey-8x8-v0", "MiniGrid-UnlockPickup-v0")

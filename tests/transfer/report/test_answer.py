@@ -6,16 +6,16 @@ import pytest
 
 from contrastive_distillation.transfer import read_experiment
 from contrastive_distillation.transfer.report.answer import answer
+from contrastive_distillation.transfer.report.arm_statistics import ArmSummary, summarise_arms
+from contrastive_distillation.transfer.report.experiment import Experiment
+from contrastive_distillation.transfer.report.formatting import frames, score, signed, with_interval
 from contrastive_distillation.transfer.report.labels import (
     parse_label,
     readable,
     short_env,
     styles,
 )
-from contrastive_distillation.transfer.report.numbers import ArmSummary, summarise_arms
-from contrastive_distillation.transfer.report.reading import Experiment
-from contrastive_distillation.transfer.report.target_numbers import summarise_target
-from contrastive_distillation.transfer.report.text import frames, score, signed, with_interval
+from contrastive_distillation.transfer.report.target_statistics import summarise_target
 
 from .directories import TARGETS, Score, write_run
 

@@ -16,12 +16,12 @@ from contrastive_distillation.transfer import (
     make_report,
     read_experiment,
 )
+from contrastive_distillation.transfer.report.arm_statistics import summarise_arms
 from contrastive_distillation.transfer.report.files import write_latex
-from contrastive_distillation.transfer.report.grids import diagnostics_grid
 from contrastive_distillation.transfer.report.labels import parse_label
-from contrastive_distillation.transfer.report.numbers import summarise_arms
+from contrastive_distillation.transfer.report.page_tables import diagnostics_grid
 from contrastive_distillation.transfer.report.style import STYLE
-from contrastive_distillation.transfer.report.target_numbers import summarise_target
+from contrastive_distillation.transfer.report.target_statistics import summarise_target
 
 from .directories import TARGETS, write_run
 

@@ -1,0 +1,102 @@
+"""Pull the weights towards the source's, the more the source's policy depends on them (EWC)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from contrastive_distillation.memory import Memory
+
+from .. import checked
+from ..arrays_in_state import ArraysInState
+from ..auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
+from ..sources import check_both, required_policy
+
+
+class EWC(ArraysInState, AuxiliaryLoss):
+    """`L = ½ Σ_i F_i (w_i - w⁰_i)²`, w⁰ the source's weights, F its diagonal Fisher information.
+
+    `F_i = mean_o E_{a~π_T(·|o)}[ (∂ log π_T(a|o) / ∂w_i)² ]`, for a DQN π_T = softmax(Q_T).
+    Kirkpatrick et al. 2016, https://arxiv.org/abs/1612.00796; weight 400 as there for Atari.
+    F is computed once, at the first sample, over up to 256 observations of the source's memory (of
+    the memory at hand if there is none); the expectation over actions is exact. Weights that the
+    logits do not depend on, as a value function's, have F = 0 and are free.
+
+    With `balance="norm"` the pull has always the same length, however near the weights are.
+
+    Metrics: `distance`, sqrt(Σ F_i (w_i - w⁰_i)²).
+    """
+
+    name: ClassVar[str] = "ewc"
+    published: ClassVar[Joining | None] = Joining(weight=400.0)
+    needs_source: ClassVar[bool] = True
+
+    def __init__(self, *, source_policy: SourcePolicy | None = None, n_fisher: int = 256) -> None:
+        """
+        Args:
+            source_policy: the frozen policy of the source agent (`agents.FrozenPolicy`).
+            n_fisher: observations that F is taken over, >= 1.
+
+        Raises:
+            ValueError: `n_fisher` is outside its range.
+        """
+        super().__init__()
+        self.settings = checked.whole(1, n_fisher=n_fisher)
+        self.n_fisher = int(n_fisher)
+        self.source_policy = source_policy
+        self._fisher: dict[str, Tensor] = {}
+
+    def build(self, learner: Learner) -> None:
+        """
+        Raises:
+            ValueError: there is no source policy, or one of both has no logits of actions.
+        """
+        check_both(
+            learner,
+            required_policy(self.source_policy, self.name),
+            ["probabilities", "values"],
+            loss=self.name,
+            advice="use it with PPO, A2C or DQN, and l2_sp with others",
+        )
+        self._fisher = {}
+
+    def sample(
+        self,
+        memory: Memory,
+        n_anchors: int,
+        generator: np.random.Generator,
+        source_memory: Memory | None = None,
+    ) -> tuple[()]:
+        """Nothing, for the loss is one on weights alone; the first time, F is computed."""
+        if not self._fisher:
+            at_home = source_memory if source_memory is not None and len(source_memory) else memory
+            rows = at_home.sample_rows(self.n_fisher, generator)
+            policy = required_policy(self.source_policy, self.name)
+            self._fisher = dict(policy.fisher_information(at_home.observations(rows)))
+        return ()
+
+    def forward(self, learner: Learner, batch: tuple[()]) -> Mapping[str, Tensor]:
+        start = required_policy(self.source_policy, self.name).weights
+        total = torch.zeros((), device=learner.device)
+        for name, parameter in learner.named_parameters().items():
+            fisher = self._fisher.get(name)
+            if fisher is not None and fisher.shape == parameter.shape:
+                squares = (parameter - start[name]).square()
+                total = total + (fisher.to(parameter.device) * squares).sum()
+        self.metrics = {"distance": float(total.detach().sqrt())}
+        return {self.name: 0.5 * total}
+
+    def changed_parameters(self, learner: Learner) -> list[nn.Parameter]:
+        return learner.logit_parameters()
+
+    def state_arrays(self) -> Mapping[str, np.ndarray]:
+        """F, by the names of the parameters."""
+        return {name: fisher.cpu().numpy() for name, fisher in self._fisher.items()}
+
+    def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Put back what `state_arrays` gave."""
+        self._fisher = {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()}

@@ -1,0 +1,100 @@
+"""Kickstarting: stay near the frozen source policy at first, for PPO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from contrastive_distillation.memory import Memory, Observations
+
+from .. import checked
+from ..auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
+from ..sources import agreement, check_both, kl_divergence, required_policy
+
+
+class Kickstarting(AuxiliaryLoss):
+    """`L = mean_o KL( π_T(·|o) ‖ π(·|o) )`, its weight `max(decay^n, floor)` after n updates.
+
+    Schmitt et al. 2018, https://arxiv.org/abs/1803.03835, whose cross-entropy
+    `-Σ_a π_T(a|o) log π(a|o)` has the same gradient, for the teacher is fixed. It acts on all that
+    the student's logits depend on: encoder and policy head. The numbers are those of Wołczyk et
+    al. 2024, https://arxiv.org/abs/2402.02868: a coefficient of .75 that is multiplied by .99998
+    at each update and stays at .33 (here `floor` = .33 / .75 = .44 of the initial weight).
+
+    As there, the observations are the student's own and recent ones: those of the current rollout.
+    An update is one auxiliary step; with `every` above 1 the weight falls that much more slowly.
+
+    Metrics: `agreement`, the share of observations on which both prefer the same action.
+    """
+
+    name: ClassVar[str] = "kickstarting"
+    published: ClassVar[Joining | None] = Joining(weight=0.75)
+    needs_source: ClassVar[bool] = True
+    agents: ClassVar[tuple[str, ...] | None] = ("ppo",)
+    n_updates: Tensor
+
+    def __init__(
+        self,
+        *,
+        source_policy: SourcePolicy | None = None,
+        decay: float = 0.99998,
+        floor: float = 0.44,
+    ) -> None:
+        """
+        Args:
+            source_policy: the frozen policy of the source agent (`agents.FrozenPolicy`).
+            decay: of the weight, per update, in [0, 1].
+            floor: share of the weight that stays, in [0, 1].
+
+        Raises:
+            ValueError: one is outside its range.
+        """
+        super().__init__()
+        self.settings = checked.real(0, 1, decay=decay, floor=floor)
+        self.decay, self.floor = float(decay), float(floor)
+        self.source_policy = source_policy
+        self.register_buffer("n_updates", torch.tensor(0))
+
+    def build(self, learner: Learner) -> None:
+        """
+        Raises:
+            ValueError: there is no source policy, or one of both has no action probabilities.
+        """
+        check_both(
+            learner,
+            required_policy(self.source_policy, self.name),
+            ["probabilities"],
+            loss=self.name,
+            advice="use it with PPO or A2C on discrete actions, and qdagger with DQN",
+        )
+
+    def sample(
+        self,
+        memory: Memory,
+        n_anchors: int,
+        generator: np.random.Generator,
+        source_memory: Memory | None = None,
+    ) -> Observations | None:
+        """Observations of the current rollout, up to (n_anchors, ...)."""
+        rows = memory.sample_rows(n_anchors, generator, recent=True)
+        return memory.observations(rows) if len(rows) else None
+
+    def forward(self, learner: Learner, batch: Observations) -> Mapping[str, Tensor]:
+        wanted = required_policy(self.source_policy, self.name).logits(batch)
+        found = learner.logits(batch)
+        self.metrics = {"agreement": agreement(wanted, found)}
+        return {self.name: kl_divergence(wanted, found).mean()}
+
+    def term_weights(self, progress: float) -> Mapping[str, float]:
+        return {self.name: max(self.decay ** int(self.n_updates), self.floor)}
+
+    def changed_parameters(self, learner: Learner) -> list[nn.Parameter]:
+        return learner.logit_parameters()
+
+    def after_step(self, learner: Learner) -> None:
+        """Counts the update."""
+        self.n_updates += 1

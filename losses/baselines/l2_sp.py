@@ -1,0 +1,84 @@
+"""Pull the weights towards the source's (L2-SP)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from contrastive_distillation.memory import Memory
+
+from .. import checked
+from ..auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
+from ..sources import required_policy
+
+
+class L2SP(AuxiliaryLoss):
+    """`L = ½ Σ_shared (w - w⁰)² + ½ new_share Σ_new w²`, w⁰ the source's weights.
+
+    Li et al. 2018, https://arxiv.org/abs/1802.01483: with α = .1 (here the loss's weight) and
+    β = .01 (`new_share` = β / α = .1) as in the authors' code. Shared is every parameter that the
+    source has by the same name and shape; what is new is pulled to 0. Our reading: all parameters
+    count, biases as well, of the policy's value function too; so does a head that was carried over
+    by name but not by value (`new_head`).
+
+    It needs no observations. With `balance="norm"` the pull has always the same length, however
+    near the weights are; `published` is the paper's plain sum.
+
+    Metrics: `distance`, the norm of w - w⁰ over what is shared.
+    """
+
+    name: ClassVar[str] = "l2_sp"
+    published: ClassVar[Joining | None] = Joining(weight=0.1)
+    needs_source: ClassVar[bool] = True
+
+    def __init__(
+        self, *, source_policy: SourcePolicy | None = None, new_share: float = 0.1
+    ) -> None:
+        """
+        Args:
+            source_policy: the frozen policy of the source agent (`agents.FrozenPolicy`).
+            new_share: weight of what the source has not, in parts of the loss's, >= 0.
+
+        Raises:
+            ValueError: `new_share` is outside its range.
+        """
+        super().__init__()
+        self.settings = checked.real(0, new_share=new_share)
+        self.new_share = float(new_share)
+        self.source_policy = source_policy
+
+    def build(self, learner: Learner) -> None:
+        """
+        Raises:
+            ValueError: there is no source policy.
+        """
+        required_policy(self.source_policy, self.name)
+
+    def sample(
+        self,
+        memory: Memory,
+        n_anchors: int,
+        generator: np.random.Generator,
+        source_memory: Memory | None = None,
+    ) -> tuple[()]:
+        """Nothing: the loss is one on weights alone."""
+        return ()
+
+    def forward(self, learner: Learner, batch: tuple[()]) -> Mapping[str, Tensor]:
+        start = required_policy(self.source_policy, self.name).weights
+        shared = torch.zeros((), device=learner.device)
+        new = torch.zeros((), device=learner.device)
+        for name, parameter in learner.named_parameters().items():
+            if name in start and start[name].shape == parameter.shape:
+                shared = shared + (parameter - start[name]).square().sum()
+            else:
+                new = new + parameter.square().sum()
+        self.metrics = {"distance": float(shared.detach().sqrt())}
+        return {self.name: 0.5 * shared + 0.5 * self.new_share * new}
+
+    def changed_parameters(self, learner: Learner) -> list[nn.Parameter]:
+        return list(learner.named_parameters().values())

@@ -1,0 +1,88 @@
+"""Tell which observation came later, from the batch alone: no memory, teacher, average or mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from contrastive_distillation.memory import Memory, draw_positives
+
+from .. import checked
+from ..auxiliary import AuxiliaryLoss, Joining, Learner
+from ..in_batch import Pairs, in_batch_contrast
+from ..queries import projection_head
+
+
+class InfoNCE(AuxiliaryLoss):
+    """`L = -mean_i log( exp(s_ii/τ) / Σ_j exp(s_ij/τ) )`, `s_ij = cos(q(f(o_i)), q(f(o⁺_j)))`.
+
+    Oord et al. 2018, https://arxiv.org/abs/1807.03748, without the recurrent context: what
+    contrastive distillation would be without its memory, teacher, averages, masks and weights.
+    Positives are later states of the same episode (geometric offset), drawn from the current
+    rollout; both sides share encoder and head and take gradient. Cosines in place of the paper's
+    bilinear product, temperature, head and offsets are ours, and so the same as in
+    contrastive_distillation. The paper adds it to the agent's loss without a coefficient.
+
+    Metrics: `accuracy`, `usable_anchors`.
+    """
+
+    name: ClassVar[str] = "info_nce"
+    published: ClassVar[Joining | None] = Joining(weight=1.0)
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.1,
+        projection_dim: int = 128,
+        positive_offset: float = 5.0,
+    ) -> None:
+        """
+        Args:
+            temperature: τ, above 0.
+            projection_dim: width of the head, >= 1.
+            positive_offset: mean steps from anchor to positive, >= 1.
+
+        Raises:
+            ValueError: one is outside its range.
+        """
+        super().__init__()
+        self.settings = {
+            **checked.above(0, temperature=temperature),
+            **checked.whole(1, projection_dim=projection_dim),
+            **checked.real(1, positive_offset=positive_offset),
+        }
+        self.temperature, self.projection_dim = float(temperature), int(projection_dim)
+        self.positive_offset = float(positive_offset)
+
+    def build(self, learner: Learner) -> None:
+        self.head = projection_head(learner.n_features, self.projection_dim).to(learner.device)
+
+    def sample(
+        self,
+        memory: Memory,
+        n_anchors: int,
+        generator: np.random.Generator,
+        source_memory: Memory | None = None,
+    ) -> Pairs | None:
+        """Recent anchors and later states; None while there are fewer than two rows."""
+        rows = memory.sample_rows(n_anchors, generator, recent=True)
+        if len(rows) < 2:
+            return None
+        later, valid = draw_positives(memory, rows, generator, mean_offset=self.positive_offset)
+        return Pairs(
+            memory.observations(rows),
+            memory.observations(later),
+            valid[:, None] & valid,
+        )
+
+    def forward(self, learner: Learner, batch: Pairs) -> Mapping[str, Tensor]:
+        queries = F.normalize(self.head(learner.encoder(batch.anchors)), dim=1)
+        keys = F.normalize(self.head(learner.encoder(batch.positives)), dim=1)
+        logits = torch.einsum("id,jd->ij", queries, keys) / self.temperature
+        loss, self.metrics = in_batch_contrast(logits, batch.usable)
+        return {self.name: loss}

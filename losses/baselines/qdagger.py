@@ -1,0 +1,117 @@
+"""QDagger: stay near the source's action values while it is the better agent, for DQN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from contrastive_distillation.memory import Memory, Observations
+
+from .. import checked
+from ..auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
+from ..sources import agreement, check_both, kl_divergence, required_policy
+
+_N_STUDENT, _N_TEACHER = 10, 100  # episodes over which returns are averaged
+_ROWS_BETWEEN = 1000  # rows written to memory between two looks at the returns
+
+
+class QDagger(AuxiliaryLoss):
+    """`L = mean_o KL( softmax(Q_T(o,·)/τ) ‖ softmax(Q(o,·)/τ) )`, weight `max(1 - R/R_T, 0)`.
+
+    Agarwal et al. 2022, https://arxiv.org/abs/2206.01626, its online phase, weight 1;
+    observations are drawn from the whole memory, as from a replay buffer. R is the mean return of
+    the student's last 10 finished episodes; until there are so many, the weight is 1.
+
+    Our reading: τ = 1; R_T, the teacher's, is that of the last 100 episodes in the source's memory,
+    so on the source's tasks and with the source's exploration (in the paper teacher and student
+    have one task); without such a memory the weight stays 1. So that returns below 0 have an order,
+    the weight is `(R_T - R) / |R_T|` in [0, 1], the same where 0 <= R and 0 < R_T.
+
+    Metrics: `agreement`, the share of observations on which both prefer the same action;
+    `shortfall`, the weight.
+    """
+
+    name: ClassVar[str] = "qdagger"
+    published: ClassVar[Joining | None] = Joining(weight=1.0)
+    needs_source: ClassVar[bool] = True
+    agents: ClassVar[tuple[str, ...] | None] = ("dqn",)
+    shortfall: Tensor
+    looked_at: Tensor
+
+    def __init__(
+        self, *, source_policy: SourcePolicy | None = None, temperature: float = 1.0
+    ) -> None:
+        """
+        Args:
+            source_policy: the frozen policy of the source agent (`agents.FrozenPolicy`).
+            temperature: τ, by which values are divided, above 0.
+
+        Raises:
+            ValueError: the temperature is outside its range.
+        """
+        super().__init__()
+        self.settings = checked.above(0, temperature=temperature)
+        self.temperature = float(temperature)
+        self.source_policy = source_policy
+        self.register_buffer("shortfall", torch.tensor(1.0))
+        self.register_buffer("looked_at", torch.tensor(-1))
+
+    def build(self, learner: Learner) -> None:
+        """
+        Raises:
+            ValueError: there is no source policy, or one of both has no action values.
+        """
+        check_both(
+            learner,
+            required_policy(self.source_policy, self.name),
+            ["values"],
+            loss=self.name,
+            advice="use it with DQN, and kickstarting with PPO",
+        )
+
+    def sample(
+        self,
+        memory: Memory,
+        n_anchors: int,
+        generator: np.random.Generator,
+        source_memory: Memory | None = None,
+    ) -> Observations | None:
+        """Observations, up to (n_anchors, ...); looks at the returns where it is time."""
+        if len(memory) == 0:
+            return None
+        looked_at = int(self.looked_at)
+        if looked_at < 0 or memory.n_written - looked_at >= _ROWS_BETWEEN:
+            self.looked_at.fill_(memory.n_written)
+            self.shortfall.fill_(_shortfall(memory, source_memory))
+        return memory.observations(memory.sample_rows(n_anchors, generator))
+
+    def forward(self, learner: Learner, batch: Observations) -> Mapping[str, Tensor]:
+        wanted = required_policy(self.source_policy, self.name).logits(batch) / self.temperature
+        found = learner.logits(batch) / self.temperature
+        self.metrics = {
+            "agreement": agreement(wanted, found),
+            "shortfall": float(self.shortfall),
+        }
+        return {self.name: kl_divergence(wanted, found).mean()}
+
+    def term_weights(self, progress: float) -> Mapping[str, float]:
+        return {self.name: float(self.shortfall)}
+
+    def changed_parameters(self, learner: Learner) -> list[nn.Parameter]:
+        return learner.logit_parameters()
+
+
+def _shortfall(memory: Memory, source_memory: Memory | None) -> float:
+    """How far the student's returns stay behind the teacher's, in [0, 1]; 1 if not known."""
+    if source_memory is None:
+        return 1.0
+    student = memory.finished_returns(_N_STUDENT)
+    teacher = source_memory.finished_returns(_N_TEACHER)
+    if len(student) < _N_STUDENT or not len(teacher):
+        return 1.0
+    missing = float(teacher.mean()) - float(student.mean())
+    return min(max(missing / max(abs(float(teacher.mean())), 1e-8), 0.0), 1.0)

@@ -1,0 +1,213 @@
+"""The arms as plans: what they share, and what each alone has."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from contrastive_distillation.envs import get_suite, suite_settings
+from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, ContrastiveDistillation
+from contrastive_distillation.transfer import (
+    ARMS,
+    Cell,
+    SettingsError,
+    TransferSettings,
+    plan_transfer,
+)
+from contrastive_distillation.transfer.settings import resolve as choices
+from contrastive_distillation.transfer.settings.command_line import RESOLVED
+from contrastive_distillation.transfer.settings.spec import suite_of
+from contrastive_distillation.transfer.study import arm_trainings as arm_cells
+from contrastive_distillation.transfer.study import variations as varying
+
+RIVALS = set(ARMS) - {
+    "contrastive_distillation", "contrastive_source_only", "contrastive_target_only", "fine_tune",
+    "frozen_encoder", "new_head", "scratch", "scratch_source_budget", "random_encoder",
+    "random_teacher", "shuffled_values", "equal_compute", "unrelated_source",
+}  # fmt: skip
+HERE = [name for name in ARMS if name not in RIVALS]
+
+
+def plan(*arms: str, **settings: Any) -> dict[str, Cell]:
+    """The cells by name, of one target and seed."""
+    chosen: dict[str, Any] = {"suite": "keydoor", "target": ("MiniGrid-UnlockPickup-v0",)}
+    chosen |= {"negatives": "value_contrast", "output": "nowhere", "arms": arms}
+    return {cell.name: cell for cell in plan_transfer(TransferSettings(**chosen | settings)).cells}
+
+
+def target_of(cells: dict[str, Cell], arm: str) -> Cell:
+    return cells[f"targets/{arm}/MiniGrid-UnlockPickup-v0/seed0"]
+
+
+def differences(cell: Cell, other: Cell) -> set[str]:
+    names = {"name", "arms"}
+    return {k for k, v in vars(cell).items() if v != getattr(other, k)} - names
+
+
+def test_arms_share_sources_of_a_kind() -> None:
+    cells = plan(*HERE)
+    sources = {name: set(cell.arms) for name, cell in cells.items() if cell.role == "source"}
+    assert sources == {
+        "sources/with_loss-seed0": {
+            "contrastive_distillation", "contrastive_source_only", "random_teacher",
+        },
+        "sources/plain-seed0": {
+            "contrastive_target_only", "fine_tune", "frozen_encoder", "new_head",
+        },
+        "sources/shuffled_values-seed0": {"shuffled_values"},
+        "sources/equal_compute-seed0": {"equal_compute"},
+        "sources/unrelated-seed0": {"unrelated_source"},
+    }  # fmt: skip
+    assert len(cells) == len(sources) + len(HERE)
+    for cell in cells.values():
+        if cell.role == "target" and cell.source is not None:
+            assert cell.needs in sources
+            assert cell.arms[0] in cells[cell.needs].arms
+            assert cell.source == f"../../../../{cell.needs}"
+
+
+@pytest.mark.parametrize(
+    ("arm", "beside", "on_source", "on_target"),
+    [
+        ("random_teacher", "contrastive_distillation", set(), {"random_teacher"}),
+        ("shuffled_values", "contrastive_distillation", {"loss"}, {"loss", "needs", "source"}),
+        ("equal_compute", "fine_tune", {"matched_loss"}, {"matched_loss", "needs", "source"}),
+        ("unrelated_source", "fine_tune", {"env_ids", "n_envs"}, {"needs", "source"}),
+        ("random_encoder", "scratch", None, {"mode"}),
+        ("frozen_encoder", "fine_tune", set(), {"mode"}),
+        ("new_head", "fine_tune", set(), {"mode"}),
+        ("contrastive_target_only", "fine_tune", set(), {"loss", "teacher"}),
+        (
+            "scratch_source_budget", "scratch", None, {"needs", "adds_frames_of", "extra_frames"},
+        ),
+    ],
+)  # fmt: skip
+def test_an_arm_differs_in_what_it_says(
+    arm: str, beside: str, on_source: set[str] | None, on_target: set[str]
+) -> None:
+    cells = plan(arm, beside)
+    one, other = target_of(cells, arm), target_of(cells, beside)
+    assert differences(one, other) == on_target
+    if on_source is not None:
+        assert one.needs and other.needs
+        assert differences(cells[one.needs], cells[other.needs]) == on_source
+
+
+def test_shuffled_values_differ_in_that_alone() -> None:
+    cells = plan("shuffled_values", "contrastive_distillation", loss_settings=("temperature=0.2",))
+    one, other = (target_of(cells, a) for a in ("shuffled_values", "contrastive_distillation"))
+    assert one.loss == replace(
+        other.loss, settings={**other.loss.settings, "shuffled_values": True}
+    )
+    assert one.needs and cells[one.needs].loss == one.loss
+
+
+def test_frames_of_the_source_are_added() -> None:
+    cells = plan("scratch_source_budget", frames=1_000, source_frames=5_000)
+    assert set(cells) == {
+        "sources/plain-seed0", "targets/scratch_source_budget/MiniGrid-UnlockPickup-v0/seed0",
+    }  # fmt: skip
+    cell = target_of(cells, "scratch_source_budget")
+    assert (cell.frames, cell.extra_frames, cell.most_frames) == (1_000, 5_000, 6_000)
+    assert cell.needs == "sources/plain-seed0" and cell.source is None
+    assert cells["sources/plain-seed0"].arms == (), "no part of its own curve"
+
+
+def test_the_unrelated_source_is_the_suites_own(tmp_path: Path) -> None:
+    own = {**suite_settings(get_suite("doorkey")), "unrelated": "MiniGrid-Unlock-v0"}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
+    cells = plan("unrelated_source", suite=str(tmp_path / "own.yaml"), target=())
+    source = cells["sources/unrelated-seed0"]
+    assert source.env_ids == ("MiniGrid-Unlock-v0",)
+    assert suite_of(source.config()).unrelated == "MiniGrid-Unlock-v0"
+
+
+def test_controls_alone_say_what_they_are() -> None:
+    """So that runs of before there were controls are found again."""
+    for cell in plan(*HERE).values():
+        resolved = cell.config()[RESOLVED]
+        added = {"random_teacher", "matched_loss", "adds_frames_of"} & set(resolved)
+        is_control = {arm.partition("+")[0] for arm in cell.arms} <= {
+            "random_teacher", "equal_compute", "scratch_source_budget",
+        }  # fmt: skip
+        assert bool(added) == (is_control and bool(cell.arms))
+
+
+class Untaught(AuxiliaryLoss):
+    """A loss of one's own that takes no teacher."""
+
+    name = "untaught"
+
+    def __init__(self, *, negatives: str = "uniform") -> None:
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("arms", "settings", "says"),
+    [
+        (["shuffled_values"], {"negatives": "uniform"}, "look at returns, so there is nothing to"),
+        (["equal_compute"], {"loss": "none"}, "--loss none has no loss"),
+        (["random_teacher"], {"loss": f"{__name__}:Untaught"}, "Untaught is taught by nobody"),
+        (
+            ["unrelated_source"],
+            {"suite": "dynamics", "target": (), "agent": "dqn"},
+            "the suite dynamics has no unrelated source; only grids have one by default",
+        ),
+    ],
+)
+def test_arms_that_cannot_be_are_refused(
+    arms: list[str], settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(SettingsError, match=says) as caught:
+        plan(*arms, **settings)
+    assert arms[0] in str(caught.value)
+
+
+@pytest.fixture
+def all_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every rival's loss is there: for those which are not, a stand-in."""
+
+    def stand_in(name: str) -> type[ContrastiveDistillation]:
+        suits = {"kickstarting": ("ppo",), "qdagger": ("dqn",)}.get(name)
+        return type(name, (ContrastiveDistillation,), {"name": name, "agents": suits})
+
+    losses = {**{name: stand_in(name) for name in RIVALS}, **LOSSES}
+    for module in (arm_cells, varying, choices):
+        monkeypatch.setattr(module, "LOSSES", losses)
+    for module in (arm_cells, varying):
+        monkeypatch.setattr(module, "loss_class", losses.__getitem__)
+    monkeypatch.setattr(choices, "make_loss", lambda name, **settings: losses[name](**settings))
+
+
+def test_every_rival_has_its_loss_where_it_acts(all_losses: None) -> None:
+    rivals = sorted(RIVALS - {"qdagger"})
+    cells = plan(*rivals, "fine_tune", n_negatives=7)
+    for name in rivals:
+        cell = target_of(cells, name)
+        assert cell.loss.name == name
+        assert "n_negatives" not in cell.loss.settings, "that is for the run's own loss"
+        assert cell.needs
+        source = cells[cell.needs]
+        if ARMS[name].source_kind == "plain":
+            assert cell.teacher and source.loss.name == "none"
+            assert source is cells["sources/plain-seed0"]
+        else:
+            assert not cell.teacher and source.loss.name == name
+            assert source.arms == (name,)
+    assert {"curl", "atc", "spr", "vicreg", "info_nce", "value_contrast_positives"} == {
+        name for name in RIVALS if ARMS[name].source_kind == name
+    }
+
+
+@pytest.mark.parametrize(("arm", "agent"), [("kickstarting", "dqn"), ("qdagger", "ppo")])
+def test_a_rival_for_another_agent_is_refused(all_losses: None, arm: str, agent: str) -> None:
+    with pytest.raises(SettingsError, match=f"--arms {arm}: its loss is for --agent .*, not"):
+        plan(arm, agent=agent)
+
+
+def test_a_rival_whose_loss_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arm_cells, "LOSSES", {"contrastive_distillation": ContrastiveDistillation})
+    with pytest.raises(SettingsError, match="--arms atc: its loss atc is not there; there are: c"):
+        plan("atc")

@@ -1,0 +1,5 @@
+"""The error of a setting or an argument that cannot be used."""
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; its text says which, what was expected and what to do."""

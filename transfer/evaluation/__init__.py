@@ -1,0 +1,1 @@
+"""Evaluation: complete episodes, scores at fixed checkpoints, information of features."""

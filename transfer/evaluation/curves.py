@@ -1,0 +1,111 @@
+"""Points of curves against frames, and the CSV files they are kept in."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from ..run_directory.atomic_files import write_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Point:
+    """One agent in one environment after so many frames."""
+
+    suite: str
+    agent: str
+    arm: str
+    seed: int
+    role: str
+    """``source`` or ``target``."""
+    env_id: str
+    frames: int
+    """Frames this agent had been trained for in this role."""
+
+    @classmethod
+    def from_row(cls, row: dict[str, str]) -> Self:
+        """A point from a line of the file, as `csv.DictReader` gives it."""
+        kinds: dict[str, Any] = {field.name: field.type for field in fields(cls)}
+        return cls(**{name: kind(row[name]) for name, kind in kinds.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint(_Point):
+    """One evaluation: a line of ``curves.csv``."""
+
+    score: float
+    """Mean normalised return, in [0, 1]."""
+    return_mean: float
+    return_std: float
+    success_rate: float
+    episodes: int
+    wall_seconds: float
+    """Since the training's start, evaluations included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InformationPoint(_Point):
+    """One lower bound on mutual information: a line of ``information.csv``."""
+
+    quantity: str
+    """What the features share it with: ``future`` or ``source``."""
+    nats: float
+    cap: float
+    """The most that the bound can show."""
+
+
+AnyPoint = TypeVar("AnyPoint", bound=_Point)
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, object]]) -> None:
+    """Write a CSV file at once: a reader sees the old file or the new one, never half of one."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _number(value) for key, value in row.items()})
+    write_bytes(path, text.getvalue().encode())
+
+
+def _number(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else value
+
+
+def write_points(path: Path, kind: type[AnyPoint], points: Iterable[AnyPoint]) -> None:
+    """Write points of one kind as a tidy table."""
+    write_table(path, [field.name for field in fields(kind)], (asdict(point) for point in points))
+
+
+def read_points(path: Path, kind: type[AnyPoint]) -> list[AnyPoint]:
+    """The points of a file that `write_points` wrote.
+
+    Raises:
+        ValueError: it is not one; the text names file and line.
+    """
+    points = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                points.append(kind.from_row(row))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}, line {number}: cannot be read: {error}") from None
+    return points
+
+
+def write_curves(path: Path, points: Iterable[CurvePoint]) -> None:
+    """Write the points of all learning curves as a tidy table."""
+    write_points(path, CurvePoint, points)
+
+
+def read_curves(path: Path) -> list[CurvePoint]:
+    """The points of a file that `write_curves` wrote."""
+    return read_points(path, CurvePoint)
+
+
+def under_arm(points: Iterable[AnyPoint], arm: str) -> list[AnyPoint]:
+    """The same points as a part of another arm: a source's curve belongs to all who used it."""
+    return [replace(point, arm=arm) for point in points]

@@ -1,0 +1,265 @@
+"""The callback that judges an agent at fixed checkpoints while it learns, and stops it in time."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from contrastive_distillation.envs import Suite
+from contrastive_distillation.memory import Memory
+
+from ..run_directory.directory import CURVES
+from ..run_directory.logger import note_scalars
+from ..settings.spec import Cell
+from .curves import CurvePoint, write_curves
+from .evaluator import Episodes, Evaluator, own_randomness
+from .policies import policy_of
+from .schedule import Outlook, checkpoint_frames, episodes_at_checkpoint
+
+Report = Callable[[int], None]
+"""Takes the frames a training has done so far."""
+Stop = Callable[[], bool]
+"""Whether a training should stop now."""
+
+_SECONDS_BETWEEN_REPORTS = 0.25
+
+
+class Checkpoints(BaseCallback):
+    """Evaluates at the first rollout's start at or after each checkpoint, and at the end.
+
+    There the policy may be read safely, and nothing random of the training is touched. Asked to
+    stop, it lets the rollout that is going on be finished and learnt from first. With
+    ``until_learnt``, training stops when every environment's score reaches the suite's, in one
+    evaluation and in a second one with other episodes.
+    """
+
+    def __init__(
+        self, cell: Cell, directory: Path, *, memory: Memory, report: Report, stop: Stop
+    ) -> None:
+        """Args: memory: what the agent lives through, which is only read."""
+        super().__init__()
+        self._cell = cell
+        self.memory = memory
+        self._path = directory / CURVES
+        self._report = report
+        self._stop = stop
+        longest = [cell.suite.task(env_id).max_episode_steps for env_id in cell.env_ids]
+        self._due = checkpoint_frames(cell.frames, longest, extra=cell.extra_frames)
+        self.outlook = Outlook.at_first(longest, trained=cell.source is not None)
+        """What the next round of episodes may be like."""
+        self._n_rounds = 0
+        self._last_report = -np.inf
+        self._started = time.perf_counter()
+        self._evaluator = Evaluator(
+            env_ids=cell.env_ids,
+            backend=cell.backend,
+            observation=cell.suite.observation,
+            mission=cell.mission,
+        )
+        self.points: list[CurvePoint] = []
+        """The learning curve so far, also in the run's ``curves.csv``."""
+        self.seconds = 0.0
+        """Spent on evaluation."""
+        self.saving_seconds = 0.0
+        """Spent on writing checkpoints, which is neither learning nor evaluation."""
+        self.stopped = False
+        """Whether it stops here: it was asked to, and the rollout then going on is finished."""
+        self._asked_to_stop = False
+        self.learnt = dict.fromkeys(cell.env_ids, False)
+        """Environment id → whether the last evaluation found it learnt."""
+        self._ends_early = False
+        self._elapsed = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._evaluator.close()
+
+    @property
+    def frames(self) -> int:
+        """Frames trained for, up to the last evaluation."""
+        return self.points[-1].frames if self.points else 0
+
+    @property
+    def whole_seconds(self) -> float:
+        """Since the training's start, interruptions left out."""
+        return time.perf_counter() - self._started
+
+    @property
+    def mean_score(self) -> float | None:
+        """Mean of the last evaluation's scores; None before the first one."""
+        scores = self.scores.values()
+        return sum(scores) / len(scores) if scores else None
+
+    @property
+    def ends(self) -> bool:
+        """Whether training ends here: it was asked to stop, or everything is learnt."""
+        return self.stopped or self._ends_early
+
+    def state(self) -> dict[str, Any]:
+        """All that must survive an interruption, as plain values."""
+        return {
+            "due": self._due,
+            "n_rounds": self._n_rounds,
+            "outlook": asdict(self.outlook),
+            "points": [asdict(point) for point in self.points],
+            "seconds": self.seconds,
+            "saving_seconds": self.saving_seconds,
+            "elapsed": time.perf_counter() - self._started,
+            "learnt": self.learnt,
+            "ends_early": self._ends_early,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave.
+
+        Raises:
+            ValueError: it is not that.
+        """
+        try:
+            self._due = [int(frames) for frames in state["due"]]
+            self._n_rounds = int(state["n_rounds"])
+            self.outlook = Outlook(
+                lengths=tuple(float(steps) for steps in state["outlook"]["lengths"]),
+                scored=bool(state["outlook"]["scored"]),
+            )
+            self.points = [CurvePoint(**point) for point in state["points"]]
+            self.seconds = float(state["seconds"])
+            self.saving_seconds = float(state["saving_seconds"])
+            self._elapsed = float(state["elapsed"])
+            self.learnt = {env_id: bool(state["learnt"][env_id]) for env_id in self.learnt}
+            self._ends_early = bool(state["ends_early"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the evaluations cannot be read: {error!r}") from error
+        write_curves(self._path, self.points)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Environment id → score of the last evaluation."""
+        return {point.env_id: point.score for point in self.points[-len(self._cell.env_ids) :]}
+
+    def _on_training_start(self) -> None:
+        self._started = time.perf_counter() - self._elapsed
+
+    def _on_rollout_start(self) -> None:
+        self.stopped = self._asked_to_stop
+        if self.stopped:  # what is due is judged by whoever goes on
+            return
+        if self._due and self.num_timesteps >= self._due[0]:
+            self._due = [frames for frames in self._due if frames > self.num_timesteps]
+            if not self._ends_early:
+                self._evaluate()
+
+    def _on_step(self) -> bool:
+        now = time.perf_counter()
+        if now - self._last_report >= _SECONDS_BETWEEN_REPORTS:
+            self._last_report = now
+            self._report(self.num_timesteps)
+            self._asked_to_stop = self._asked_to_stop or self._stop()
+        return not self.ends
+
+    def _on_training_end(self) -> None:
+        if not self.ends and self.frames < self.num_timesteps:
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        started = time.perf_counter()
+        points = self._play()
+        self.points += points
+        self.learnt = self._found_learnt(points)
+        if self._cell.until_learnt and self.num_timesteps > 0 and all(self.learnt.values()):
+            self.learnt = self._found_learnt(self._play())
+            self._ends_early = all(self.learnt.values())
+        write_curves(self._path, self.points)
+        for point in points:
+            note_scalars(self.logger, evaluation_scalars(point), frames=point.frames)
+        self.seconds += time.perf_counter() - started
+
+    def _play(self) -> list[CurvePoint]:
+        """One round of episodes; each round has its own."""
+        cell = self._cell
+        played = play(
+            self.model,
+            self._evaluator,
+            memory=self.memory,
+            n_episodes=episodes_at_checkpoint(cell.frames, self.outlook),
+            seed=cell.seed,
+            index=self._n_rounds,
+        )
+        self._n_rounds += 1
+        seconds = time.perf_counter() - self._started
+        points = [
+            curve_point(cell, episodes, frames=self.num_timesteps, seconds=seconds)
+            for episodes in played
+        ]
+        self.outlook = Outlook(
+            lengths=tuple(float(episodes.lengths.mean()) for episodes in played),
+            scored=any(point.score > 0 for point in points),
+        )
+        return points
+
+    def _found_learnt(self, points: list[CurvePoint]) -> dict[str, bool]:
+        threshold = self._cell.suite.learnt_score
+        return {point.env_id: point.score >= threshold for point in points}
+
+
+def evaluation_scalars(point: CurvePoint) -> dict[str, float]:
+    """What TensorBoard shows of an evaluation: tag → number."""
+    return {
+        f"evaluation/{point.env_id}/{name}": getattr(point, name)
+        for name in ("score", "return_mean", "success_rate")
+    }
+
+
+def play(
+    model: BaseAlgorithm,
+    evaluator: Evaluator,
+    *,
+    n_episodes: int,
+    seed: int,
+    index: int,
+    memory: Memory | None = None,
+) -> list[Episodes]:
+    """One round of a model's episodes, leaving no trace in the global random state."""
+    with own_randomness(seed * 1_000_003 + index, model.device) as own_seed:
+        act = policy_of(model, seed=own_seed, memory=memory)
+        return evaluator.play(act, n_episodes=n_episodes, seed=seed, index=index)
+
+
+def curve_point(cell: Cell, episodes: Episodes, *, frames: int, seconds: float) -> CurvePoint:
+    """What a round of episodes comes to, as a point of a learning curve."""
+    return CurvePoint(
+        suite=cell.suite.name,
+        agent=cell.agent,
+        arm=cell.arms[0] if cell.arms else cell.name,
+        seed=cell.seed,
+        role=cell.role,
+        env_id=episodes.env_id,
+        frames=frames,
+        episodes=len(episodes.returns),
+        wall_seconds=round(seconds, 3),
+        **measures(cell.suite, episodes),
+    )
+
+
+def measures(suite: Suite, episodes: Episodes) -> dict[str, float]:
+    """Score, mean and standard deviation of the returns, share of successes."""
+    task = suite.task(episodes.env_id)
+    return {
+        "score": float(np.mean(task.score(episodes.returns))),
+        "return_mean": float(np.mean(episodes.returns)),
+        "return_std": float(np.std(episodes.returns)),
+        "success_rate": float(np.mean(episodes.returns >= task.success_return)),
+    }

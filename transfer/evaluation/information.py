@@ -1,0 +1,191 @@
+"""What an agent's features tell of the future and of what its source's encoder saw."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from contrastive_distillation.agents import AuxiliaryLossCallback, FrozenTeacher
+from contrastive_distillation.losses import (
+    Repeated,
+    as_vectors,
+    draw_later_pairs,
+    mutual_information,
+)
+from contrastive_distillation.memory import Memory, Observations
+
+from ..run_directory.directory import INFORMATION
+from ..run_directory.logger import note_scalars
+from ..settings.spec import Cell
+from .curves import InformationPoint, write_points
+from .evaluation_callback import Checkpoints
+
+QUANTITIES = ("future", "source")
+"""What the information is about: what comes, and what the source's encoder saw."""
+
+_N_ROWS = 12_288  # with 1,024 the critics fitted nothing that held on other episodes
+_N_UPDATES = 300
+
+
+def measure_information(
+    joined: AuxiliaryLossCallback, source: FrozenTeacher | None, *, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Lower bounds on mutual information with an agent's features, the same way for every arm.
+
+    Over rows that the agent itself remembers: with a later observation of the same episode
+    (``future``), and with the features of its source's encoder (``source``). See
+    `losses.mutual_information`; nothing of the agent or of the global generators changes.
+
+    Args:
+        joined: the callback of a training, at a moment when it is not learning.
+        source: the source's encoder, where there is one.
+        seed: of the rows and of the critics.
+
+    Returns:
+        Environment id → ``future`` and, with a source, ``source``, in nats, and ``cap``, the most
+        that so many negatives can show. Environments with too few episodes are left out.
+    """
+    memory, learner = joined.memory, joined.learner
+    assert learner is not None
+    if len(memory) == 0:
+        return {}
+    pairs = draw_later_pairs(memory, _N_ROWS, np.random.default_rng(seed))
+    if len(pairs.rows) == 0:
+        return {}
+    observations, inverse = _distinct(memory, pairs.rows)
+    later, inverse_later = _distinct(memory, pairs.later_rows)
+    with torch.no_grad():
+        features = Repeated(learner.encoder(observations).cpu().numpy(), inverse)
+    partners = {"future": Repeated(as_vectors(later), inverse_later)}
+    if source is not None:
+        partners["source"] = Repeated(source(observations).cpu().numpy(), inverse)
+    found: dict[str, dict[str, Any]] = {}
+    for name, partner in partners.items():
+        bounds = mutual_information(
+            features, partner, pairs.episodes, pairs.tasks, seed=seed, n_updates=_N_UPDATES
+        )
+        for task, bound in bounds.items():
+            entry = found.setdefault(memory.tasks[task], {})
+            entry[name] = round(float(bound.nats), 4)
+            entry["cap"] = round(float(bound.cap), 4)
+    return found
+
+
+def _distinct(memory: Memory, rows: np.ndarray) -> tuple[Observations, np.ndarray]:
+    """The distinct observations of rows, and the index of each row's among them."""
+    _, first, inverse = np.unique(memory.hashes(rows), return_index=True, return_inverse=True)
+    return memory.observations(rows[first]), inverse
+
+
+class InformationProbe(BaseCallback):
+    """Measures information at evenly spaced frames of a training, the last time at its end.
+
+    Part-way, it does so at the first rollout's start at or after the frames due, where nothing is
+    half done; nothing of the training is changed. Stands after the callback that judges the agent,
+    which may end the training there, and before the one that writes checkpoints.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        directory: Path,
+        *,
+        joined: AuxiliaryLossCallback,
+        checkpoints: Checkpoints,
+        weights: Mapping[str, torch.Tensor] | None,
+        n_points: int,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Args: weights: of the source, if any; n_points: at least 1; state: to go on from.
+
+        Raises:
+            ValueError: the state is not one that `state` gave.
+        """
+        super().__init__()
+        self._cell = cell
+        self._path = directory / INFORMATION
+        self._joined = joined
+        self._checkpoints = checkpoints
+        self._weights = weights
+        self._due = [cell.frames * i // n_points for i in range(1, n_points)]
+        self._source: FrozenTeacher | None = None
+        self.points: list[InformationPoint] = []
+        """What was measured so far, also in the run's ``information.csv``."""
+        self.seconds = 0.0
+        """Spent on measuring."""
+        self._measured_at = 0
+        if state is not None:
+            self._restore(state)
+
+    def state(self) -> dict[str, Any]:
+        """All that must survive an interruption, as plain values."""
+        return {
+            "frames": self._measured_at,
+            "points": [asdict(point) for point in self.points],
+            "seconds": self.seconds,
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        try:
+            self.seconds = float(state["seconds"])
+            self.points = [InformationPoint(**point) for point in state["points"]]
+            self._measured_at = int(state["frames"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the measured information cannot be read: {error!r}") from error
+        self._due = [frames for frames in self._due if frames > self._measured_at]
+        write_points(self._path, InformationPoint, self.points)
+
+    def _on_rollout_start(self) -> None:
+        if self._checkpoints.ends:  # what is due is measured at the end, or by whoever goes on
+            return
+        if self._due and self.num_timesteps >= self._due[0]:
+            self._due = [frames for frames in self._due if frames > self.num_timesteps]
+            self._measure(self.num_timesteps)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def measure_at_end(self) -> dict[str, dict[str, Any]]:
+        """Measure the finished agent; what `measure_information` returns."""
+        return self._measure(self._checkpoints.frames)
+
+    def _measure(self, frames: int) -> dict[str, dict[str, Any]]:
+        started = time.perf_counter()
+        if self._source is None and self._weights is not None:
+            self._source = FrozenTeacher.from_weights(self._weights, like=self.model)
+        found = measure_information(self._joined, self._source, seed=self._cell.seed)
+        self._measured_at = frames
+        fresh = [
+            self._point(frames, env_id, quantity, bounds)
+            for env_id, bounds in found.items()
+            for quantity in QUANTITIES
+            if quantity in bounds
+        ]
+        self.points += fresh
+        write_points(self._path, InformationPoint, self.points)
+        scalars = {f"information/{point.env_id}/{point.quantity}": point.nats for point in fresh}
+        note_scalars(self.logger, scalars, frames=frames)
+        self.seconds += time.perf_counter() - started
+        return found
+
+    def _point(
+        self, frames: int, env_id: str, quantity: str, bounds: Mapping[str, float]
+    ) -> InformationPoint:
+        cell = self._cell
+        return InformationPoint(
+            suite=cell.suite.name,
+            agent=cell.agent,
+            arm=cell.arms[0] if cell.arms else cell.name,
+            seed=cell.seed,
+            role=cell.role,
+            env_id=env_id,
+            frames=frames,
+            quantity=quantity,
+            nats=bounds[quantity],
+            cap=bounds["cap"],
+        )

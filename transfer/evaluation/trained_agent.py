@@ -1,0 +1,141 @@
+"""A trained agent looked at again: the commands `evaluate` and `watch`."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from contrastive_distillation.agents import build_agent, read_weights
+from contrastive_distillation.envs import Suite, make_vec
+
+from ..console import plain_table, say, show
+from ..run_directory.directory import FINAL, INTERRUPTED, RESOLVED, RunDirectoryError, write_json
+from ..run_directory.trust import check_modules
+from ..settings.commands import EvaluateSettings
+from ..settings.source_run import read_agent_config
+from ..settings.spaces import compare_all
+from ..settings.spec import suite_of
+from .evaluation_callback import measures, play
+from .evaluator import Evaluator
+from .schedule import EVALUATE_INDEX
+
+EVALUATION = "evaluation.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedAgent:
+    """A run's agent, with what is needed to let it act."""
+
+    model: BaseAlgorithm
+    suite: Suite
+    env_ids: tuple[str, ...]
+    mission: bool
+    is_whole: bool
+    """False where the run was interrupted."""
+
+
+def load_agent(directory: Path, env_ids: tuple[str, ...] = ()) -> TrainedAgent:
+    """Rebuild a run's agent from its settings and its weights; nothing is unpickled.
+
+    Args:
+        directory: of a run of one agent.
+        env_ids: where it is to act; empty for the run's own environments.
+
+    Raises:
+        ValueError: no such run, broken weights, environments that the agent does not fit, or
+            modules that only a stranger's run names.
+    """
+    config = read_agent_config(directory)
+    check_modules(directory, config, typed=env_ids)
+    path = directory / FINAL
+    if not path.is_file():
+        path = directory / INTERRUPTED
+    if not path.is_file():
+        raise RunDirectoryError(f"{directory}: has no agent yet: no {FINAL} there")
+    own_ids, suite = tuple(config["env"]), suite_of(config)
+    mission = bool(config[RESOLVED]["mission"])
+    for env_id in env_ids:
+        suite.task(env_id)
+    compare_all(suite, own_ids[0], env_ids, mission)
+    env = make_vec(own_ids[:1], 1, 0, "gymnasium", observation=suite.observation, mission=mission)
+    gamma = {} if config["gamma"] is None else {"gamma": config["gamma"]}
+    model = build_agent(config["agent"], env, seed=config["seed"], **gamma)
+    weights = read_weights(path)
+    try:
+        model.policy.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise RunDirectoryError(f"{path}: does not fit its own settings: {error}") from None
+    return TrainedAgent(
+        model=model,
+        suite=suite,
+        env_ids=env_ids or own_ids,
+        mission=mission,
+        is_whole=path.name == Path(FINAL).name,
+    )
+
+
+def evaluate(agent: TrainedAgent, settings: EvaluateSettings, console: Console) -> None:
+    """Play complete episodes, print their returns, and keep them in the run's directory."""
+    evaluator = Evaluator(
+        env_ids=agent.env_ids,
+        backend=settings.backend,
+        observation=agent.suite.observation,
+        mission=agent.mission,
+    )
+    try:
+        played = play(
+            agent.model,
+            evaluator,
+            n_episodes=settings.episodes,
+            seed=settings.seed,
+            index=EVALUATE_INDEX,
+        )
+    finally:
+        evaluator.close()
+    rows: dict[str, Mapping[str, Any]] = {
+        episodes.env_id: {
+            **measures(agent.suite, episodes),
+            "episodes": len(episodes.returns),
+            "length_mean": float(episodes.lengths.mean()),
+            "backend": episodes.backend,
+        }
+        for episodes in played
+    }
+    path = Path(settings.run) / EVALUATION
+    _keep(path, {"seed": settings.seed, "environments": rows})
+    if not agent.is_whole:
+        say(console, "This run was interrupted: the agent is not trained to its end.")
+    show(console, _table(rows))
+    say(console, str(path), style="bold")
+
+
+def _keep(path: Path, evaluation: Mapping[str, Any]) -> None:
+    """Add an evaluation to those there are; the latest comes last."""
+    earlier = []
+    if path.is_file():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            earlier = json.loads(path.read_text(encoding="utf-8"))["evaluations"]
+    write_json(path, {"evaluations": [*earlier, evaluation]})
+
+
+def _table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = plain_table()
+    table.add_column("environment", overflow="fold", min_width=30)
+    for heading in ("score", "return", "successes", "length", "episodes"):
+        table.add_column(heading, justify="right")
+    for env_id, row in rows.items():
+        table.add_row(
+            env_id,
+            f"{row['score']:.2f}",
+            f"{row['return_mean']:.2f} ± {row['return_std']:.2f}",
+            f"{100 * row['success_rate']:.0f} %",
+            f"{row['length_mean']:.0f}",
+            str(row["episodes"]),
+        )
+    return table

@@ -1,0 +1,203 @@
+"""The statistics of an experiment: of each arm over all targets."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..settings.arms import arm_of, is_part_of
+from .experiment import Experiment
+from .intervals import (
+    Estimate,
+    Statistic,
+    estimate,
+    improvement,
+    mean_forward_transfer,
+    paired_difference,
+)
+from .labels import CANDIDATE, REFERENCE, SCRATCH
+from .scores import (
+    Floats,
+    forward_transfer,
+    interquartile_means,
+    optimality_gaps,
+    without_gaps,
+)
+from .summary import SummaryRow
+
+
+def seeded() -> np.random.Generator:
+    """The generator of every interval: a report of the same directory says the same."""
+    return np.random.default_rng(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Scores of one arm: runs × targets, only runs that have all targets."""
+
+    seeds: tuple[int, ...]
+    table: Floats
+    """(R, M), line by line the seeds."""
+    left_out: tuple[int, ...]
+    """Seeds that lack a target."""
+
+
+def scores_of(
+    experiment: Experiment, label: str, value: Callable[[SummaryRow], float], targets: Sequence[str]
+) -> Scores:
+    """The table of an arm; a seed without a finished training on every target is left out."""
+    rows = {(r.seed, r.env_id): value(r) for r in experiment.targets if r.arm == label}
+    seeds = sorted({seed for seed, _ in rows})
+    table = np.array([[rows.get((s, t), np.nan) for t in targets] for s in seeds], np.float64)
+    kept, whole = without_gaps(table.reshape(len(seeds), len(targets)))
+    return Scores(
+        seeds=tuple(s for s, is_whole in zip(seeds, whole, strict=True) if is_whole),
+        table=kept,
+        left_out=tuple(s for s, is_whole in zip(seeds, whole, strict=True) if not is_whole),
+    )
+
+
+def auc(row: SummaryRow) -> float:
+    """Area under the curve."""
+    return row.auc
+
+
+def final(row: SummaryRow) -> float:
+    """Score at the end, in the reference environment."""
+    return row.final_score
+
+
+def difference(x: Scores, y: Scores) -> Estimate | None:
+    """Mean difference over the seeds that both arms have; None where they share none."""
+    shared = [seed for seed in x.seeds if seed in y.seeds]
+    if not shared:
+        return None
+    left, right = (each.table[[each.seeds.index(seed) for seed in shared]] for each in (x, y))
+    return paired_difference(left, right, seeded())
+
+
+def _estimate(scores: Scores, statistic: Statistic) -> Estimate | None:
+    if not scores.seeds:
+        return None
+    return estimate(scores.table, seeded(), statistic=statistic, whole_runs=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmSummary:
+    """One arm over all targets; None where there is nothing to tell."""
+
+    label: str
+    seeds: tuple[int, ...]
+    left_out: tuple[int, ...]
+    reference: str | None
+    """The label it is held against; None for the reference itself."""
+    auc: Estimate | None
+    """Interquartile mean of the areas."""
+    final: Estimate | None
+    """Interquartile mean of the final scores."""
+    gap: Estimate | None
+    """Optimality gap of the final scores."""
+    difference: Estimate | None
+    """Mean area less the reference's, paired over seeds."""
+    improvement: Estimate | None
+    """Chance that a run beats one of the reference, by its area."""
+    over_scratch: Estimate | None
+    """Mean area less scratch's, paired over seeds."""
+    forward: Estimate | None
+    """Mean forward transfer."""
+    forward_is_raw: bool
+    """Whether that is a plain difference on some target."""
+    retention: Estimate | None
+    """Score on the sources after the target, less that before it."""
+    seconds: Estimate | None
+    """Learning on a target took so long, interquartile mean: one that was held up counts little."""
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether it is below scratch, at two digits."""
+        return self.over_scratch is not None and round(self.over_scratch.value, 2) < 0
+
+
+def reference_of(experiment: Experiment) -> str:
+    """The arm that others are held against: fine_tune, else scratch, else what is not ours."""
+    arms = [arm_of(label) for label in experiment.arms]
+    others = [arm for arm in arms if arm != CANDIDATE]
+    return next((name for name in (REFERENCE, SCRATCH) if name in arms), (others or arms)[0])
+
+
+def counterpart(experiment: Experiment, label: str, arm: str) -> str | None:
+    """The variant of another arm under the same settings: all that varies in it varies alike.
+
+    ``contrastive_distillation+gamma=0.9+n_negatives=8`` is held against ``fine_tune+gamma=0.9``.
+    None where there is none, and for the arm itself.
+    """
+    if arm_of(label) == arm:
+        return None
+    labels = [each for each in experiment.arms if arm_of(each) == arm and is_part_of(each, label)]
+    return max(labels, key=lambda each: each.count("+")) if labels else None
+
+
+def summarise_arms(experiment: Experiment) -> list[ArmSummary]:
+    """Every arm over all targets; the intervals are those of `intervals`."""
+    targets = experiment.target_ids
+    areas = {label: scores_of(experiment, label, auc, targets) for label in experiment.arms}
+    return [_summarise_arm(experiment, label, areas) for label in areas]
+
+
+def _summarise_arm(experiment: Experiment, label: str, areas: Mapping[str, Scores]) -> ArmSummary:
+    targets, area = experiment.target_ids, areas[label]
+    ends = scores_of(experiment, label, final, targets)
+    name = counterpart(experiment, label, reference_of(experiment))
+    reference = areas.get(name or "")
+    scratch = areas.get(counterpart(experiment, label, SCRATCH) or "")
+    both = reference is not None and bool(area.seeds and reference.seeds)
+    forward, is_raw = None, False
+    if scratch is not None and scratch.seeds and area.seeds:
+        forward = mean_forward_transfer(area.table, scratch.table, seeded())
+        is_raw = bool(forward_transfer(area.table, scratch.table).is_raw.any())
+    return ArmSummary(
+        label=label,
+        seeds=area.seeds,
+        left_out=area.left_out,
+        reference=name,
+        auc=_estimate(area, interquartile_means),
+        final=_estimate(ends, interquartile_means),
+        gap=_estimate(ends, optimality_gaps),
+        difference=None if reference is None else difference(area, reference),
+        improvement=improvement(area.table, reference.table, seeded(), whole_runs=True)
+        if both and reference is not None
+        else None,
+        over_scratch=None if scratch is None else difference(area, scratch),
+        forward=forward,
+        forward_is_raw=is_raw,
+        retention=_retention(experiment, label),
+        seconds=_estimate(scores_of(experiment, label, seconds, targets), interquartile_means),
+    )
+
+
+def seconds(row: SummaryRow) -> float:
+    """Of learning, evaluation left out."""
+    return row.frames / row.frames_per_second if row.frames_per_second > 0 else float("nan")
+
+
+def source_score(experiment: Experiment, label: str, seed: int) -> float | None:
+    """Mean final score of the source that an arm's seed starts from."""
+    found = [r.final_score for r in experiment.sources if (r.arm, r.seed) == (label, seed)]
+    return float(np.mean(found)) if found else None
+
+
+def _retention(experiment: Experiment, label: str) -> Estimate | None:
+    """After less before, over the seeds and targets for which both are known."""
+    by_seed: dict[int, list[float]] = {}
+    for row in experiment.targets:
+        before = source_score(experiment, label, row.seed)
+        if row.arm == label and row.retention is not None and before is not None:
+            by_seed.setdefault(row.seed, []).append(row.retention - before)
+    if not by_seed:
+        return None
+    return estimate([float(np.mean(each)) for each in by_seed.values()], seeded())
+
+
+def estimate_of(values: Sequence[float]) -> Estimate:
+    """The mean of one number for each run, with its interval where there are two or more."""
+    return estimate(values, seeded())

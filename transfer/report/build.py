@@ -1,0 +1,188 @@
+"""A report, made: one page, its figures, its numbers, and the keys for the projector."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import SettingsError
+from ..run_directory.atomic_files import write_bytes
+from ..run_directory.directory import CONFIG, CURVES, write_text
+from ..settings.arms import arm_of
+from . import sections as told
+from .answer import Answer, answer
+from .arm_statistics import ArmSummary, summarise_arms
+from .drawing import Picture
+from .examples import example_figure
+from .experiment import Experiment
+from .files import write_aggregates, write_latex
+from .labels import CANDIDATE, readable, short_env, styles
+from .loaded_loss import is_contrastive, remember
+from .page import Section, page
+from .projector import embed, write_embedding
+from .target_statistics import TargetSummary, summarise_target
+
+PAGE = "report.html"
+FIGURES = "figures"
+SUMMARY = "summary.csv"
+LATEX = "table.tex"
+PROJECTOR = "projector"
+_MOST_NOTES = 4
+"""Lines on trainings that could not be looked into; the rest is the same."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Memory:
+    """What can be told of one contrastive training's memory."""
+
+    examples: Picture | None = None
+    whose: str = ""
+    """The training that they are of."""
+    notes: tuple[str, ...] = ()
+
+
+def check_output(directory: Path, output: Path) -> None:
+    """Refuse to write a report over the run it is of.
+
+    Raises:
+        SettingsError: `output` is the run's own directory, that of another run, or a file.
+    """
+    if output.exists() and not output.is_dir():
+        raise SettingsError(f"--output {output}: is a file; give a directory")
+    if output.resolve() == directory.resolve():
+        raise SettingsError(
+            f"--output {output}: is the run itself, whose {SUMMARY} the report's would replace; "
+            "give another directory"
+        )
+    if any((output / name).is_file() for name in (CONFIG, CURVES)):
+        raise SettingsError(
+            f"--output {output}: is a run's directory, whose {SUMMARY} the report's would replace; "
+            "give another directory"
+        )
+
+
+def make_report(experiment: Experiment, output: Path, *, say: Say = print) -> Path:
+    """Write the whole report; the same directory gives the same bytes.
+
+    Args:
+        experiment: what was read.
+        output: directory for it; made where it is missing.
+        say: shows the user one line.
+
+    Returns:
+        The page.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    (output / FIGURES).mkdir(exist_ok=True)
+    arms = summarise_arms(experiment)
+    targets = [each for t in experiment.target_ids for each in summarise_target(experiment, t)]
+    memory = look_into_memory(experiment, output)
+    found = answer(experiment, arms) if arms else _of_train(experiment)
+    parts = _sections(experiment, arms, targets, memory)
+    text = page(
+        title=told.title_of(experiment),
+        what=told.outline_of(experiment),
+        answer=found,
+        sections=parts,
+    )
+    _write_figures(output / FIGURES, parts)
+    if arms:
+        write_aggregates(output / SUMMARY, arms, targets)
+        write_latex(output / LATEX, experiment, arms, targets)
+    write_text(output / PAGE, text)
+    say(found.sentence)
+    for line in (*found.caveats, *experiment.notes, *memory.notes):
+        say(line)
+    return output / PAGE
+
+
+def _sections(
+    experiment: Experiment,
+    arms: list[ArmSummary],
+    targets: list[TargetSummary],
+    memory: _Memory,
+) -> list[Section]:
+    looks = styles(list(dict.fromkeys(point.arm for point in experiment.points)))
+    parts: list[Section | None] = []
+    if any(point.role == "target" for point in experiment.points):
+        if arms:
+            parts.append(told.arm_section(experiment, arms, looks))
+            parts.append(told.axis_section(experiment, arms))
+        parts += told.target_sections(experiment, targets, looks)
+        parts.append(told.source_section(experiment, looks))
+        parts.append(told.information_section(experiment, looks))
+        parts.append(told.compute_section(arms, looks))
+    else:
+        parts.append(told.train_section(experiment, looks))
+    if memory.examples is not None:
+        parts.append(told.examples_section(memory.examples, memory.whose))
+    parts.append(told.diagnostics_section(experiment))
+    parts.append(told.missing_section([*experiment.notes, *memory.notes]))
+    parts.append(told.made_section(experiment))
+    return [part for part in parts if part is not None]
+
+
+def _of_train(experiment: Experiment) -> Answer:
+    """What is said first where nothing is transferred, or not yet."""
+    if any(point.role == "target" for point in experiment.points):
+        return answer(experiment, [])
+    ends = {}
+    for point in experiment.points:
+        ends[(point.env_id, point.seed)] = point.score
+    parts = []
+    for env_id in dict.fromkeys(env_id for env_id, _ in ends):
+        own = [score for (name, _), score in ends.items() if name == env_id]
+        parts.append(f"{sum(own) / len(own):.2f} on {short_env(env_id)}")
+    return Answer(
+        sentence=f"Last scores, means over {len(experiment.seeds)} seed"
+        f"{'s' * (len(experiment.seeds) != 1)}: {', '.join(parts)}.",
+        caveats=("One agent, no arms: there is nothing to compare.",),
+    )
+
+
+def look_into_memory(experiment: Experiment, output: Path) -> _Memory:
+    """Examples and keys of the first finished contrastive training that can be read.
+
+    First is the arm of that name, then the first target, then the first seed.
+    """
+    notes = [
+        "No examples of what the loss contrasts and no keys: no finished contrastive training "
+        "with its files is here."
+    ]
+    for (label, env_id, seed), directory in _contrastive_first(experiment):
+        try:
+            remembered = remember(directory)
+        except (ValueError, KeyError, OSError, RuntimeError) as error:
+            notes.append(f"{directory.relative_to(experiment.directory)}: {error}.")
+            continue
+        write_embedding(output / PROJECTOR, embed(remembered))
+        examples = example_figure(remembered)
+        if examples is not None:
+            whose = f"{readable(label)} on {short_env(env_id)}, seed {seed}"
+            return _Memory(examples=examples, whose=whose)
+        return _Memory(notes=("No examples are drawn: the observations are no pictures.",))
+    return _Memory(notes=tuple(notes[:_MOST_NOTES]))
+
+
+def _contrastive_first(experiment: Experiment) -> Iterator[tuple[tuple[str, str, int], Path]]:
+    """Finished trainings with contrastive distillation, those of the arm of that name first."""
+    arms, targets = experiment.arms, experiment.target_ids
+    known = [key for key in experiment.cells if key[0] in arms and key[1] in targets]
+    known.sort(
+        key=lambda k: (arm_of(k[0]) != CANDIDATE, arms.index(k[0]), targets.index(k[1]), k[2])
+    )
+    for key in known:
+        if is_contrastive(experiment.cells[key]):
+            yield key, experiment.cells[key]
+
+
+def _write_figures(directory: Path, parts: list[Section]) -> None:
+    """Those of this report; those of targets that an earlier one had, and this has not, go."""
+    pictures = {f"{picture.name}.png": picture for part in parts for picture in part.pictures}
+    for kind in ("curve-target-", "curve-source-", "time-", "information-"):
+        for left in directory.glob(f"{kind}*.png"):
+            if left.name not in pictures:
+                left.unlink()
+    for name, picture in pictures.items():
+        write_bytes(directory / name, picture.png)

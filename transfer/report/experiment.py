@@ -1,0 +1,320 @@
+"""What a directory of `transfer`, `ablate` or `train` holds, as far as it has come."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import SettingsError
+from ..evaluation.curves import AnyPoint, CurvePoint, InformationPoint, read_points
+from ..run_directory.directory import (
+    CONFIG,
+    CURVES,
+    INFORMATION,
+    MANIFEST,
+    RESOLVED,
+    SUMMARY,
+    RunDirectoryError,
+    read_config,
+    read_result,
+)
+from ..settings.spec import Cell
+from .summary import FinishedCell, SummaryRow, all_points, read_finished, read_summary, summarise
+
+_EXPECTED = (
+    "expected the directory of a transfer, ablate or train, or one that holds its "
+    f"{CURVES} and {SUMMARY}"
+)
+_DEFAULT_LEARNT_SCORE = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """All that a report can be made of."""
+
+    directory: Path
+    config: Mapping[str, Any]
+    """Empty where no ``config.yaml`` is left."""
+    manifest: Mapping[str, Any]
+    """Empty where no ``manifest.json`` is left."""
+    rows: tuple[SummaryRow, ...]
+    """Of the trainings that are finished, in the order of arms."""
+    points: tuple[CurvePoint, ...]
+    """Of all trainings, those that are not finished too."""
+    information: tuple[InformationPoint, ...]
+    cells: Mapping[tuple[str, str, int], Path] = field(default_factory=dict)
+    """(arm, target, seed) → directory of a finished training on a target."""
+    progress: tuple[str, ...] = ()
+    """How much of it is there, where not all of it is."""
+    notes: tuple[str, ...] = ()
+    """What could not be read, a line each."""
+
+    @property
+    def targets(self) -> list[SummaryRow]:
+        """The rows of trainings on targets."""
+        return [row for row in self.rows if row.role == "target"]
+
+    @property
+    def sources(self) -> list[SummaryRow]:
+        """The rows of trainings on sources, once for each arm that used them."""
+        return [row for row in self.rows if row.role == "source"]
+
+    @property
+    def arms(self) -> list[str]:
+        """Arms with a finished training on a target, in their order."""
+        return list(dict.fromkeys(row.arm for row in self.targets))
+
+    @property
+    def target_ids(self) -> list[str]:
+        """Targets on which a training is finished, in the order of the command."""
+        return _in_order(self.config.get("target"), (row.env_id for row in self.targets))
+
+    @property
+    def curve_ids(self) -> list[str]:
+        """Targets with a learning curve, finished or not, in the order of the command."""
+        ids = (point.env_id for point in self.points if point.role == "target")
+        return _in_order(self.config.get("target"), ids)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the trainings on targets; of all trainings where there are none."""
+        return sorted({row.seed for row in self.targets or self.rows})
+
+    @property
+    def learnt_score(self) -> float:
+        """The score that counts as learnt."""
+        suite = (self.config.get(RESOLVED) or {}).get("suite") or {}
+        return float(suite.get("learnt_score", _DEFAULT_LEARNT_SCORE))
+
+
+def read_experiment(directory: Path) -> Experiment:
+    """Everything that is there, from the cells where they are, else from the tables of the root.
+
+    Raises:
+        SettingsError: the directory is not there, or holds nothing to report; the text says what
+            was expected.
+        ValueError: a table cannot be read.
+    """
+    _check(directory)
+    config = read_config(directory) if (directory / CONFIG).is_file() else {}
+    found, notes = _find_cells(directory, config)
+    finished = [each for cell in found for each in _finished(cell, directory / cell.name, notes)]
+    whole = [each for each in finished if _has_its_source(each, finished, notes)]
+    rows = _merged(_table(directory), summarise(whole, given_source=_given_source(config, notes)))
+    points = _all(directory, CURVES, CurvePoint, found)
+    if not points:
+        raise SettingsError(f"{directory}: has nothing to report yet: no training was judged")
+    rows, notes = _without_nan(rows, notes)
+    cells = {
+        (cell.arms[0], cell.env_ids[0], cell.seed): directory / cell.name
+        for cell in (each.cell for each in whole)
+        if cell.role == "target" and cell.arms
+    }
+    points = _counted(points, rows)
+    order = _order(config, [row.arm for row in rows] + [point.arm for point in points])
+    return Experiment(
+        directory=directory,
+        config=config,
+        manifest=_manifest(directory),
+        rows=tuple(sorted(rows, key=lambda row: order.index(row.arm))),
+        points=tuple(sorted(points, key=lambda point: order.index(point.arm))),
+        information=tuple(_counted(_all(directory, INFORMATION, InformationPoint, found), rows)),
+        cells=cells,
+        progress=tuple(_progress(config, rows, points)),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _in_order(order: Sequence[str] | None, names: Iterable[str]) -> list[str]:
+    """Each name once: those of the order first, in it, then the others as they come."""
+    found = dict.fromkeys(names)
+    return [
+        *(name for name in order or () if name in found),
+        *(name for name in found if name not in (order or ())),
+    ]
+
+
+def _check(directory: Path) -> None:
+    if not directory.exists():
+        raise SettingsError(f"{directory}: there is no such directory; {_EXPECTED}")
+    if not directory.is_dir():
+        raise SettingsError(f"{directory}: is a file; {_EXPECTED}")
+    if any((directory / name).is_file() for name in (CONFIG, CURVES)):
+        return
+    inside = sorted(str(path.parent) for path in directory.glob(f"*/{CONFIG}"))
+    near = f"; choose one in it: {', '.join(inside[:4])}" if inside else ""
+    raise SettingsError(f"{directory}: is no run's directory; {_EXPECTED}{near}")
+
+
+def _find_cells(directory: Path, config: Mapping[str, Any]) -> tuple[list[Cell], list[str]]:
+    """The trainings that have begun below a run's directory."""
+    notes: list[str] = []
+    configs: dict[str, Mapping[str, Any]] = {}
+    patterns = ("sources/*", "targets/*/*/seed*", "seed*")
+    paths = [path for pattern in patterns for path in sorted(directory.glob(f"{pattern}/{CONFIG}"))]
+    for path in paths:
+        try:
+            configs[path.parent.relative_to(directory).as_posix()] = read_config(path.parent)
+        except RunDirectoryError as error:
+            notes.append(f"Left out: {error}.")
+    if "role" in config.get(RESOLVED, {}) and "seeds" not in config:
+        configs[""] = config  # the run is one training
+    needs = {name: _needed(name, each, directory) for name, each in configs.items()}
+    users: dict[str, dict[str, None]] = {}
+    for name, needed in needs.items():
+        if needed is not None:
+            users.setdefault(needed, {})[_arm(name, directory)] = None
+    cells = []
+    for name, each in configs.items():
+        is_source = name.startswith("sources/")
+        arms = users.get(name, {}) if is_source else (_arm(name, directory),)
+        try:
+            cells.append(Cell.from_config(each, name=name, arms=tuple(arms), needs=needs[name]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            notes.append(f"Left out: {name or directory}/{CONFIG} cannot be read ({error!r}).")
+    return cells, notes
+
+
+def _arm(name: str, directory: Path) -> str:
+    """The arm of a training: by its place, ``targets/ARM/ENV/seedS``, or as its curve says."""
+    parts = name.split("/")
+    if parts[0] == "targets":
+        return parts[1]
+    path = directory / name / CURVES
+    points = read_points(path, CurvePoint) if path.is_file() else []
+    return points[0].arm if points else "train"
+
+
+def _needed(name: str, config: Mapping[str, Any], directory: Path) -> str | None:
+    """The name of the cell that a training starts from; None where it is none of this run's."""
+    source = (config.get(RESOLVED) or {}).get("source")
+    if not isinstance(source, str) or not name:
+        return None
+    needed = Path(os.path.normpath(Path(name) / source)).as_posix()
+    return needed if (directory / needed / CONFIG).is_file() else None
+
+
+def _finished(cell: Cell, directory: Path, notes: list[str]) -> list[FinishedCell]:
+    """The cell, where it is finished and can be read."""
+    try:
+        found = read_finished(cell, directory)
+    except (RunDirectoryError, OSError, ValueError) as error:
+        notes.append(f"Left out: {error}.")
+        return []
+    return [] if found is None else [found]
+
+
+def _has_its_source(each: FinishedCell, all_: Sequence[FinishedCell], notes: list[str]) -> bool:
+    needed = each.cell.needs
+    if needed is None or any(other.cell.name == needed for other in all_):
+        return True
+    notes.append(f"Left out: {each.cell.name}, since its source, {needed}, cannot be read.")
+    return False
+
+
+def _given_source(config: Mapping[str, Any], notes: list[str]) -> Mapping[str, Any] | None:
+    """The result of the run that ``--from`` named, if it is still there."""
+    if not config.get("from"):
+        return None
+    try:
+        return read_result(Path(config["from"]))
+    except RunDirectoryError as error:
+        notes.append(f"Nothing is known of the source: {error}.")
+        return None
+
+
+def _table(directory: Path) -> list[SummaryRow]:
+    return read_summary(directory / SUMMARY) if (directory / SUMMARY).is_file() else []
+
+
+def _merged(kept: Iterable[SummaryRow], fresh: Iterable[SummaryRow]) -> list[SummaryRow]:
+    """Rows of the root's table, and of the cells, which are newer."""
+    rows = {(row.arm, row.seed, row.role, row.env_id): row for row in (*kept, *fresh)}
+    return list(rows.values())
+
+
+def _all(directory: Path, name: str, kind: type[AnyPoint], cells: Sequence[Cell]) -> list[AnyPoint]:
+    """Points of the root's file and of the cells', which are newer."""
+    kept = read_points(directory / name, kind) if (directory / name).is_file() else []
+    fresh = all_points(cells, [directory / cell.name for cell in cells], name, kind)
+    seen = {(point.arm, point.seed, point.role, point.env_id) for point in fresh}
+    return [p for p in kept if (p.arm, p.seed, p.role, p.env_id) not in seen] + fresh
+
+
+def _counted(points: Sequence[AnyPoint], rows: Sequence[SummaryRow]) -> list[AnyPoint]:
+    """Points from where their curve counts on, their frames counted from there.
+
+    A training that makes up for its source's frames is judged by what comes after those; where it
+    is not finished, how many these are is not known, and its points are left out.
+    """
+    start = {(row.arm, row.env_id, row.seed, row.role): row.counted_from for row in rows}
+    late = {key[0] for key, frames in start.items() if frames}
+    counted = []
+    for point in points:
+        key = (point.arm, point.env_id, point.seed, point.role)
+        if point.arm not in late:
+            counted.append(point)
+        elif key in start and point.frames >= start[key]:
+            counted.append(replace(point, frames=point.frames - start[key]))
+    return counted
+
+
+def _without_nan(
+    rows: Sequence[SummaryRow], notes: Sequence[str]
+) -> tuple[list[SummaryRow], list[str]]:
+    """A score that is no number comes from no training of ours; it is named, never averaged."""
+    good = [row for row in rows if math.isfinite(row.auc) and math.isfinite(row.final_score)]
+    bad = [
+        f"Left out: {row.arm}, {row.env_id}, seed {row.seed}: its score is no number."
+        for row in rows
+        if row not in good
+    ]
+    return good, [*notes, *bad]
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _order(config: Mapping[str, Any], arms: Sequence[str]) -> list[str]:
+    """Arms as the command named them, variants of one arm together; others as they come."""
+    asked = [str(arm) for arm in config.get("arms") or ()]
+    found = list(dict.fromkeys(arms))
+
+    def place(arm: str) -> tuple[int, int]:
+        base = arm.partition("+")[0]
+        return (asked.index(base) if base in asked else len(asked), found.index(arm))
+
+    return sorted(found, key=place)
+
+
+def _progress(
+    config: Mapping[str, Any], rows: Sequence[SummaryRow], points: Sequence[CurvePoint]
+) -> list[str]:
+    """How much of a grid is there, where not all of it is."""
+    done = {(row.arm, row.env_id, row.seed) for row in rows if row.role == "target"}
+    begun = {(p.arm, p.env_id, p.seed) for p in points if p.role == "target"}
+    arms = {arm for arm, _, _ in begun}
+    notes = []
+    waiting = [
+        a for a in config.get("arms") or () if a not in {arm.partition("+")[0] for arm in arms}
+    ]
+    if waiting and arms | set(waiting):
+        notes.append(f"Not begun on any target: {', '.join(waiting)}.")
+    seeds = range(config.get("seed", 0), config.get("seed", 0) + config.get("seeds", 1))
+    targets = config.get("target") or ()
+    planned = {(arm, t, s) for arm in arms | set(waiting) for t in targets for s in seeds} | begun
+    if config.get("command") != "train" and len(done) < len(planned):
+        notes.insert(
+            0,
+            f"Unfinished: {len(done)} of {len(planned)} trainings on targets are there; "
+            "means are over those.",
+        )
+    return notes

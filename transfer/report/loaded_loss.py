@@ -1,0 +1,83 @@
+"""A finished training's loss and memory, put together again to be looked at."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from contrastive_distillation.agents import AuxiliaryLossCallback
+from contrastive_distillation.losses import ContrastiveDistillation, Learner
+from contrastive_distillation.memory import Memory
+
+from ..evaluation.trained_agent import load_agent
+from ..run_directory.directory import AUXILIARY, CONFIG, RunDirectoryError, read_config
+from ..settings.spec import Cell
+from ..training.train import join_loss, source_weights
+
+CONTRASTIVE = "contrastive_distillation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remembered:
+    """A loss with its heads and keys, the agent it regularised, and their memories."""
+
+    directory: Path
+    env_id: str
+    loss: ContrastiveDistillation
+    learner: Learner
+    memory: Memory
+    source_memory: Memory | None
+
+
+def is_contrastive(directory: Path) -> bool:
+    """Whether a training had contrastive distillation, and left the file of its loss."""
+    if not (directory / AUXILIARY).is_file():
+        return False
+    return bool(read_config(directory).get("loss") == CONTRASTIVE)
+
+
+def remember(directory: Path) -> Remembered:
+    """Load a training with contrastive distillation; nothing of it is unpickled.
+
+    Raises:
+        ValueError: it had another loss, or a file is missing or broken.
+    """
+    config = read_config(directory)
+    if not is_contrastive(directory):
+        raise RunDirectoryError(f"{directory}: has no {AUXILIARY} of {CONTRASTIVE}")
+    source = config["resolved"]["source"]
+    is_ours = source is not None and (directory / source / CONFIG).is_file()
+    cell = Cell.from_config(config, name="", arms=("",), needs=source if is_ours else None)
+    agent = load_agent(directory)
+    try:
+        fresh = join_loss(cell, directory, agent.model, source_weights(cell, directory))
+    except OSError as error:
+        raise RunDirectoryError(f"{directory}: its source cannot be read: {error}") from None
+    joined = AuxiliaryLossCallback.load(
+        directory / AUXILIARY, loss=fresh.loss, weight=0.0, source_memory=fresh.source_memory
+    )
+    joined.init_callback(agent.model)
+    loss = cast(ContrastiveDistillation, joined.loss)
+    if not loss.has_target_term:
+        raise RunDirectoryError(f"{directory}: its loss has no target term")
+    assert joined.learner is not None
+    return Remembered(
+        directory=directory,
+        env_id=cell.env_ids[0],
+        loss=loss,
+        learner=joined.learner,
+        memory=joined.memory,
+        source_memory=joined.source_memory,
+    )
+
+
+def queries(remembered: Remembered, observations: object) -> np.ndarray:
+    """(n, D) float32 of length 1: what the loss holds against the keys."""
+    learner, head = remembered.learner, remembered.loss.target_head
+    with torch.no_grad():
+        found = F.normalize(head(learner.encoder(observations)), dim=1)  # type: ignore[arg-type]
+    vectors: np.ndarray = found.cpu().numpy()
+    return vectors

@@ -1,0 +1,232 @@
+"""What the cells of a run came to: one row for each arm, seed and environment."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from types import NoneType
+from typing import Any, Self, get_args, get_type_hints
+
+from ..evaluation.curves import (
+    AnyPoint,
+    CurvePoint,
+    read_curves,
+    read_points,
+    under_arm,
+    write_table,
+)
+from ..run_directory.directory import CURVES, RESULT, read_result
+from ..settings.arms import arm_of, is_part_of
+from ..settings.spec import Cell
+from .scores import area_under_curve, jumpstart
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryRow:
+    """One learning curve and its end: a line of ``summary.csv``."""
+
+    suite: str
+    agent: str
+    arm: str
+    seed: int
+    role: str
+    env_id: str
+    auc: float
+    """Area under the score curve from `counted_from` on, divided by its frames there."""
+    jumpstart: float | None
+    """Score before the first frame, minus scratch's; None without scratch or on a source."""
+    last_score: float
+    """At the last checkpoint, on the training backend."""
+    final_score: float
+    """In the reference environment, at the end."""
+    final_return_mean: float
+    final_return_std: float
+    final_success_rate: float
+    final_episodes: int
+    final_backend: str
+    frames: int
+    learnt: bool
+    source_frames: int | None
+    """Frames its source took; None without a source."""
+    source_learnt: bool | None
+    frames_per_second: float
+    seconds: float
+    evaluation_seconds: float
+    weights_sha256: str
+    retention: float | None = None
+    """Mean score on its source's environments after training on the target; None without one."""
+    information_future: float | None = None
+    """Nats, at least, that its features share with a later observation; see `information`."""
+    information_source: float | None = None
+    """Nats, at least, that they share with the source encoder's; None without a source."""
+    counted_from: int = 0
+    """Frames from which on its curve counts; above 0 where it was trained for longer than those it
+    is held against, as scratch with the source's frames added (whose last frames count)."""
+    source_kind: str | None = None
+    """How its source, or it as a source, was trained, with what varies; None without a source."""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> Self:
+        """A row from a line of the file, as `csv.DictReader` gives it.
+
+        Columns that came later may be missing: they have their defaults.
+
+        Raises:
+            ValueError: a value is missing or is not of its kind.
+        """
+        hints = get_type_hints(cls)
+        later = {f.name for f in fields(cls) if f.default is not MISSING}
+        there = {name: hint for name, hint in hints.items() if name in row or name not in later}
+        return cls(**{name: _read(name, hint, row.get(name) or "") for name, hint in there.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedCell:
+    """A cell with what it left in its directory."""
+
+    cell: Cell
+    points: Sequence[CurvePoint]
+    result: Mapping[str, Any]
+
+
+def read_finished(cell: Cell, directory: Path) -> FinishedCell | None:
+    """What a cell left; None where it has not finished."""
+    if not (directory / RESULT).is_file():
+        return None
+    return FinishedCell(
+        cell=cell, points=read_curves(directory / CURVES), result=read_result(directory)
+    )
+
+
+def all_points(
+    cells: Sequence[Cell], directories: Sequence[Path], name: str, kind: type[AnyPoint]
+) -> list[AnyPoint]:
+    """Every point of the cells' files of one name; a source's under each arm that used it."""
+    points: list[AnyPoint] = []
+    for cell, directory in zip(cells, directories, strict=True):
+        if (directory / name).is_file():
+            own = read_points(directory / name, kind)
+            points += [point for arm in cell.arms for point in under_arm(own, arm)]
+    return points
+
+
+def summarise(
+    finished: Sequence[FinishedCell], *, given_source: Mapping[str, Any] | None = None
+) -> list[SummaryRow]:
+    """A row for each arm, seed and environment of the finished cells.
+
+    Args:
+        finished: the cells.
+        given_source: result of the run that all arms start from, where it is none of the cells.
+    """
+    by_name = {each.cell.name: each for each in finished}
+    scratch: dict[tuple[int, tuple[str, ...]], list[FinishedCell]] = {}
+    for each in finished:
+        if any(arm_of(arm) == "scratch" for arm in each.cell.arms):
+            scratch.setdefault((each.cell.seed, each.cell.env_ids), []).append(each)
+    rows = []
+    for each in finished:
+        cell = each.cell
+        source = given_source
+        if cell.needs is not None:
+            source = by_name[cell.needs].result if cell.needs in by_name else None
+        source = None if cell.source is None else source
+        for arm in cell.arms:
+            candidates = scratch.get((cell.seed, cell.env_ids), [])
+            beside = next((s for s in candidates if is_part_of(s.cell.arms[0], arm)), None)
+            for env_id in cell.env_ids:
+                rows.append(_row(each, arm, env_id, source, beside))
+    return rows
+
+
+def _source_kind(cell: Cell) -> str | None:
+    """``with_loss+n_negatives=8``, out of the name of its directory."""
+    name = cell.name if cell.role == "source" else (cell.needs if cell.source else None)
+    if not name:
+        return None
+    return name.removeprefix("sources/").rpartition("-seed")[0] or None
+
+
+def _row(
+    finished: FinishedCell,
+    arm: str,
+    env_id: str,
+    source: Mapping[str, Any] | None,
+    scratch: FinishedCell | None,
+) -> SummaryRow:
+    cell, result = finished.cell, finished.result
+    counted_from = int(result.get("counted_from", 0))
+    curve = [p for p in finished.points if p.env_id == env_id and p.frames >= counted_from]
+    scores = [point.score for point in curve]
+    final = result["final"][env_id]
+    information = result.get("information", {}).get(env_id, {})
+    kept = [entry["score"] for entry in result.get("retention", {}).values()]
+    jump = None
+    if scratch is not None and cell.role == "target":
+        jump = jumpstart(scores, [p.score for p in scratch.points if p.env_id == env_id])
+    return SummaryRow(
+        suite=cell.suite.name,
+        agent=cell.agent,
+        arm=arm,
+        seed=cell.seed,
+        role=cell.role,
+        env_id=env_id,
+        auc=area_under_curve([point.frames for point in curve], scores),
+        jumpstart=jump,
+        last_score=scores[-1],
+        final_score=final["score"],
+        final_return_mean=final["return_mean"],
+        final_return_std=final["return_std"],
+        final_success_rate=final["success_rate"],
+        final_episodes=final["episodes"],
+        final_backend=final["backend"],
+        frames=result["frames"],
+        learnt=result["learnt"][env_id],
+        source_frames=None if source is None else source["frames"],
+        source_learnt=None if source is None else all(source["learnt"].values()),
+        frames_per_second=result["frames_per_second"],
+        seconds=result["seconds"],
+        evaluation_seconds=result["evaluation_seconds"],
+        weights_sha256=result["weights_sha256"],
+        retention=sum(kept) / len(kept) if kept else None,
+        information_future=information.get("future"),
+        information_source=information.get("source"),
+        counted_from=counted_from,
+        source_kind=_source_kind(cell),
+    )
+
+
+def write_summary(path: Path, rows: Sequence[SummaryRow]) -> None:
+    """Write the rows as a tidy table."""
+    write_table(path, [field.name for field in fields(SummaryRow)], (asdict(row) for row in rows))
+
+
+def read_summary(path: Path) -> list[SummaryRow]:
+    """The rows of a file that `write_summary` wrote, also of one with fewer columns.
+
+    Raises:
+        ValueError: it is not one; the text names file and line.
+    """
+    rows = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                rows.append(SummaryRow.from_row(row))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from None
+    return rows
+
+
+def _read(name: str, hint: Any, text: str) -> Any:
+    kinds = get_args(hint) or (hint,)
+    if not text and NoneType in kinds:
+        return None
+    kind = kinds[0]
+    if kind is bool:
+        if text not in ("True", "False"):
+            raise ValueError(f"{name}: {text!r} is neither True nor False")
+        return text == "True"
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{name}: {text!r} is no {kind.__name__}") from None

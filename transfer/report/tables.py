@@ -1,0 +1,176 @@
+"""What a person reads at the end: tables of 80 columns."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..console import plain_table
+from ..settings.arms import ARMS, arm_of, is_part_of
+from .intervals import bootstrap_interval
+from .summary import SummaryRow
+
+WORSE = "▼"
+"""Marks what is worse than from scratch."""
+NOT_LEARNT = "✗"
+"""Marks a source that was not learnt."""
+
+_BOOTSTRAP_SEED = 0
+
+
+def transfer_tables(rows: Sequence[SummaryRow]) -> RenderableType:
+    """A table for the sources, one for each target, and what their marks mean."""
+    targets = [row for row in rows if row.role == "target"]
+    tables: list[RenderableType] = []
+    sources = [row for row in rows if row.role == "source"]
+    if sources:
+        tables.append(source_table(sources))
+    for env_id in dict.fromkeys(row.env_id for row in targets):
+        tables.append(_target_table(env_id, [row for row in targets if row.env_id == env_id]))
+    return Group(*tables, _legend(rows))
+
+
+def source_table(rows: Sequence[SummaryRow]) -> Table:
+    """Score and frames of each source, by the kind of source and environment."""
+    table = _titled("Sources")
+    table.add_column("environment", overflow="fold", min_width=28)
+    table.add_column("trained", overflow="fold")
+    for heading in ("final", "frames", "learnt"):
+        table.add_column(heading, justify="right")
+    kinds: dict[tuple[str, str], dict[int, SummaryRow]] = {}
+    for row in rows:
+        kinds.setdefault((row.env_id, _trained(row)), {})[row.seed] = row
+    for (env_id, trained), by_seed in kinds.items():
+        own = list(by_seed.values())
+        table.add_row(
+            env_id,
+            trained,
+            _numbers([row.final_score for row in own]),
+            _frames([row.frames for row in own]),
+            _learnt([row.learnt for row in own]),
+        )
+    return table
+
+
+def _trained(row: SummaryRow) -> str:
+    """How a source was trained."""
+    arm = ARMS.get(arm_of(row.arm))
+    return _folded(row.source_kind or ("" if arm is None else arm.source_kind or ""))
+
+
+def _folded(label: str) -> str:
+    """A label with what varies on lines of its own."""
+    return label.replace("+", "\n +")
+
+
+def _titled(title: str) -> Table:
+    table = plain_table()
+    table.title, table.title_justify, table.title_style = title, "left", "bold"
+    return table
+
+
+def _target_table(env_id: str, rows: Sequence[SummaryRow]) -> Table:
+    table = _titled(env_id)
+    table.add_column("arm", overflow="fold", min_width=24)
+    for heading in ("AUC", "jumpstart", "final", "source"):
+        table.add_column(heading, justify="right")
+    all_scratch = [row for row in rows if arm_of(row.arm) == "scratch"]
+    for arm in dict.fromkeys(row.arm for row in rows):
+        own = [row for row in rows if row.arm == arm]
+        scratch = [row for row in all_scratch if is_part_of(row.arm, arm)]
+        jumps = [row.jumpstart for row in own if row.jumpstart is not None]
+        table.add_row(
+            _folded(arm),
+            _compared(own, scratch, lambda row: row.auc),
+            _numbers(jumps, signed=True) if jumps and arm_of(arm) != "scratch" else "",
+            _compared(own, scratch, lambda row: row.final_score),
+            _source(own),
+        )
+    return table
+
+
+def _compared(
+    own: Sequence[SummaryRow],
+    scratch: Sequence[SummaryRow],
+    value: Callable[[SummaryRow], float],
+) -> str:
+    """Mean and interval, marked where the mean is below that of scratch."""
+    values, base = [value(row) for row in own], [value(row) for row in scratch]
+    worse = bool(base) and round(float(np.mean(values)), 2) < round(float(np.mean(base)), 2)
+    return _numbers(values, mark=WORSE if worse else " ")
+
+
+def _numbers(values: Sequence[float], *, signed: bool = False, mark: str = "") -> str:
+    """``0.62`` and, with two seeds or more, its 95 % interval on a second line."""
+    text = f"{np.mean(values):{'+' if signed else ''}.2f}{mark}"
+    if len(values) < 2:
+        return text
+    low, high = bootstrap_interval(values, np.random.default_rng(_BOOTSTRAP_SEED))
+    blank = " " if mark else ""
+    between = f"{low:+.2f} {high:+.2f}" if signed else f"{low:.2f}–{high:.2f}"
+    return f"{text}\n{between}{blank}"
+
+
+def _frames(values: Sequence[int]) -> str:
+    return f"{np.mean(values):,.0f}".replace(",", "_")
+
+
+def _learnt(values: Sequence[bool]) -> str:
+    if all(values):
+        return "yes"
+    return f"{NOT_LEARNT} no" if not any(values) else f"{NOT_LEARNT} {sum(values)} of {len(values)}"
+
+
+def _source(rows: Sequence[SummaryRow]) -> str:
+    frames = [row.source_frames for row in rows if row.source_frames is not None]
+    if not frames:
+        return ""
+    learnt = [bool(row.source_learnt) for row in rows]
+    missed = len(learnt) - sum(learnt)
+    if not missed:
+        return _frames(frames)
+    of = "" if len(learnt) == 1 else f"{missed}/{len(learnt)}"
+    return f"{_frames(frames)} {NOT_LEARNT}{of}"
+
+
+def _legend(rows: Sequence[SummaryRow]) -> Text:
+    targets = [row for row in rows if row.role == "target"]
+    n_seeds = len({row.seed for row in targets})
+    backends = ", ".join(sorted({row.final_backend for row in rows}))
+    lines = [
+        "Scores are normalised returns, 0 to 1. AUC: under the learning curve. jumpstart:",
+        "before the first frame, less scratch's. final: in the reference environment",
+        f"({backends}). source: the frames it took.",
+    ]
+    if n_seeds > 1:
+        lines.append(f"Means over {n_seeds} seeds; below them, 95 % bootstrap intervals.")
+    unlearnt = [row for row in rows if row.role == "source" and not row.learnt]
+    if unlearnt or any(row.source_learnt is False for row in targets):
+        lines.append(f"{NOT_LEARNT}: the source was not learnt within its frames.")
+    longer = {arm_of(row.arm) for row in targets if row.counted_from}
+    if longer:
+        lines.append(f"{', '.join(sorted(longer))}: AUC and jumpstart of its last frames alone.")
+    if any(arm_of(row.arm) == "scratch" for row in targets):
+        lines.append(f"{WORSE}: worse than from scratch (negative transfer).")
+    return Text("\n".join(lines), style="dim")
+
+
+def train_table(rows: Sequence[SummaryRow]) -> Table:
+    """Score, successes and frames of each environment after `train`."""
+    table = plain_table()
+    table.add_column("environment", overflow="fold", min_width=28)
+    for heading in ("AUC", "final", "success", "frames", "learnt"):
+        table.add_column(heading, justify="right")
+    for env_id in dict.fromkeys(row.env_id for row in rows):
+        own = [row for row in rows if row.env_id == env_id]
+        table.add_row(
+            env_id,
+            _numbers([row.auc for row in own]),
+            _numbers([row.final_score for row in own]),
+            f"{100 * np.mean([row.final_success_rate for row in own]):.0f} %",
+            _frames([row.frames for row in own]),
+            _learnt([row.learnt for row in own]),
+        )
+    return table

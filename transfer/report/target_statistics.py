@@ -1,0 +1,113 @@
+"""The statistics of an experiment: of each arm on each target."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..evaluation.curves import CurvePoint
+from ..settings.arms import arm_of
+from .arm_statistics import auc, counterpart, difference, scores_of, seeded
+from .experiment import Experiment
+from .intervals import Estimate, estimate
+from .labels import SCRATCH
+from .scores import (
+    Survival,
+    TimeToThreshold,
+    asymptote,
+    charged,
+    forward_transfer,
+    kaplan_meier,
+    time_to_threshold,
+)
+
+HALF = 0.5
+"""The lower of the two scores to which times are told; the other counts as learnt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetSummary:
+    """One arm on one target, over its seeds."""
+
+    label: str
+    env_id: str
+    auc: Estimate
+    jumpstart: Estimate | None
+    asymptote: Estimate | None
+    final: Estimate
+    over_scratch: Estimate | None
+    forward: float | None
+    forward_is_raw: bool
+    to_half: Survival | None
+    to_learnt: Survival | None
+    to_half_charged: Survival | None
+    """The first with the frames of the sources added."""
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether it is below scratch, at two digits."""
+        return self.over_scratch is not None and round(self.over_scratch.value, 2) < 0
+
+
+def summarise_target(experiment: Experiment, env_id: str) -> list[TargetSummary]:
+    """Every arm on one target."""
+    rows = [row for row in experiment.targets if row.env_id == env_id]
+    areas = {label: scores_of(experiment, label, auc, [env_id]) for label in experiment.arms}
+    found = []
+    for label in dict.fromkeys(row.arm for row in rows):
+        own = [row for row in rows if row.arm == label]
+        curves = curves_of(experiment.points, label, env_id, [row.seed for row in own])
+        jumps = [row.jumpstart for row in own if row.jumpstart is not None]
+        against = areas.get(counterpart(experiment, label, SCRATCH) or "")
+        against = against if against is not None and against.seeds else None
+        forward = None if against is None else forward_transfer(areas[label].table, against.table)
+        found.append(
+            TargetSummary(
+                label=label,
+                env_id=env_id,
+                auc=estimate([row.auc for row in own], seeded()),
+                jumpstart=estimate(jumps, seeded()) if jumps and arm_of(label) != SCRATCH else None,
+                asymptote=estimate([asymptote([p.score for p in c]) for c in curves], seeded())
+                if curves
+                else None,
+                final=estimate([row.final_score for row in own], seeded()),
+                over_scratch=None if against is None else difference(areas[label], against),
+                forward=None if forward is None else float(forward.values.mean()),
+                forward_is_raw=forward is not None and bool(forward.is_raw.any()),
+                to_half=survival(curves, HALF),
+                to_learnt=survival(curves, experiment.learnt_score),
+                to_half_charged=survival(
+                    curves, HALF, {r.seed: float(r.source_frames or r.counted_from) for r in own}
+                ),
+            )
+        )
+    return found
+
+
+def curves_of(
+    points: Sequence[CurvePoint],
+    label: str,
+    env_id: str,
+    seeds: Sequence[int],
+    role: str = "target",
+) -> list[list[CurvePoint]]:
+    """The learning curves of an arm on an environment, one for each seed that has one."""
+    curves = []
+    for seed in seeds:
+        key = (label, env_id, seed, role)
+        own = [p for p in points if (p.arm, p.env_id, p.seed, p.role) == key]
+        if own:
+            curves.append(sorted(own, key=lambda point: point.frames))
+    return curves
+
+
+def survival(
+    curves: Sequence[Sequence[CurvePoint]],
+    threshold: float,
+    source_frames: dict[int, float] | None = None,
+) -> Survival | None:
+    """Kaplan and Meier's curve of the times to a score; None without curves."""
+    times: list[TimeToThreshold] = []
+    for curve in curves:
+        time = time_to_threshold([p.frames for p in curve], [p.score for p in curve], threshold)
+        extra = 0.0 if source_frames is None else source_frames.get(curve[0].seed, 0.0)
+        times.append(charged(time, extra))
+    return kaplan_meier(times) if times else None

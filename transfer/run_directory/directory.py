@@ -1,0 +1,323 @@
+"""The directory of one run: what is in it, when it may be written, what makes it whole.
+
+A run is *finished* when its ``result.json`` is there, which is written last and at once. A
+directory belongs to the configuration in its ``config.yaml``; another configuration is refused.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ..errors import SettingsError
+from .atomic_files import sha256_of, write_bytes
+from .locking import RUN_LOCK, TRAINING_LOCK
+from .signing import KeyUnusableError, sign
+
+WORKER_LOG = "worker.log"
+"""What a cell's process wrote to its standard output and error; removed where that is nothing."""
+CONFIG = "config.yaml"
+MANIFEST = "manifest.json"
+RESULT = "result.json"
+CURVES = "curves.csv"
+SUMMARY = "summary.csv"
+INFORMATION = "information.csv"
+MEMORY = "memory.safetensors"
+AUXILIARY = "aux.safetensors"
+CARRIED = "carried.txt"
+FINAL = "checkpoints/final.zip"
+INTERRUPTED = "checkpoints/interrupted.zip"
+
+RESOLVED = "resolved"
+"""Key of ``config.yaml`` under which a run keeps what is not a setting; ``--config`` skips it."""
+AGENT_SETTINGS = "agent_settings"
+"""Key of ``config.yaml`` under which a cell keeps the agent's own numbers; no identity."""
+
+NOT_IDENTITY = frozenset(
+    {
+        "output", "workers", "threads", "config", "debug", "resume", "trust", "checkpoint_every",
+        "env_timeout", "information_points", "executor", "dry_run", "frames_per_second",
+    }
+)  # fmt: skip
+"""Settings that do not decide what is learnt: they may differ on a second call."""
+
+_PACKAGES = (
+    "contrastive-distillation", "torch", "numpy", "gymnasium", "stable-baselines3", "minigrid",
+    "envpool",
+)  # fmt: skip
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it is there
+
+Config = dict[str, Any]
+State = Literal["new", "unfinished", "finished"]
+
+
+class RunDirectoryError(SettingsError):
+    """A directory that cannot be used for the run, or is not the run it was taken for."""
+
+
+_GROWING = frozenset({"arms", "seeds", "vary"})
+"""Settings of `ablate` that may differ on a later call: the grid in the directory grows."""
+
+_ADDED = {"keep": "fifo"}
+"""Settings that runs did not say at first, with the value they had: no part of an identity, so
+that such runs are found again."""
+
+
+def identity(config: Mapping[str, Any]) -> Config:
+    """The part of a configuration that decides what is learnt."""
+    left_out = {*NOT_IDENTITY, AGENT_SETTINGS}
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in left_out and not (key in _ADDED and value == _ADDED[key])
+    }
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """Six hexadecimal digits of a configuration's identity."""
+    text = json.dumps(identity(config), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def default_directory(config: Mapping[str, Any], *, subject: str) -> Path:
+    """``runs/<command>-<subject>-<agent>[-loss]-seed<seed>-<6 hex>``: the same for the same."""
+    loss = str(config.get("loss", "none")).rsplit(":", 1)[-1]
+    parts = [config["command"], subject, config["agent"], *([] if loss == "none" else [loss])]
+    name = "-".join([*map(str, parts), f"seed{config['seed']}", fingerprint(config)])
+    return Path("runs") / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def plain(value: Any) -> Any:
+    """``value`` as YAML and JSON keep it: tuples as lists, mappings as dicts, text keys."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    return value
+
+
+def open_directory(directory: Path, config: Mapping[str, Any]) -> State:
+    """Look at a run's directory, before anything is spent.
+
+    Returns:
+        ``new``, ``unfinished`` (same configuration, no result) or ``finished``.
+
+    Raises:
+        RunDirectoryError: where it belongs to another configuration, or is no run's at all.
+    """
+    if not directory.exists():
+        return "new"
+    if not directory.is_dir():
+        raise RunDirectoryError(f"--output {directory}: is a file; give a directory")
+    if all(_is_nothing(path) for path in directory.iterdir()):
+        return "new"  # empty, or a worker died before it had written anything of a run
+    if not (directory / CONFIG).is_file():
+        raise RunDirectoryError(
+            f"--output {directory}: is not empty and is no run's directory; give another one"
+        )
+    differing = differences(read_config(directory), config)
+    if differing:
+        lines = "\n".join(f"  {key}: {old} there, {new} now" for key, old, new in differing)
+        raise RunDirectoryError(
+            f"--output {directory}: is the run of another configuration:\n{lines}\n"
+            "Give another directory, or the settings it was made with."
+        )
+    return "finished" if (directory / RESULT).is_file() else "unfinished"
+
+
+def _is_nothing(path: Path) -> bool:
+    """Whether a file says nothing of a run."""
+    return path.name in (WORKER_LOG, RUN_LOCK, TRAINING_LOCK) or ".writing" in path.name
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """``(key, old value, new value)`` of what decides the run.
+
+    Nested keys, with dots, follow from the others: they are named only where these agree.
+    """
+    old, new = identity(plain(old)), identity(plain(new))
+    if old.get("command") == new.get("command") == "ablate":
+        old, new = ({k: v for k, v in each.items() if k not in _GROWING} for each in (old, new))
+    before, after = _flat(old), _flat(new)
+    keys = dict.fromkeys([*before, *after])
+    found = [(k, before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k)]
+    nested = [entry for entry in found if "." in entry[0]]
+    return [entry for entry in found if entry not in nested] or nested
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Config:
+    flat: Config = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def start_directory(
+    directory: Path,
+    config: Mapping[str, Any],
+    *,
+    command: Sequence[str],
+    agent_settings: Mapping[str, float] | None = None,
+) -> None:
+    """Write what a run begins with: its configuration and its manifest.
+
+    Args:
+        directory: made where it is missing.
+        config: the configuration.
+        command: the command line.
+        agent_settings: the agent's own settings, kept beside the configuration once known.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if agent_settings is not None:
+        (directory / "checkpoints").mkdir(exist_ok=True)
+        config = {**config, AGENT_SETTINGS: agent_settings}
+    text = yaml.safe_dump(plain(config), sort_keys=False, width=100)
+    write_text(directory / CONFIG, text)
+    made = manifest(seed=int(config["seed"]), command=command)
+    with contextlib.suppress(KeyUnusableError):  # unsigned: another user's, as far as is known
+        made["signature"] = sign(config_digest(text))
+    write_json(directory / MANIFEST, made)
+
+
+def config_digest(text: str) -> Config:
+    """What is signed of a configuration's text."""
+    return {"config": sha256_of(text.encode())}
+
+
+def clear_directory(directory: Path) -> None:
+    """Remove what an unfinished run left, and nothing else, before it starts again."""
+    names = ["progress.csv", CURVES, SUMMARY, INFORMATION, MEMORY, AUXILIARY, CARRIED]
+    paths = [directory / name for name in (*names, FINAL, INTERRUPTED)]
+    for path in [*paths, *directory.glob("events.out.tfevents.*")]:
+        path.unlink(missing_ok=True)
+
+
+def read_config(directory: Path) -> Config:
+    """The configuration of a run's directory.
+
+    Raises:
+        RunDirectoryError: where there is none, or it cannot be read.
+    """
+    path = directory / CONFIG
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        config = None
+    if not isinstance(config, dict):
+        raise RunDirectoryError(f"{directory}: is no run's directory: no readable {CONFIG} there")
+    return config
+
+
+def read_result(directory: Path) -> dict[str, Any]:
+    """The result of a finished run.
+
+    Raises:
+        RunDirectoryError: where the run is not finished, or its result cannot be read.
+    """
+    path = directory / RESULT
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{directory}: has not finished: no {RESULT} there") from None
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(result, dict):
+        raise RunDirectoryError(f"{path}: cannot be read: not a mapping")
+    return result
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON at once: whole or not at all."""
+    write_text(path, json.dumps(plain(value), indent=2, default=_number) + "\n")
+
+
+def _number(value: Any) -> Any:
+    return value.item()  # NumPy scalars
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file at once, and have it on the disk before returning."""
+    write_bytes(path, text.encode())
+
+
+def note_resumption(directory: Path, *, frames: int, command: Sequence[str]) -> None:
+    """Add to a run's manifest that it was continued; one that cannot be read is made anew."""
+    path = directory / MANIFEST
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = manifest(seed=int(read_config(directory)["seed"]), command=command)
+    again = {"frames": frames, "started": _now(), "command": list(command)}
+    write_json(path, {**known, "resumed": [*known.get("resumed", []), again]})
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def manifest(*, seed: int, command: Sequence[str]) -> dict[str, Any]:
+    """What the run was made with: versions, revision, command, seed, kind of machine."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "command": list(command),
+        "seed": seed,
+        "started": _now(),
+        "versions": versions,
+        "git_revision": _git_revision(),
+        "machine": {
+            "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "cpu": _cpu_name(),
+            "cores": os.cpu_count(),
+        },
+    }
+
+
+def _git_revision() -> str | None:
+    """The revision of this checkout, with ``+changes`` where files differ; None outside git."""
+    here = Path(__file__).resolve().parent
+    git = ["git", "-C", str(here)]
+    try:
+        inside = subprocess.run(
+            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10
+        )
+        if inside.returncode != 0:
+            return None
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, timeout=10)
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if head.returncode != 0:
+        return None
+    return head.stdout.decode().strip() + ("+changes" if changes.stdout.strip() else "")
+
+
+def _cpu_name() -> str:
+    if sys.platform == "linux":
+        try:
+            for line in Path("/proc/cpuinfo").read_text().splitlines():
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+        except OSError:
+            pass
+    return platform.processor() or platform.machine()

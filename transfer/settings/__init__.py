@@ -1,0 +1,1 @@
+"""Settings: from flags and YAML to resolved values and specifications of trainings."""

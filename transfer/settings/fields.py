@@ -1,0 +1,209 @@
+"""What a setting may be: its type and range, checked alike for flags and for YAML.
+
+A settings class is a frozen dataclass; every field's annotation says what it takes:
+``Annotated[int, whole(1)]``, ``Annotated[float, real(0, 1)]``, ``Literal["a", "b"]``, ``bool``,
+``str``, ``tuple[str, ...]``, each perhaps ``| None``. `check` holds a value against it.
+"""
+
+import contextlib
+import dataclasses
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from tyro.constructors import PrimitiveConstructorSpec
+
+from ..errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number and the closed range it must lie in; ``low`` itself is excluded where asked."""
+
+    kind: type
+    low: float
+    high: float = math.inf
+    above_low: bool = False
+
+    def __str__(self) -> str:
+        noun = "a whole number" if self.kind is int else "a number"
+        if self.above_low:
+            above = f"{noun} above {_plain(self.low)}"
+            return above if self.high == math.inf else f"{above}, at most {_plain(self.high)}"
+        if self.high == math.inf:
+            return f"{noun} of at least {_plain(self.low)}"
+        return f"{noun} from {_plain(self.low)} to {_plain(self.high)}"
+
+    def check(self, value: object) -> int | float:
+        """The value as ``kind``; `SettingsError` where its type or its size is wrong."""
+        number: Any = value
+        if self.kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
+            with contextlib.suppress(ValueError):
+                number = float(value)
+        allowed = (int,) if self.kind is int else (int, float)
+        if isinstance(number, bool) or not isinstance(number, allowed):
+            raise SettingsError(f"must be {self}")
+        within = self.low < number if self.above_low else self.low <= number
+        if not (within and number <= self.high and math.isfinite(number)):
+            raise SettingsError(f"must be {self}")
+        return self.kind(number)  # type: ignore[no-any-return]
+
+    def read(self, text: str) -> int | float:
+        """A number as typed: ``400_000``, ``1e-3``; the range is checked later, with the rest."""
+        try:
+            return self.kind(text)  # type: ignore[no-any-return]
+        except ValueError:
+            raise ValueError(f"{text!r}: must be {self}") from None
+
+
+def _plain(number: float) -> str:
+    return f"{int(number):_}" if number == int(number) else f"{number:g}"
+
+
+class _NumberFlag(PrimitiveConstructorSpec[Any]):
+    """Tells tyro how to read a `Number`, and tells `check` which one it is."""
+
+    def __init__(self, number: Number) -> None:
+        self.number = number
+        super().__init__(
+            nargs=1,
+            metavar="INT" if number.kind is int else "FLOAT",
+            instance_from_str=lambda texts: number.read(texts[0]),
+            is_instance=lambda value: value is None or isinstance(value, (int, float)),
+            str_from_instance=lambda value: ["none" if value is None else str(value)],
+        )
+
+
+def whole(low: int, high: float = math.inf) -> Any:
+    """Annotation of a whole number from ``low`` to ``high``, both included."""
+    return _NumberFlag(Number(int, low, high))
+
+
+def real(low: float, high: float = math.inf, *, above_low: bool = False) -> Any:
+    """Annotation of a finite number from ``low`` (excluded with ``above_low``) to ``high``."""
+    return _NumberFlag(Number(float, low, high, above_low))
+
+
+def key_of(field_name: str) -> str:
+    """The field's name in YAML; a trailing underscore only dodges Python's keywords."""
+    return field_name.rstrip("_")
+
+
+def flag_of(field_name: str) -> str:
+    """The field's flag on the command line."""
+    return "--" + key_of(field_name).replace("_", "-")
+
+
+def nearest(name: str, names: list[str] | tuple[str, ...], n: int = 3) -> str:
+    """``" Nearest: a, b."`` or, where nothing is near, ``" There are: …"``."""
+    close = get_close_matches(name, names, n=n, cutoff=0.5)
+    return f" Nearest: {', '.join(close)}." if close else f" There are: {', '.join(names)}."
+
+
+def check(annotation: Any, value: object) -> object:
+    """Hold ``value`` against a field's annotation.
+
+    Returns:
+        The value in the field's type (a list becomes a tuple, an int a float where floats go).
+
+    Raises:
+        SettingsError: saying only what must hold; the caller adds which setting and which value.
+    """
+    metadata = getattr(annotation, "__metadata__", ())
+    bare = annotation.__origin__ if metadata else annotation
+    options = get_args(bare) if get_origin(bare) in (Union, types.UnionType) else (bare,)
+    if value is None and type(None) in options:
+        return None
+    numbers = [entry.number for entry in metadata if isinstance(entry, _NumberFlag)]
+    if numbers:
+        return numbers[0].check(value)
+    return _check_plain(next(kind for kind in options if kind is not type(None)), value)
+
+
+def read(annotation: Any, text: str) -> object:
+    """What a field's flag would make of one word, checked.
+
+    Raises:
+        SettingsError: as `check`.
+    """
+    metadata = getattr(annotation, "__metadata__", ())
+    for entry in metadata:
+        if isinstance(entry, _NumberFlag):
+            try:
+                return check(annotation, entry.number.read(text))
+            except (SettingsError, ValueError):
+                raise SettingsError(f"must be {entry.number}") from None
+    bare = annotation.__origin__ if metadata else annotation
+    if bare is bool:
+        return check(annotation, {"true": True, "false": False}.get(text.lower()))
+    return check(annotation, text)
+
+
+def _check_plain(kind: Any, value: object) -> object:
+    if get_origin(kind) is Literal:
+        choices = [str(choice) for choice in get_args(kind)]
+        if value not in choices:
+            raise SettingsError(f"must be one of {', '.join(choices)}")
+        return value
+    if get_origin(kind) is tuple:
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, (list, tuple)) or not all(isinstance(v, str) for v in values):
+            raise SettingsError("must be a list of names")
+        return tuple(values)
+    if kind is bool and not isinstance(value, bool):
+        raise SettingsError("must be true or false")
+    if kind is str and not isinstance(value, str):
+        raise SettingsError("must be text")
+    return value
+
+
+def annotations_of(settings: type) -> dict[str, Any]:
+    """Field name → annotation with its metadata, in the order of the fields."""
+    hints = get_type_hints(settings, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(settings)}
+
+
+def validate(settings: object) -> None:
+    """Check every field of a settings dataclass.
+
+    Raises:
+        SettingsError: naming the flag, the value and what is allowed.
+    """
+    for name, annotation in annotations_of(type(settings)).items():
+        value = getattr(settings, name)
+        try:
+            check(annotation, value)
+        except SettingsError as error:
+            raise SettingsError(f"{flag_of(name)} {_shown(value)}: {error}") from None
+
+
+def from_mapping(settings: type, values: Mapping[str, object], *, origin: str) -> dict[str, Any]:
+    """Checked field values of ``settings`` from a YAML file's mapping.
+
+    Args:
+        settings: the dataclass.
+        values: key → value; a key is a field's name (hyphens allowed for underscores).
+        origin: the file's name, for messages.
+
+    Raises:
+        SettingsError: for an unknown key (with the nearest ones), a wrong type or range.
+    """
+    annotations = {key_of(name): (name, kind) for name, kind in annotations_of(settings).items()}
+    checked: dict[str, Any] = {}
+    for given, value in values.items():
+        key = str(given).replace("-", "_")
+        if key not in annotations:
+            raise SettingsError(f"{origin}: unknown key {given!r}.{nearest(key, [*annotations])}")
+        name, annotation = annotations[key]
+        try:
+            checked[name] = check(annotation, value)
+        except SettingsError as error:
+            raise SettingsError(f"{origin}: {key}: {_shown(value)}: {error}") from None
+    return checked
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, (int, float, str)) else repr(value)

@@ -1,0 +1,1 @@
+"""A study: a plan of trainings, its scheduler, executors and results."""

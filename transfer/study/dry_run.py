@@ -1,0 +1,68 @@
+"""What a plan would do, and how long that may take: ``--dry-run``."""
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from ..console import say, show
+from ..run_directory.directory import RESULT
+from ..settings.spec import Cell
+from .plan import Plan
+
+
+def forecast(plan: Plan, console: Console, *, frames_per_second: float) -> int:
+    """Show a plan's trainings, their frames and the hours they may take; nothing is written.
+
+    Args:
+        plan: what would be done.
+        console: where to show it.
+        frames_per_second: of one training, evaluation included.
+
+    Returns:
+        The exit code, 0.
+    """
+    for note in plan.notes:
+        say(console, note, style="yellow")
+    groups: dict[str, list[Cell]] = {}
+    for cell in plan.cells:
+        groups.setdefault(cell.group, []).append(cell)
+    left = [cell for cell in plan.cells if not (plan.directory_of(cell) / RESULT).is_file()]
+    show(console, _table(groups, frames_per_second))
+    n_done = len(plan.cells) - len(left)
+    done = f", {n_done} of them finished" if n_done else ""
+    say(console, f"{plan.command}: {len(plan.cells)} trainings{done}, in {plan.directory}")
+    frames = sum(cell.most_frames for cell in left)
+    hours = frames / frames_per_second / 3600
+    what = f"{'what is left' if n_done else 'all'} ({frames:_} frames at most)"
+    if plan.workers is None:
+        text = f"one at a time: {_hours(hours)} for {what}; it will be as many as there are CPUs"
+    else:
+        at_once = min(plan.workers, max(len(left), 1))
+        text = f"{at_once} at once: {_hours(hours / at_once)} for {what}"
+    say(console, f"At {frames_per_second:_.0f} frames/s each, {text}.")
+    if any(cell.until_learnt for cell in left):
+        say(console, "Sources stop as soon as they are learnt, so it may take less.")
+    say(console, "Nothing was written: --dry-run.")
+    return 0
+
+
+def _table(groups: dict[str, list[Cell]], frames_per_second: float) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("trainings", overflow="fold")
+    for heading in ("number", "frames each", "frames", "hours"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for group, cells in groups.items():
+        frames = sum(cell.most_frames for cell in cells)
+        each = {cell.most_frames for cell in cells}
+        table.add_row(
+            group.replace("+", "\n +"),
+            str(len(cells)),
+            f"{min(each):_}" if len(each) == 1 else f"{min(each):_}–{max(each):_}",
+            f"{frames:_}",
+            _hours(frames / frames_per_second / 3600).removesuffix(" h"),
+        )
+    return table
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{hours:.2f} h"

@@ -1,0 +1,111 @@
+"""One training as a job: carried out in whatever process, its end put into words."""
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..run_directory.atomic_files import explain
+from ..run_directory.directory import WORKER_LOG
+from ..settings.spec import Cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one cell ended."""
+
+    status: Literal["finished", "interrupted", "failed", "skipped"]
+    reason: str = ""
+    """One line, where it failed or was skipped."""
+    traceback: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A cell to train."""
+
+    cell: Cell
+    directory: Path
+    command: tuple[str, ...]
+    resume: str = "auto"
+    trust: bool = False
+    information_points: int = 2
+
+
+def carry_out_job(
+    job: Job,
+    *,
+    send: Callable[[int | str], None],
+    stop: Callable[[], bool],
+    give_up: Callable[[Outcome], None],
+) -> Outcome:
+    """Train a job's cell in this process; an error becomes an outcome.
+
+    Args:
+        job: what to train.
+        send: takes the frames done so far, and lines for the user.
+        stop: asked whether to stop.
+        give_up: called from another thread where an environment hangs; must end this process.
+    """
+    try:
+        from ..training.train import train_cell
+        from ..training.watchdog import watching_steps
+
+        def hangs(reason: str, stack: str) -> None:
+            with contextlib.suppress(OSError):
+                print(stack, file=sys.stderr, flush=True)
+            give_up(Outcome(status="failed", reason=reason, traceback=stack))
+
+        with watching_steps(job.cell.env_timeout, hangs):
+            status = train_cell(
+                job.cell,
+                job.directory,
+                command=job.command,
+                report=send,
+                stop=stop,
+                resume=job.resume,
+                trust=job.trust,
+                information_points=job.information_points,
+                say=send,
+            )
+        return Outcome(status=status)
+    except Exception as error:
+        with contextlib.suppress(OSError):  # a full disk has no room for this either
+            traceback.print_exc()  # into the worker's log
+        where = f" (traceback: {job.directory / WORKER_LOG})"
+        reason = one_line(error) + ("" if isinstance(error, ValueError) else where)
+        return Outcome(status="failed", reason=reason, traceback=traceback.format_exc())
+
+
+@contextlib.contextmanager
+def logged(directory: Path) -> Iterator[None]:
+    """Send what this process prints, warnings too, to a file, where one can be written."""
+    path = directory / WORKER_LOG
+    with contextlib.suppress(OSError):  # what cannot be written is told by what comes next
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        for number in (1, 2):
+            os.dup2(file, number)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            if path.stat().st_size == 0:
+                path.unlink()
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line: its text, under its type's name unless the text was written for us."""
+    if isinstance(error, OSError):
+        return explain(error)
+    from contrastive_distillation.envs import EnvironmentFailedError
+
+    text = " ".join(str(error).split())
+    if isinstance(error, (ValueError, FloatingPointError, EnvironmentFailedError)) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,1 @@
+"""One training: build, learn, checkpoint, resume, finish."""

@@ -1,0 +1,267 @@
+"""The checkpoints of a run: directories that are whole or not there, checked before use.
+
+``checkpoints/<frames>/`` holds files and a ``manifest.json`` with the SHA-256 of each, a digest of
+itself and, where this user has a key, a signature. It is written beside, brought to the disk, and
+moved into place at once.
+"""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..run_directory.atomic_files import sha256_of, sync_directory, write_bytes, write_with
+from ..run_directory.signing import KeyUnusableError, is_signed, sign
+
+VERSION = 3
+_READABLE = (2, VERSION)  # of the first, no array is packed
+_MANIFEST = "manifest.json"
+_N_NEWEST = 2
+_PACKAGES = ("gymnasium", "minigrid", "numpy")
+
+Say = Callable[[str], None]
+"""Shows the user one line."""
+Write = Callable[[Path], object]
+"""Writes a file where it is told to."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the text says which and why."""
+
+
+class OtherVersionError(CheckpointError):
+    """A checkpoint that another version of this program wrote, and can still use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A checkpoint whose files have been checked."""
+
+    directory: Path
+    frames: int
+    score: float | None
+    """Mean score of the last evaluation before it."""
+    is_own: bool
+    """Whether this user signed it: nothing of another is unpickled."""
+    same_versions: bool
+    """Whether it was written with the versions of today: pickles of others may not fit."""
+    files: Mapping[str, str]
+    """Name → SHA-256."""
+
+    def read(self, name: str) -> bytes:
+        """A file's content, checked.
+
+        Raises:
+            CheckpointError: there is no such file, or it has changed.
+        """
+        if name not in self.files:
+            raise CheckpointError(f"{self.directory}: has no {name}")
+        try:
+            content = (self.directory / name).read_bytes()
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.directory / name}: cannot be read: {error.strerror}"
+            ) from error
+        if sha256_of(content) != self.files[name]:
+            raise CheckpointError(
+                f"{self.directory / name}: is broken: its SHA-256 is not that of the manifest"
+            )
+        return content
+
+
+class Snapshots:
+    """The checkpoints of one run: the newest two and the best are kept."""
+
+    def __init__(self, directory: Path, *, identity: str) -> None:
+        """Args: directory: ``checkpoints``. identity: of the run's configuration."""
+        self._directory = directory
+        self._identity = identity
+        self._warned = False
+
+    def write(
+        self, writers: Mapping[str, Write], *, frames: int, score: float | None, say: Say
+    ) -> None:
+        """Write a checkpoint, then forget those that are neither new nor best.
+
+        Raises:
+            OSError: as on a full disk; the earlier checkpoints are then as they were.
+        """
+        target = self._directory / f"{frames:012d}"
+        temporary = self._directory / f".writing-{frames:012d}"
+        self._directory.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.mkdir()
+            for name, write in writers.items():
+                write_with(temporary / name, write)
+            content = {
+                "version": VERSION,
+                "identity": self._identity,
+                "frames": frames,
+                "score": score,
+                "versions": _versions(),
+                "files": {n: sha256_of((temporary / n).read_bytes()) for n in writers},
+            }
+            write_bytes(temporary / _MANIFEST, _sealed(content, self._signature(content, say)))
+            _move(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self._forget()
+
+    def newest(self, say: Say) -> Snapshot | None:
+        """The newest whole checkpoint; broken ones are reported and set aside. None without.
+
+        Raises:
+            OtherVersionError: it is of another version of this program, and none of its work is to
+                be lost.
+        """
+        self._sweep()
+        for directory in reversed(self._all()):
+            try:
+                return self.check(directory)
+            except OtherVersionError:
+                raise
+            except CheckpointError as error:
+                say(f"{error}; the checkpoint before it is used")
+                _set_aside(directory)
+        return None
+
+    def check(self, directory: Path) -> Snapshot:
+        """A checkpoint, its manifest and all its files held against each other.
+
+        Raises:
+            CheckpointError: it is broken, or of another run.
+            OtherVersionError: it is of another version.
+        """
+        content, signature = _opened(directory)
+        if content["identity"] != self._identity:
+            raise CheckpointError(f"{directory}: belongs to a run of another configuration")
+        snapshot = Snapshot(
+            directory=directory,
+            frames=int(content["frames"]),
+            score=content["score"],
+            is_own=is_signed(content, signature),
+            same_versions=content["versions"] == _versions(),
+            files=content["files"],
+        )
+        if directory.name != f"{snapshot.frames:012d}":
+            raise CheckpointError(f"{directory}: is broken: it holds {snapshot.frames} frames")
+        for name in snapshot.files:
+            if Path(name).name != name:
+                raise CheckpointError(f"{directory}: is broken: {name!r} lies outside it")
+            snapshot.read(name)
+        return snapshot
+
+    def clear(self) -> None:
+        """Remove all checkpoints."""
+        self._sweep()
+        for directory in [*self._all(), *self._directory.glob("broken-*")]:
+            shutil.rmtree(directory)
+
+    def _all(self) -> list[Path]:
+        """Every checkpoint, the oldest first."""
+        if not self._directory.is_dir():
+            return []
+        return sorted(p for p in self._directory.iterdir() if p.is_dir() and p.name.isdigit())
+
+    def _sweep(self) -> None:
+        """Remove what a process that was killed had not finished writing."""
+        for pattern in (".writing-*", ".old-*"):
+            for directory in self._directory.glob(pattern):
+                shutil.rmtree(directory)
+
+    def _forget(self) -> None:
+        found = self._all()
+        scores = [(score, path) for path in found if (score := _score(path)) is not None]
+        kept = {*found[-_N_NEWEST:], *([max(scores)[1]] if scores else [])}
+        for directory in found:
+            if directory not in kept:
+                shutil.rmtree(directory)
+
+    def _signature(self, content: Mapping[str, Any], say: Say) -> str | None:
+        try:
+            return sign(content)
+        except KeyUnusableError as error:
+            if not self._warned:
+                say(
+                    f"checkpoints are not signed ({error}); one that continues from them "
+                    "re-seeds its environments"
+                )
+            self._warned = True
+            return None
+
+
+def _sealed(content: Mapping[str, Any], signature: str | None) -> bytes:
+    """A manifest's text: content, signature, and a digest over both."""
+    signed = {**content, "signature": signature}
+    digest = sha256_of(json.dumps(signed, sort_keys=True).encode())
+    return (json.dumps({**signed, "digest": digest}, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _opened(directory: Path) -> tuple[dict[str, Any], object]:
+    """A manifest's content and signature.
+
+    Raises:
+        CheckpointError: it is missing, or a single byte of it is not as it was written.
+        OtherVersionError: it is whole, but of another version.
+    """
+    path = directory / _MANIFEST
+    try:
+        raw = path.read_bytes()
+        read = json.loads(raw)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is broken: it is no JSON") from error
+    if not isinstance(read, dict):
+        raise CheckpointError(f"{path}: is broken: it is no checkpoint's manifest")
+    content = {key: value for key, value in read.items() if key not in ("signature", "digest")}
+    signature = read.get("signature")
+    if _sealed(content, signature) != raw:
+        raise CheckpointError(f"{path}: is broken: its digest does not fit what it says")
+    if content.get("version") not in _READABLE:
+        raise OtherVersionError(
+            f"{directory}: is of version {content.get('version')}, this program reads "
+            f"{' and '.join(map(str, _READABLE))}: "
+            "continue with the program that wrote it, or start again with --resume never"
+        )
+    keys = {"version", "identity", "frames", "score", "versions", "files"}
+    whole = content.keys() == keys and isinstance(content["files"], dict)
+    if not whole or type(content["frames"]) is not int:
+        raise CheckpointError(f"{path}: is broken: it is no checkpoint's manifest")
+    return content, signature
+
+
+def _score(directory: Path) -> float | None:
+    try:
+        score = _opened(directory)[0]["score"]
+    except CheckpointError:  # reported when it is to be used
+        return None
+    return float(score) if isinstance(score, int | float) else None
+
+
+def _versions() -> dict[str, str]:
+    found = {package: metadata.version(package) for package in _PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+def _move(temporary: Path, target: Path) -> None:
+    """Put a written directory in its place at once; one that is there steps aside first."""
+    old = target.with_name(f".old-{target.name}")
+    sync_directory(temporary)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(temporary, target)
+    sync_directory(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _set_aside(directory: Path) -> None:
+    aside = directory.with_name(f"broken-{directory.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.replace(directory, aside)

@@ -1,0 +1,142 @@
+"""What a training leaves behind when it ends: its files, and the result, which comes last."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from contrastive_distillation.agents import AuxiliaryLossCallback, policy_sha256
+from contrastive_distillation.memory import Memory
+
+from ..evaluation.evaluation_callback import Checkpoints, measures, play
+from ..evaluation.evaluator import Evaluator
+from ..evaluation.information import InformationProbe
+from ..evaluation.schedule import (
+    FINAL_INDEX,
+    RETENTION_INDEX,
+    episodes_at_end,
+    episodes_for_retention,
+)
+from ..run_directory.atomic_files import write_with
+from ..run_directory.directory import AUXILIARY, FINAL, INTERRUPTED, MEMORY, RESULT, write_json
+from ..run_directory.logger import note_scalars
+from ..settings.spec import Cell
+
+
+def save_agent(
+    directory: Path,
+    model: BaseAlgorithm,
+    joined: AuxiliaryLossCallback,
+    *,
+    with_loss: bool,
+    whole: bool,
+) -> None:
+    """Save agent, memory and loss, each file at once; `whole` where the training has ended."""
+    path = directory / (FINAL if whole else INTERRUPTED)
+    write_with(path, model.save)
+    write_with(directory / MEMORY, joined.memory.save)
+    if with_loss:
+        write_with(directory / AUXILIARY, joined.save)
+    if whole:
+        (directory / INTERRUPTED).unlink(missing_ok=True)
+
+
+def finish(
+    cell: Cell,
+    directory: Path,
+    model: BaseAlgorithm,
+    checkpoints: Checkpoints,
+    probe: InformationProbe,
+    source_ids: Sequence[str],
+) -> None:
+    """Judge the agent in the reference environment, and write the result.
+
+    Args:
+        source_ids: the environments its source learnt: what is left of them is judged too.
+    """
+    started = time.perf_counter()
+    final = evaluate_at_end(cell, model, checkpoints)
+    retention = evaluate_on_sources(cell, model, source_ids)
+    evaluation = checkpoints.seconds + time.perf_counter() - started
+    apart = checkpoints.seconds + checkpoints.saving_seconds + probe.seconds
+    learning = checkpoints.whole_seconds - apart
+    information = probe.measure_at_end()
+    scores = {f"final/{env_id}/score": entry["score"] for env_id, entry in final.items()}
+    scores |= {f"retention/{env_id}/score": e["score"] for env_id, e in retention.items()}
+    note_scalars(model.logger, scores, frames=checkpoints.frames)
+    write_json(
+        directory / RESULT,
+        {
+            "weights_sha256": policy_sha256(model),
+            "frames": checkpoints.frames,
+            **({"counted_from": cell.extra_frames} if cell.extra_frames else {}),
+            "frames_per_second": round(checkpoints.frames / learning, 1),
+            "seconds": round(learning + evaluation + checkpoints.saving_seconds, 3),
+            "evaluation_seconds": round(evaluation, 3),
+            "checkpoint_seconds": round(checkpoints.saving_seconds, 3),
+            "learnt": checkpoints.learnt,
+            "scores": checkpoints.scores,
+            "final": final,
+            "retention": retention,
+            "information": information,
+            "information_seconds": round(probe.seconds, 3),
+        },
+    )
+
+
+def evaluate_at_end(
+    cell: Cell, model: BaseAlgorithm, checkpoints: Checkpoints
+) -> dict[str, dict[str, Any]]:
+    """Environment id → score and returns in the reference environment."""
+    n_episodes = episodes_at_end(cell.frames, checkpoints.outlook)
+    return _judge(
+        cell, model, cell.env_ids, n_episodes, index=FINAL_INDEX, memory=checkpoints.memory
+    )
+
+
+def evaluate_on_sources(
+    cell: Cell, model: BaseAlgorithm, source_ids: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The same for what the agent's source learnt, before which the target came; few episodes."""
+    if not source_ids:
+        return {}
+    longest = [cell.suite.task(env_id).max_episode_steps for env_id in source_ids]
+    n_episodes = episodes_for_retention(cell.frames, longest)
+    return _judge(cell, model, source_ids, n_episodes, index=RETENTION_INDEX)
+
+
+def _judge(
+    cell: Cell,
+    model: BaseAlgorithm,
+    env_ids: Sequence[str],
+    n_episodes: int,
+    *,
+    index: int,
+    memory: Memory | None = None,
+) -> dict[str, dict[str, Any]]:
+    evaluator = Evaluator(
+        env_ids=env_ids,
+        backend="gymnasium",
+        observation=cell.suite.observation,
+        mission=cell.mission,
+    )
+    try:
+        return {
+            episodes.env_id: {
+                **measures(cell.suite, episodes),
+                "episodes": len(episodes.returns),
+                "backend": episodes.backend,
+            }
+            for episodes in play(
+                model,
+                evaluator,
+                n_episodes=n_episodes,
+                seed=cell.seed,
+                index=index,
+                memory=memory,
+            )
+        }
+    finally:
+        evaluator.close()

@@ -1,0 +1,235 @@
+"""Everything a training is at a rollout's start: taken apart into files, and put together again.
+
+Weights, replay buffer and observations travel as safetensors, the optimiser as torch saves it and
+reads it with ``weights_only``, numbers as JSON. Only environments are pickled; see `envs.states`.
+"""
+
+import io
+import json
+import random
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load, save_file
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from contrastive_distillation.memory import pack, unpack
+
+from .checkpoints import CheckpointError, Snapshot
+
+POLICY = "policy.safetensors"
+OPTIMISER = "optimiser.pth"
+ARRAYS = "arrays.safetensors"
+NUMBERS = "state.json"
+
+_COUNTERS = (
+    "num_timesteps", "_n_updates", "_episode_num", "_n_calls", "exploration_rate",
+    "_current_progress_remaining",
+)  # fmt: skip
+_REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+
+Arrays = dict[str, torch.Tensor]
+
+
+def save_policy(model: BaseAlgorithm, path: Path) -> None:
+    """Write the policy's weights, target network included."""
+    save_file({k: v.detach().cpu().clone() for k, v in model.policy.state_dict().items()}, path)
+
+
+def save_optimiser(model: BaseAlgorithm, path: Path) -> None:
+    """Write the optimiser's state."""
+    buffer = io.BytesIO()
+    torch.save(model.policy.optimizer.state_dict(), buffer)
+    path.write_bytes(buffer.getvalue())
+
+
+def save_arrays(model: BaseAlgorithm, path: Path) -> None:
+    """Write the last observations, the replay buffer and torch's generators."""
+    arrays: dict[str, NDArray[Any]] = dict(_parts("last_observations", model._last_obs))
+    assert model._last_episode_starts is not None
+    arrays["last_episode_starts"] = model._last_episode_starts
+    if isinstance(model, OffPolicyAlgorithm):
+        arrays |= _replay_arrays(model)
+    tensors = {k: torch.from_numpy(v).clone() for k, v in pack(arrays).items()}
+    tensors["random/torch"] = torch.get_rng_state()
+    if model.device.type == "cuda":
+        tensors["random/cuda"] = torch.cuda.get_rng_state(model.device)
+    save_file(tensors, path)
+
+
+def save_numbers(model: BaseAlgorithm, others: dict[str, Any], path: Path) -> None:
+    """Write counters, generators, the log's open row, and what else the training keeps."""
+    numpy_state: Any = np.random.get_state(legacy=False)
+    log = model.logger
+    state = {
+        "counters": {name: getattr(model, name) for name in _COUNTERS if hasattr(model, name)},
+        "episodes": [] if model.ep_info_buffer is None else list(model.ep_info_buffer),
+        "random": {
+            "python": random.getstate(),
+            "numpy": {**numpy_state, "state": _plain(numpy_state["state"])},
+            "actions": model.action_space.np_random.bit_generator.state,
+        },
+        "log": {
+            "values": dict(log.name_to_value),
+            "counts": dict(log.name_to_count),
+            "excluded": dict(log.name_to_excluded),
+        },
+        **others,
+    }
+    path.write_text(json.dumps(state, default=lambda value: value.item()), encoding="utf-8")
+
+
+def read_numbers(snapshot: Snapshot) -> dict[str, Any]:
+    """What `save_numbers` wrote.
+
+    Raises:
+        CheckpointError: it is not that.
+    """
+    try:
+        state = json.loads(snapshot.read(NUMBERS))
+    except ValueError as error:
+        raise CheckpointError(f"{snapshot.directory}: {NUMBERS} is no JSON: {error}") from error
+    wanted = {"counters", "episodes", "random", "log"}
+    if not isinstance(state, dict) or not wanted <= state.keys():
+        raise CheckpointError(f"{snapshot.directory}: {NUMBERS} lacks {', '.join(wanted)}")
+    if state["counters"].get("num_timesteps") != snapshot.frames:
+        raise CheckpointError(f"{snapshot.directory}: {NUMBERS} is of other frames")
+    return state
+
+
+def restore_model(model: BaseAlgorithm, snapshot: Snapshot, state: dict[str, Any]) -> Arrays:
+    """Give a fresh model what a checkpoint holds, its generators apart; returns the arrays.
+
+    Raises:
+        CheckpointError: it does not fit the model, or holds numbers that are not finite.
+    """
+    try:
+        weights = load(snapshot.read(POLICY))
+        _require_finite(weights, POLICY)
+        model.policy.load_state_dict(weights)
+        optimiser = torch.load(
+            io.BytesIO(snapshot.read(OPTIMISER)), map_location=model.device, weights_only=True
+        )
+        model.policy.optimizer.load_state_dict(optimiser)
+        arrays = _arrays(snapshot.read(ARRAYS))
+        _require_finite(arrays, ARRAYS)
+        for name, value in state["counters"].items():
+            if name in _COUNTERS:
+                setattr(model, name, value)
+        model.ep_info_buffer = deque(state["episodes"], maxlen=model._stats_window_size)
+        model.ep_success_buffer = deque(maxlen=model._stats_window_size)
+        if isinstance(model, OffPolicyAlgorithm):
+            _restore_replay(model, arrays)
+    except CheckpointError:
+        raise
+    except Exception as error:  # of torch, safetensors, pickle or our own checks
+        raise _unfit(snapshot, error) from error
+    return arrays
+
+
+def cut_replayed_episodes(model: BaseAlgorithm) -> None:
+    """Mark the episodes at a replay buffer's end as cut: what is written next is of others.
+
+    Returns of several steps would else reach over the cut.
+    """
+    buffer = getattr(model, "replay_buffer", None)
+    if buffer is not None and (buffer.full or buffer.pos):
+        last = buffer.pos - 1
+        buffer.timeouts[last] = np.maximum(buffer.timeouts[last], 1.0 - buffer.dones[last])
+
+
+def restore_observations(model: BaseAlgorithm, arrays: Arrays) -> None:
+    """Let the model go on from its last observations."""
+    found = {
+        key.partition("/")[2]: tensor.numpy()
+        for key, tensor in arrays.items()
+        if key.partition("/")[0] == "last_observations"
+    }
+    model._last_obs = found.get("", found)
+    model._last_episode_starts = arrays["last_episode_starts"].numpy()
+
+
+def restore_random(model: BaseAlgorithm, arrays: Arrays, state: dict[str, Any]) -> None:
+    """Put every generator back; the last thing to be done before the training goes on."""
+    torch.set_rng_state(arrays["random/torch"])
+    if model.device.type == "cuda" and "random/cuda" in arrays:
+        torch.cuda.set_rng_state(arrays["random/cuda"], model.device)
+    version, numbers, gauss = state["random"]["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    numpy_state = dict(state["random"]["numpy"])
+    numpy_state["state"] = {
+        **numpy_state["state"],
+        "key": np.array(numpy_state["state"]["key"], dtype=np.uint32),
+    }
+    np.random.set_state(numpy_state)
+    model.action_space.np_random.bit_generator.state = state["random"]["actions"]
+
+
+def restore_log(model: BaseAlgorithm, state: dict[str, Any]) -> None:
+    """Put back what the logger had heard since its last row."""
+    log = state["log"]
+    model.logger.name_to_value.update(log["values"])
+    model.logger.name_to_count.update(log["counts"])
+    excluded = {k: None if v is None else tuple(v) for k, v in log["excluded"].items()}
+    model.logger.name_to_excluded.update(excluded)
+
+
+def _unfit(snapshot: Snapshot, error: Exception) -> CheckpointError:
+    text = " ".join(str(error).split())[:200]
+    return CheckpointError(
+        f"{snapshot.directory}: does not fit this training ({type(error).__name__}: {text}); "
+        "--resume never starts again"
+    )
+
+
+def _arrays(content: bytes) -> Arrays:
+    """What `save_arrays` wrote, unpacked."""
+    found = unpack({name: tensor.numpy() for name, tensor in load(content).items()})
+    return {name: torch.from_numpy(array) for name, array in found.items()}
+
+
+def _parts(name: str, observations: Any) -> dict[str, NDArray[Any]]:
+    """``name`` or ``name/key`` → array."""
+    if isinstance(observations, dict):
+        return {f"{name}/{key}": values for key, values in observations.items()}
+    return {name: observations}
+
+
+def _replay_arrays(model: OffPolicyAlgorithm) -> dict[str, NDArray[Any]]:
+    buffer = model.replay_buffer
+    assert buffer is not None
+    n_rows = buffer.buffer_size if buffer.full else buffer.pos
+    arrays: dict[str, NDArray[Any]] = {"replay/position": np.array([buffer.pos, int(buffer.full)])}
+    for name in _REPLAY:
+        for part, values in _parts(f"replay/{name}", getattr(buffer, name)).items():
+            arrays[part] = values[:n_rows]
+    return arrays
+
+
+def _restore_replay(model: OffPolicyAlgorithm, arrays: Arrays) -> None:
+    buffer = model.replay_buffer
+    assert buffer is not None
+    position, full = (int(number) for number in arrays["replay/position"])
+    n_rows = buffer.buffer_size if full else position
+    for name in _REPLAY:
+        for part, values in _parts(f"replay/{name}", getattr(buffer, name)).items():
+            saved = arrays[part].numpy()
+            if saved.shape != (n_rows, *values.shape[1:]) or saved.dtype != values.dtype:
+                raise ValueError(f"{part} is {saved.dtype}{saved.shape}")
+            values[:n_rows] = saved
+    buffer.pos, buffer.full = position, bool(full)
+
+
+def _require_finite(tensors: Arrays, name: str) -> None:
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{name}: {key} has numbers that are not finite")
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}

@@ -1,0 +1,334 @@
+"""One cell trained: environments, agent, loss, checkpoints, files."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import CallbackList
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from contrastive_distillation.agents import (
+    TRANSFER_MODES,
+    AuxiliaryLossCallback,
+    EncoderRate,
+    FiniteGradients,
+    FrozenPolicy,
+    FrozenTeacher,
+    MatchedPasses,
+    build_agent,
+    carry_weights,
+    default_callbacks,
+    default_n_anchors,
+    random_weights,
+    read_weights,
+)
+from contrastive_distillation.envs import TaskVecEnv, episode_seed, make_vec
+from contrastive_distillation.losses import make_loss
+from contrastive_distillation.memory import MEMORIES
+
+from ..evaluation.evaluation_callback import Checkpoints, Report, Stop
+from ..evaluation.information import InformationProbe
+from ..run_directory.directory import (
+    CARRIED,
+    CURVES,
+    MEMORY,
+    clear_directory,
+    fingerprint,
+    note_resumption,
+    read_config,
+    read_result,
+    start_directory,
+    write_text,
+)
+from ..run_directory.locking import TRAINING_LOCK, locked
+from ..run_directory.logger import EPISODES_PER_ROW, PacedLog, make_logger
+from ..settings.resolve import takes_source_policy, takes_teacher
+from ..settings.spec import Cell, LossChoice
+from . import state as training_state
+from .checkpoint_callback import Resumption, Saver, find_resumption
+from .checkpoints import Say, Snapshots
+from .finish import finish, save_agent
+
+Status = Literal["finished", "interrupted"]
+Weights = Mapping[str, torch.Tensor]
+
+_FIRST_TEACHER_SEED = 1_000_000  # those of agents lie below
+_PATIENCE_SECONDS = 90.0  # a process whose parent was killed finishes its rollout first
+_NUMBERS = (
+    "gamma", "learning_rate", "n_steps", "batch_size", "n_epochs", "gae_lambda", "ent_coef",
+    "max_grad_norm", "buffer_size", "learning_starts", "gradient_steps", "target_update_interval",
+    "tau", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps",
+)  # fmt: skip
+
+
+def train_cell(
+    cell: Cell,
+    directory: Path,
+    *,
+    command: Sequence[str],
+    report: Report,
+    stop: Stop,
+    resume: str = "auto",
+    trust: bool = False,
+    information_points: int = 2,
+    say: Say = print,
+) -> Status:
+    """Train one cell, and leave a whole run in its directory.
+
+    Args:
+        cell: what to train.
+        directory: where; a training that was interrupted there is continued.
+        command: the command line, for the manifest.
+        report: told the frames done, a few times a second.
+        stop: asked, as often, whether to stop; then the rollout is finished and a checkpoint
+            written.
+        resume: ``auto`` continues where there is a checkpoint, ``never`` starts from the seed,
+            ``require`` refuses to.
+        trust: unpickle the environments of a checkpoint that this user has not signed.
+        information_points: how often the features' information is measured; 1: at the end.
+        say: shows the user one line.
+
+    Returns:
+        ``finished``, or ``interrupted`` where `stop` said so.
+
+    Raises:
+        LockedError: another process trains there.
+        CheckpointError: there is a checkpoint, but it does not fit; or none, where required.
+    """
+    torch.set_num_threads(cell.threads)
+    with locked(directory, TRAINING_LOCK, patience_seconds=_PATIENCE_SECONDS):
+        cell = _with_extra_frames(cell, directory)
+        snapshots = Snapshots(directory / "checkpoints", identity=fingerprint(cell.config()))
+        begun = (directory / CURVES).is_file()
+        resumption = find_resumption(snapshots, resume=resume, trust=trust, begun=begun, say=say)
+        if resumption is None:
+            snapshots.clear()
+            clear_directory(directory)
+            start_directory(directory, cell.config(), command=command)
+        else:
+            note_resumption(directory, frames=resumption.snapshot.frames, command=command)
+        env = _make_env(cell)
+        try:
+            training = _Training(
+                cell,
+                directory,
+                env,
+                command=command,
+                report=report,
+                stop=stop,
+                information_points=information_points,
+                say=say,
+            )
+            return training.run(snapshots, resumption)
+        finally:
+            env.close()
+
+
+def _make_env(cell: Cell) -> TaskVecEnv:
+    return make_vec(
+        cell.env_ids,
+        cell.n_envs,
+        _env_seed(cell),
+        cell.backend,
+        observation=cell.suite.observation,
+        mission=cell.mission,
+        num_threads=cell.threads,
+    )
+
+
+class _Training:
+    """One cell's agent, loss and callbacks, from the first frame or from a checkpoint's."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        directory: Path,
+        env: TaskVecEnv,
+        *,
+        command: Sequence[str],
+        report: Report,
+        stop: Stop,
+        information_points: int,
+        say: Say,
+    ) -> None:
+        self._cell = cell
+        self._directory = directory
+        self._env = env
+        self._command = command
+        self._say = say
+        self._model = build(cell, env)
+        self._report, self._stop = report, stop
+        self._information_points = information_points
+
+    def run(self, snapshots: Snapshots, resumption: Resumption | None) -> Status:
+        """Train to the end, or until asked to stop; write the result."""
+        cell, directory, model = self._cell, self._directory, self._model
+        weights = source_weights(cell, directory)
+        if resumption is None:
+            start_directory(
+                directory, cell.config(), command=self._command, agent_settings=_numbers(model)
+            )
+            _carry(cell, directory, model, weights)
+        joined = join_loss(cell, directory, model, weights)
+        restore_random, information = None, None
+        if resumption is None:
+            model.set_logger(make_logger(directory))
+        else:
+            joined = resumption.joined(joined, directory / "resuming.writing.safetensors")
+            restore_random = resumption.restore(cell, self._env, model, joined, self._say)
+            information = resumption.state.get("information")
+            model.set_logger(
+                make_logger(directory, earlier=resumption.progress, frames=model.num_timesteps)
+            )
+            training_state.restore_log(model, resumption.state)
+        checkpoints = Checkpoints(
+            cell, directory, memory=joined.memory, report=self._report, stop=self._stop
+        )
+        if resumption is not None:
+            checkpoints.restore(resumption.state["judged"])
+        probe = InformationProbe(
+            cell,
+            directory,
+            joined=joined,
+            checkpoints=checkpoints,
+            weights=weights,
+            n_points=self._information_points,
+            state=information,
+        )
+        saver = Saver(
+            snapshots=snapshots,
+            every=cell.checkpoint_every,
+            env=self._env,
+            joined=joined,
+            checkpoints=checkpoints,
+            probe=probe,
+            directory=directory,
+            say=self._say,
+            restore_random=restore_random,
+        )
+        callbacks = [*default_callbacks(model), joined, FiniteGradients(cell.env_ids)]
+        if cell.matched_loss is not None:
+            callbacks.insert(0, _matched_passes(cell, cell.matched_loss, model))
+        if TRANSFER_MODES[cell.mode].encoder_rate != 1.0:
+            callbacks.insert(0, EncoderRate(TRANSFER_MODES[cell.mode].encoder_rate))
+        on_policy = isinstance(model, OnPolicyAlgorithm)
+        with joined, checkpoints, contextlib.closing(model.logger):
+            model.learn(
+                cell.most_frames - model.num_timesteps,
+                callback=CallbackList([*callbacks, PacedLog(), checkpoints, probe, saver]),
+                log_interval=None if on_policy else EPISODES_PER_ROW,  # type: ignore[arg-type]
+                reset_num_timesteps=resumption is None,
+            )
+            whole = not checkpoints.stopped
+            save_agent(directory, model, joined, with_loss=cell.loss.name != "none", whole=whole)
+            if whole:
+                finish(cell, directory, model, checkpoints, probe, _source_ids(cell, directory))
+        return "finished" if whole else "interrupted"
+
+
+def build(cell: Cell, env: VecEnv) -> BaseAlgorithm:
+    """The cell's agent, untrained."""
+    gamma = {} if cell.gamma is None else {"gamma": cell.gamma}
+    model = build_agent(cell.agent, env, seed=cell.seed, device=cell.device, **gamma)
+    env.seed(_env_seed(cell))  # the model has seeded it with its own
+    return model
+
+
+def _env_seed(cell: Cell) -> int:
+    return episode_seed(cell.seed, "train", cell.stream)
+
+
+def _source_directory(cell: Cell, directory: Path) -> Path | None:
+    """The source's directory."""
+    return None if cell.source is None else _named_directory(cell, directory, cell.source)
+
+
+def _named_directory(cell: Cell, directory: Path, name: str) -> Path:
+    """A directory that a cell names: relative to the cell's own, unless the user named it."""
+    return directory / name if cell.needs is not None else Path(name)
+
+
+def _with_extra_frames(cell: Cell, directory: Path) -> Cell:
+    """The cell with the frames that it adds to its own, now that they are known."""
+    if cell.adds_frames_of is None:
+        return cell
+    other = read_result(_named_directory(cell, directory, cell.adds_frames_of))
+    return replace(cell, extra_frames=int(other["frames"]))
+
+
+def _matched_passes(cell: Cell, loss: LossChoice, model: BaseAlgorithm) -> MatchedPasses:
+    """More epochs in place of a loss, by as much as that would show the encoder.
+
+    On a target the loss would have the source's memory beside its own.
+    """
+    n_anchors = min(default_n_anchors(model), loss.memory_capacity)
+    counted = make_loss(loss.name, **loss.settings)
+    return MatchedPasses(
+        every=loss.every,
+        n_encoded=counted.n_encoded(n_anchors, with_source_memory=cell.role == "target"),
+    )
+
+
+def source_weights(cell: Cell, directory: Path) -> Weights | None:
+    """The weights of the cell's source, where it has one."""
+    source = _source_directory(cell, directory)
+    return None if source is None else read_weights(source)
+
+
+def _source_ids(cell: Cell, directory: Path) -> list[str]:
+    """The environments that the cell's source learnt; none without a source."""
+    source = _source_directory(cell, directory)
+    return [] if source is None else list(read_config(source)["env"])
+
+
+def _carry(cell: Cell, directory: Path, model: BaseAlgorithm, weights: Weights | None) -> None:
+    """Give the model its source's weights, and write down what became of them."""
+    if weights is not None:
+        carried = carry_weights(model, weights, mode=cell.mode)
+        write_text(directory / CARRIED, f"{carried}\n")
+
+
+def join_loss(
+    cell: Cell, directory: Path, model: BaseAlgorithm, weights: Weights | None
+) -> AuxiliaryLossCallback:
+    """The callback that fills the memory, and joins the loss where there is one.
+
+    Without a loss its weight is 0, which leaves the agent bit-identical to one without it.
+    """
+    choice = cell.loss
+    settings: dict[str, Any] = dict(choice.settings)
+    source_memory = None
+    if choice.name != "none" and cell.teacher and weights is not None:
+        source = _source_directory(cell, directory)
+        assert source is not None
+        kind = MEMORIES[read_config(source)["memory"]]
+        source_memory = kind.load(source / MEMORY)
+        if takes_teacher(choice.name):
+            teaching = weights
+            if cell.random_teacher:
+                teaching = random_weights(model, seed=_FIRST_TEACHER_SEED + cell.seed)
+            settings["teacher"] = FrozenTeacher.from_weights(teaching, like=model)
+        if takes_source_policy(choice.name):
+            settings["source_policy"] = FrozenPolicy.from_weights(weights, like=model)
+    name = "contrastive_distillation" if choice.name == "none" else choice.name
+    return AuxiliaryLossCallback(
+        make_loss(name, **settings),
+        memory=MEMORIES[choice.memory](capacity=choice.memory_capacity, keep=choice.keep),
+        weight=choice.weight if choice.name != "none" else 0.0,
+        balance=choice.balance,
+        every=choice.every,
+        source_memory=source_memory,
+        seed=cell.seed,
+    )
+
+
+def _numbers(model: BaseAlgorithm) -> dict[str, float]:
+    """The agent's settings that are plain numbers."""
+    found = {name: getattr(model, name, None) for name in _NUMBERS}
+    found["train_freq"] = getattr(getattr(model, "train_freq", None), "frequency", None)
+    return {name: value for name, value in found.items() if isinstance(value, (int, float))}
