@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from contrastive_distillation.transfer import Cell, TrainSettings, plan_train
+from contrastive_distillation.transfer import TrainingSpec, TrainSettings, plan_train
 from contrastive_distillation.transfer.run_directory.directory import fingerprint, read_result
 from contrastive_distillation.transfer.study.jobs import Job, Outcome
 from contrastive_distillation.transfer.study.local_executor import context, work
@@ -125,7 +125,7 @@ def one_run(run: int, frames: int, directory: Path) -> dict[str, Any]:
 
 
 def _train(
-    cell: Cell, directory: Path, kill_after: float | None, said: list[str] | None = None
+    cell: TrainingSpec, directory: Path, kill_after: float | None, said: list[str] | None = None
 ) -> float | None:
     """Train in a process of its own, from its first word on for so long.
 
@@ -173,7 +173,7 @@ def _train(
     return time.perf_counter() - (started or time.perf_counter())
 
 
-def _corrupt(cell: Cell, directory: Path, generator: random.Random) -> tuple[int, int]:
+def _corrupt(cell: TrainingSpec, directory: Path, generator: random.Random) -> tuple[int, int]:
     """Spoil each file of the newest checkpoint in two ways; how many there were and passed."""
     folder = directory / "checkpoints"
     snapshots = Snapshots(folder, identity=fingerprint(cell.config()))

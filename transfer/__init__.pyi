@@ -41,8 +41,8 @@ from .settings.commands import TrainSettings as TrainSettings
 from .settings.commands import TransferSettings as TransferSettings
 from .settings.commands import WatchSettings as WatchSettings
 from .settings.listing import listing as listing
-from .settings.spec import Cell as Cell
 from .settings.spec import LossChoice as LossChoice
+from .settings.spec import TrainingSpec as TrainingSpec
 from .study.dry_run import forecast as forecast
 from .study.local_executor import warm_up as warm_up
 from .study.plan import Plan as Plan
@@ -51,4 +51,4 @@ from .study.plan import plan_train as plan_train
 from .study.plan import plan_transfer as plan_transfer
 from .study.run import carry_out as carry_out
 from .study.run import check_directories as check_directories
-from .training.train import train_cell as train_cell
+from .training.train import train_spec as train_spec

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contrastive_distillation.transfer import Cell, TrainSettings, plan_train, train_cell
+from contrastive_distillation.transfer import TrainingSpec, TrainSettings, plan_train, train_spec
 from contrastive_distillation.transfer.evaluation import evaluation_callback as checkpoints_module
 from contrastive_distillation.transfer.evaluation import information
 from contrastive_distillation.transfer.evaluation import schedule as protocol
@@ -44,7 +44,7 @@ def interrupted(_interrupted: "Trainer", tmp_path: Path) -> "Trainer":
 
 
 class Trainer:
-    """One cell, trained in this process, as often as asked."""
+    """One spec, trained in this process, as often as asked."""
 
     def __init__(self, directory: Path, **settings: Any) -> None:
         defaults: dict[str, Any] = {
@@ -58,7 +58,7 @@ class Trainer:
         }
         self.directory = directory
         planned = TrainSettings(**(defaults | settings), output=str(directory))
-        self.cell: Cell = plan_train(planned).cells[0]
+        self.spec: TrainingSpec = plan_train(planned).specs[0]
         self.said: list[str] = []
 
     def run(
@@ -72,8 +72,8 @@ class Trainer:
             if report is not None:
                 report(done)
 
-        return train_cell(
-            self.cell,
+        return train_spec(
+            self.spec,
             self.directory,
             command=(),
             report=note,
@@ -83,15 +83,15 @@ class Trainer:
         )
 
     @classmethod
-    def of(cls, cell: Cell, directory: Path) -> "Trainer":
-        """A trainer of a cell that is planned already."""
+    def of(cls, spec: TrainingSpec, directory: Path) -> "Trainer":
+        """A trainer of a spec that is planned already."""
         other = cls.__new__(cls)
-        other.directory, other.cell, other.said = directory, cell, []
+        other.directory, other.spec, other.said = directory, spec, []
         return other
 
     def at(self, directory: Path) -> "Trainer":
         """The same training in another directory."""
-        return Trainer.of(self.cell, directory)
+        return Trainer.of(self.spec, directory)
 
     @property
     def result(self) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def test_a_disk_that_others_fill_is_named_and_the_run_goes_on_with_room(
 def store(trainer: Trainer) -> Snapshots:
     from contrastive_distillation.transfer.run_directory.directory import fingerprint
 
-    identity = fingerprint(trainer.cell.config())
+    identity = fingerprint(trainer.spec.config())
     return Snapshots(trainer.directory / "checkpoints", identity=identity)
 
 

@@ -34,7 +34,7 @@ class Child:
         self.outcome: Any = None
         self.frames = 0
         self._pipe, theirs = workers.context().Pipe()  # type: ignore[attr-defined]
-        job = Job(cell=trainer.cell, directory=trainer.directory, command=())
+        job = Job(spec=trainer.spec, directory=trainer.directory, command=())
         trainer.directory.mkdir(parents=True, exist_ok=True)
         context: Any = workers.context()
         self.process = context.Process(target=workers.work, args=(theirs, job))

@@ -31,7 +31,7 @@ def without_time(path: Path) -> list[dict[str, str]]:
 
 
 def number(text: str) -> str:
-    """A cell of a table; float32s print shorter before they have been in a checkpoint."""
+    """A spec of a table; float32s print shorter before they have been in a checkpoint."""
     try:
         return f"{float(text):.5g}"
     except ValueError:
@@ -90,7 +90,7 @@ def test_a_target_continues_with_its_teacher_and_its_sources_memory(tmp_path: Pa
         backend="gymnasium",
         memory_capacity=1_000,
     )
-    source, target = plan_transfer(settings).cells
+    source, target = plan_transfer(settings).specs
     whole, broken = Trainer.of(source, tmp_path / "a" / source.name), tmp_path / "b"
     assert whole.run() == "finished"
     shutil.copytree(tmp_path / "a", broken)

@@ -16,7 +16,7 @@ from contrastive_distillation.memory import Memory
 
 from ..run_directory.directory import CURVES
 from ..run_directory.logger import note_scalars
-from ..settings.spec import Cell
+from ..settings.spec import TrainingSpec
 from .curves import CurvePoint, write_curves
 from .evaluator import Episodes, Evaluator, own_randomness
 from .policies import policy_of
@@ -40,27 +40,27 @@ class Checkpoints(BaseCallback):
     """
 
     def __init__(
-        self, cell: Cell, directory: Path, *, memory: Memory, report: Report, stop: Stop
+        self, spec: TrainingSpec, directory: Path, *, memory: Memory, report: Report, stop: Stop
     ) -> None:
         """Args: memory: what the agent lives through, which is only read."""
         super().__init__()
-        self._cell = cell
+        self._cell = spec
         self.memory = memory
         self._path = directory / CURVES
         self._report = report
         self._stop = stop
-        longest = [cell.suite.task(env_id).max_episode_steps for env_id in cell.env_ids]
-        self._due = checkpoint_frames(cell.frames, longest, extra=cell.extra_frames)
-        self.outlook = Outlook.at_first(longest, trained=cell.source is not None)
+        longest = [spec.suite.task(env_id).max_episode_steps for env_id in spec.env_ids]
+        self._due = checkpoint_frames(spec.frames, longest, extra=spec.extra_frames)
+        self.outlook = Outlook.at_first(longest, trained=spec.source is not None)
         """What the next round of episodes may be like."""
         self._n_rounds = 0
         self._last_report = -np.inf
         self._started = time.perf_counter()
         self._evaluator = Evaluator(
-            env_ids=cell.env_ids,
-            backend=cell.backend,
-            observation=cell.suite.observation,
-            mission=cell.mission,
+            env_ids=spec.env_ids,
+            backend=spec.backend,
+            observation=spec.suite.observation,
+            mission=spec.mission,
         )
         self.points: list[CurvePoint] = []
         """The learning curve so far, also in the run's ``curves.csv``."""
@@ -71,7 +71,7 @@ class Checkpoints(BaseCallback):
         self.stopped = False
         """Whether it stops here: it was asked to, and the rollout then going on is finished."""
         self._asked_to_stop = False
-        self.learnt = dict.fromkeys(cell.env_ids, False)
+        self.learnt = dict.fromkeys(spec.env_ids, False)
         """Environment id → whether the last evaluation found it learnt."""
         self._ends_early = False
         self._elapsed = 0.0
@@ -189,19 +189,19 @@ class Checkpoints(BaseCallback):
 
     def _play(self) -> list[CurvePoint]:
         """One round of episodes; each round has its own."""
-        cell = self._cell
+        spec = self._cell
         played = play(
             self.model,
             self._evaluator,
             memory=self.memory,
-            n_episodes=episodes_at_checkpoint(cell.frames, self.outlook),
-            seed=cell.seed,
+            n_episodes=episodes_at_checkpoint(spec.frames, self.outlook),
+            seed=spec.seed,
             index=self._n_rounds,
         )
         self._n_rounds += 1
         seconds = time.perf_counter() - self._started
         points = [
-            curve_point(cell, episodes, frames=self.num_timesteps, seconds=seconds)
+            curve_point(spec, episodes, frames=self.num_timesteps, seconds=seconds)
             for episodes in played
         ]
         self.outlook = Outlook(
@@ -238,19 +238,21 @@ def play(
         return evaluator.play(act, n_episodes=n_episodes, seed=seed, index=index)
 
 
-def curve_point(cell: Cell, episodes: Episodes, *, frames: int, seconds: float) -> CurvePoint:
+def curve_point(
+    spec: TrainingSpec, episodes: Episodes, *, frames: int, seconds: float
+) -> CurvePoint:
     """What a round of episodes comes to, as a point of a learning curve."""
     return CurvePoint(
-        suite=cell.suite.name,
-        agent=cell.agent,
-        arm=cell.arms[0] if cell.arms else cell.name,
-        seed=cell.seed,
-        role=cell.role,
+        suite=spec.suite.name,
+        agent=spec.agent,
+        arm=spec.arms[0] if spec.arms else spec.name,
+        seed=spec.seed,
+        role=spec.role,
         env_id=episodes.env_id,
         frames=frames,
         episodes=len(episodes.returns),
         wall_seconds=round(seconds, 3),
-        **measures(cell.suite, episodes),
+        **measures(spec.suite, episodes),
     )
 
 

@@ -21,7 +21,7 @@ from contrastive_distillation.memory import Memory, Observations
 
 from ..run_directory.directory import INFORMATION
 from ..run_directory.logger import note_scalars
-from ..settings.spec import Cell
+from ..settings.spec import TrainingSpec
 from .curves import InformationPoint, write_points
 from .evaluation_callback import Checkpoints
 
@@ -92,7 +92,7 @@ class InformationProbe(BaseCallback):
 
     def __init__(
         self,
-        cell: Cell,
+        spec: TrainingSpec,
         directory: Path,
         *,
         joined: AuxiliaryLossCallback,
@@ -107,12 +107,12 @@ class InformationProbe(BaseCallback):
             ValueError: the state is not one that `state` gave.
         """
         super().__init__()
-        self._cell = cell
+        self._cell = spec
         self._path = directory / INFORMATION
         self._joined = joined
         self._checkpoints = checkpoints
         self._weights = weights
-        self._due = [cell.frames * i // n_points for i in range(1, n_points)]
+        self._due = [spec.frames * i // n_points for i in range(1, n_points)]
         self._source: FrozenTeacher | None = None
         self.points: list[InformationPoint] = []
         """What was measured so far, also in the run's ``information.csv``."""
@@ -176,13 +176,13 @@ class InformationProbe(BaseCallback):
     def _point(
         self, frames: int, env_id: str, quantity: str, bounds: Mapping[str, float]
     ) -> InformationPoint:
-        cell = self._cell
+        spec = self._cell
         return InformationPoint(
-            suite=cell.suite.name,
-            agent=cell.agent,
-            arm=cell.arms[0] if cell.arms else cell.name,
-            seed=cell.seed,
-            role=cell.role,
+            suite=spec.suite.name,
+            agent=spec.agent,
+            arm=spec.arms[0] if spec.arms else spec.name,
+            seed=spec.seed,
+            role=spec.role,
             env_id=env_id,
             frames=frames,
             quantity=quantity,

@@ -131,7 +131,7 @@ def source_map(experiment: Experiment) -> Picture | None:
     """Each source agent × each target: the area of the arms that start from it, less scratch's."""
     areas = {(row.arm, row.seed, row.env_id): row.auc for row in experiment.targets}
     has_scratch = any(arm_of(arm) == SCRATCH for arm in experiment.arms)
-    cells: dict[tuple[str, str], list[float]] = {}
+    specs: dict[tuple[str, str], list[float]] = {}
     unlearnt = set()
     kinds = _source_kinds(experiment)
     for row in experiment.targets:
@@ -140,13 +140,13 @@ def source_map(experiment: Experiment) -> Picture | None:
         base = areas.get((scratch, row.seed, row.env_id)) if has_scratch else 0.0
         if kind is None or base is None:
             continue
-        cells.setdefault((kind, row.env_id), []).append(row.auc - base)
+        specs.setdefault((kind, row.env_id), []).append(row.auc - base)
         if row.source_learnt is False:
             unlearnt.add(kind)
-    if not cells:
+    if not specs:
         return None
-    rows, columns = sorted({k for k, _ in cells}), experiment.target_ids
-    values = np.array([[np.mean(cells.get((r, c), [np.nan])) for c in columns] for r in rows])
+    rows, columns = sorted({k for k, _ in specs}), experiment.target_ids
+    values = np.array([[np.mean(specs.get((r, c), [np.nan])) for c in columns] for r in rows])
     names = [f"{row} ✗" if row in unlearnt else row for row in rows]
     what = "area under the curve, less scratch's" if has_scratch else "area under the curve"
     return _heat_map(
@@ -171,15 +171,15 @@ def _source_kinds(experiment: Experiment) -> dict[tuple[str, int], str]:
 
 def retention_map(experiment: Experiment) -> Picture | None:
     """Arms × targets: mean score on the sources after the target."""
-    cells: dict[tuple[str, str], list[float]] = {}
+    specs: dict[tuple[str, str], list[float]] = {}
     for row in experiment.targets:
         if row.retention is not None:
-            cells.setdefault((row.arm, row.env_id), []).append(row.retention)
-    if not cells:
+            specs.setdefault((row.arm, row.env_id), []).append(row.retention)
+    if not specs:
         return None
-    rows = [arm for arm in experiment.arms if any(arm == a for a, _ in cells)]
+    rows = [arm for arm in experiment.arms if any(arm == a for a, _ in specs)]
     columns = experiment.target_ids
-    values = np.array([[np.mean(cells.get((r, c), [np.nan])) for c in columns] for r in rows])
+    values = np.array([[np.mean(specs.get((r, c), [np.nan])) for c in columns] for r in rows])
     return _heat_map(
         values, [readable(row) for row in rows], columns, name="retention",
         title="What is left of the sources: mean score on them after each target.",

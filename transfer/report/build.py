@@ -168,13 +168,13 @@ def look_into_memory(experiment: Experiment, output: Path) -> _Memory:
 def _contrastive_first(experiment: Experiment) -> Iterator[tuple[tuple[str, str, int], Path]]:
     """Finished trainings with contrastive distillation, those of the arm of that name first."""
     arms, targets = experiment.arms, experiment.target_ids
-    known = [key for key in experiment.cells if key[0] in arms and key[1] in targets]
+    known = [key for key in experiment.specs if key[0] in arms and key[1] in targets]
     known.sort(
         key=lambda k: (arm_of(k[0]) != CANDIDATE, arms.index(k[0]), targets.index(k[1]), k[2])
     )
     for key in known:
-        if is_contrastive(experiment.cells[key]):
-            yield key, experiment.cells[key]
+        if is_contrastive(experiment.specs[key]):
+            yield key, experiment.specs[key]
 
 
 def _write_figures(directory: Path, parts: list[Section]) -> None:

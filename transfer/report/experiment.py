@@ -21,8 +21,15 @@ from ..run_directory.directory import (
     read_config,
     read_result,
 )
-from ..settings.spec import Cell
-from .summary import FinishedCell, SummaryRow, all_points, read_finished, read_summary, summarise
+from ..settings.spec import TrainingSpec
+from .summary import (
+    FinishedTraining,
+    SummaryRow,
+    all_points,
+    read_finished,
+    read_summary,
+    summarise,
+)
 
 _EXPECTED = (
     "expected the directory of a transfer, ablate or train, or one that holds its "
@@ -45,7 +52,7 @@ class Experiment:
     points: tuple[CurvePoint, ...]
     """Of all trainings, those that are not finished too."""
     information: tuple[InformationPoint, ...]
-    cells: Mapping[tuple[str, str, int], Path] = field(default_factory=dict)
+    specs: Mapping[tuple[str, str, int], Path] = field(default_factory=dict)
     """(arm, target, seed) → directory of a finished training on a target."""
     progress: tuple[str, ...] = ()
     """How much of it is there, where not all of it is."""
@@ -91,7 +98,7 @@ class Experiment:
 
 
 def read_experiment(directory: Path) -> Experiment:
-    """Everything that is there, from the cells where they are, else from the tables of the root.
+    """Everything that is there, from the specs where they are, else from the tables of the root.
 
     Raises:
         SettingsError: the directory is not there, or holds nothing to report; the text says what
@@ -100,18 +107,18 @@ def read_experiment(directory: Path) -> Experiment:
     """
     _check(directory)
     config = read_config(directory) if (directory / CONFIG).is_file() else {}
-    found, notes = _find_cells(directory, config)
-    finished = [each for cell in found for each in _finished(cell, directory / cell.name, notes)]
+    found, notes = _find_specs(directory, config)
+    finished = [each for spec in found for each in _finished(spec, directory / spec.name, notes)]
     whole = [each for each in finished if _has_its_source(each, finished, notes)]
     rows = _merged(_table(directory), summarise(whole, given_source=_given_source(config, notes)))
     points = _all(directory, CURVES, CurvePoint, found)
     if not points:
         raise SettingsError(f"{directory}: has nothing to report yet: no training was judged")
     rows, notes = _without_nan(rows, notes)
-    cells = {
-        (cell.arms[0], cell.env_ids[0], cell.seed): directory / cell.name
-        for cell in (each.cell for each in whole)
-        if cell.role == "target" and cell.arms
+    specs = {
+        (spec.arms[0], spec.env_ids[0], spec.seed): directory / spec.name
+        for spec in (each.spec for each in whole)
+        if spec.role == "target" and spec.arms
     }
     points = _counted(points, rows)
     order = _order(config, [row.arm for row in rows] + [point.arm for point in points])
@@ -122,7 +129,7 @@ def read_experiment(directory: Path) -> Experiment:
         rows=tuple(sorted(rows, key=lambda row: order.index(row.arm))),
         points=tuple(sorted(points, key=lambda point: order.index(point.arm))),
         information=tuple(_counted(_all(directory, INFORMATION, InformationPoint, found), rows)),
-        cells=cells,
+        specs=specs,
         progress=tuple(_progress(config, rows, points)),
         notes=tuple(dict.fromkeys(notes)),
     )
@@ -149,7 +156,7 @@ def _check(directory: Path) -> None:
     raise SettingsError(f"{directory}: is no run's directory; {_EXPECTED}{near}")
 
 
-def _find_cells(directory: Path, config: Mapping[str, Any]) -> tuple[list[Cell], list[str]]:
+def _find_specs(directory: Path, config: Mapping[str, Any]) -> tuple[list[TrainingSpec], list[str]]:
     """The trainings that have begun below a run's directory."""
     notes: list[str] = []
     configs: dict[str, Mapping[str, Any]] = {}
@@ -167,15 +174,17 @@ def _find_cells(directory: Path, config: Mapping[str, Any]) -> tuple[list[Cell],
     for name, needed in needs.items():
         if needed is not None:
             users.setdefault(needed, {})[_arm(name, directory)] = None
-    cells = []
+    specs = []
     for name, each in configs.items():
         is_source = name.startswith("sources/")
         arms = users.get(name, {}) if is_source else (_arm(name, directory),)
         try:
-            cells.append(Cell.from_config(each, name=name, arms=tuple(arms), needs=needs[name]))
+            specs.append(
+                TrainingSpec.from_config(each, name=name, arms=tuple(arms), needs=needs[name])
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             notes.append(f"Left out: {name or directory}/{CONFIG} cannot be read ({error!r}).")
-    return cells, notes
+    return specs, notes
 
 
 def _arm(name: str, directory: Path) -> str:
@@ -189,7 +198,7 @@ def _arm(name: str, directory: Path) -> str:
 
 
 def _needed(name: str, config: Mapping[str, Any], directory: Path) -> str | None:
-    """The name of the cell that a training starts from; None where it is none of this run's."""
+    """The name of the spec that a training starts from; None where it is none of this run's."""
     source = (config.get(RESOLVED) or {}).get("source")
     if not isinstance(source, str) or not name:
         return None
@@ -197,21 +206,23 @@ def _needed(name: str, config: Mapping[str, Any], directory: Path) -> str | None
     return needed if (directory / needed / CONFIG).is_file() else None
 
 
-def _finished(cell: Cell, directory: Path, notes: list[str]) -> list[FinishedCell]:
-    """The cell, where it is finished and can be read."""
+def _finished(spec: TrainingSpec, directory: Path, notes: list[str]) -> list[FinishedTraining]:
+    """The spec, where it is finished and can be read."""
     try:
-        found = read_finished(cell, directory)
+        found = read_finished(spec, directory)
     except (RunDirectoryError, OSError, ValueError) as error:
         notes.append(f"Left out: {error}.")
         return []
     return [] if found is None else [found]
 
 
-def _has_its_source(each: FinishedCell, all_: Sequence[FinishedCell], notes: list[str]) -> bool:
-    needed = each.cell.needs
-    if needed is None or any(other.cell.name == needed for other in all_):
+def _has_its_source(
+    each: FinishedTraining, all_: Sequence[FinishedTraining], notes: list[str]
+) -> bool:
+    needed = each.spec.needs
+    if needed is None or any(other.spec.name == needed for other in all_):
         return True
-    notes.append(f"Left out: {each.cell.name}, since its source, {needed}, cannot be read.")
+    notes.append(f"Left out: {each.spec.name}, since its source, {needed}, cannot be read.")
     return False
 
 
@@ -231,15 +242,17 @@ def _table(directory: Path) -> list[SummaryRow]:
 
 
 def _merged(kept: Iterable[SummaryRow], fresh: Iterable[SummaryRow]) -> list[SummaryRow]:
-    """Rows of the root's table, and of the cells, which are newer."""
+    """Rows of the root's table, and of the specs, which are newer."""
     rows = {(row.arm, row.seed, row.role, row.env_id): row for row in (*kept, *fresh)}
     return list(rows.values())
 
 
-def _all(directory: Path, name: str, kind: type[AnyPoint], cells: Sequence[Cell]) -> list[AnyPoint]:
-    """Points of the root's file and of the cells', which are newer."""
+def _all(
+    directory: Path, name: str, kind: type[AnyPoint], specs: Sequence[TrainingSpec]
+) -> list[AnyPoint]:
+    """Points of the root's file and of the specs', which are newer."""
     kept = read_points(directory / name, kind) if (directory / name).is_file() else []
-    fresh = all_points(cells, [directory / cell.name for cell in cells], name, kind)
+    fresh = all_points(specs, [directory / spec.name for spec in specs], name, kind)
     seen = {(point.arm, point.seed, point.role, point.env_id) for point in fresh}
     return [p for p in kept if (p.arm, p.seed, p.role, p.env_id) not in seen] + fresh
 

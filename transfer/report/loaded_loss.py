@@ -14,7 +14,7 @@ from contrastive_distillation.memory import Memory
 
 from ..evaluation.trained_agent import load_agent
 from ..run_directory.directory import AUXILIARY, CONFIG, RunDirectoryError, read_config
-from ..settings.spec import Cell
+from ..settings.spec import TrainingSpec
 from ..training.train import join_loss, source_weights
 
 CONTRASTIVE = "contrastive_distillation"
@@ -50,10 +50,10 @@ def remember(directory: Path) -> Remembered:
         raise RunDirectoryError(f"{directory}: has no {AUXILIARY} of {CONTRASTIVE}")
     source = config["resolved"]["source"]
     is_ours = source is not None and (directory / source / CONFIG).is_file()
-    cell = Cell.from_config(config, name="", arms=("",), needs=source if is_ours else None)
+    spec = TrainingSpec.from_config(config, name="", arms=("",), needs=source if is_ours else None)
     agent = load_agent(directory)
     try:
-        fresh = join_loss(cell, directory, agent.model, source_weights(cell, directory))
+        fresh = join_loss(spec, directory, agent.model, source_weights(spec, directory))
     except OSError as error:
         raise RunDirectoryError(f"{directory}: its source cannot be read: {error}") from None
     joined = AuxiliaryLossCallback.load(
@@ -66,7 +66,7 @@ def remember(directory: Path) -> Remembered:
     assert joined.learner is not None
     return Remembered(
         directory=directory,
-        env_id=cell.env_ids[0],
+        env_id=spec.env_ids[0],
         loss=loss,
         learner=joined.learner,
         memory=joined.memory,

@@ -1,4 +1,4 @@
-"""What the cells of a run came to: one row for each arm, seed and environment."""
+"""What the specs of a run came to: one row for each arm, seed and environment."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from ..evaluation.curves import (
 )
 from ..run_directory.directory import CURVES, RESULT, read_result
 from ..settings.arms import arm_of, is_part_of
-from ..settings.spec import Cell
+from ..settings.spec import TrainingSpec
 from .scores import area_under_curve, jumpstart
 
 
@@ -81,80 +81,80 @@ class SummaryRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinishedCell:
-    """A cell with what it left in its directory."""
+class FinishedTraining:
+    """A spec with what it left in its directory."""
 
-    cell: Cell
+    spec: TrainingSpec
     points: Sequence[CurvePoint]
     result: Mapping[str, Any]
 
 
-def read_finished(cell: Cell, directory: Path) -> FinishedCell | None:
-    """What a cell left; None where it has not finished."""
+def read_finished(spec: TrainingSpec, directory: Path) -> FinishedTraining | None:
+    """What a spec left; None where it has not finished."""
     if not (directory / RESULT).is_file():
         return None
-    return FinishedCell(
-        cell=cell, points=read_curves(directory / CURVES), result=read_result(directory)
+    return FinishedTraining(
+        spec=spec, points=read_curves(directory / CURVES), result=read_result(directory)
     )
 
 
 def all_points(
-    cells: Sequence[Cell], directories: Sequence[Path], name: str, kind: type[AnyPoint]
+    specs: Sequence[TrainingSpec], directories: Sequence[Path], name: str, kind: type[AnyPoint]
 ) -> list[AnyPoint]:
-    """Every point of the cells' files of one name; a source's under each arm that used it."""
+    """Every point of the specs' files of one name; a source's under each arm that used it."""
     points: list[AnyPoint] = []
-    for cell, directory in zip(cells, directories, strict=True):
+    for spec, directory in zip(specs, directories, strict=True):
         if (directory / name).is_file():
             own = read_points(directory / name, kind)
-            points += [point for arm in cell.arms for point in under_arm(own, arm)]
+            points += [point for arm in spec.arms for point in under_arm(own, arm)]
     return points
 
 
 def summarise(
-    finished: Sequence[FinishedCell], *, given_source: Mapping[str, Any] | None = None
+    finished: Sequence[FinishedTraining], *, given_source: Mapping[str, Any] | None = None
 ) -> list[SummaryRow]:
-    """A row for each arm, seed and environment of the finished cells.
+    """A row for each arm, seed and environment of the finished specs.
 
     Args:
-        finished: the cells.
-        given_source: result of the run that all arms start from, where it is none of the cells.
+        finished: the specs.
+        given_source: result of the run that all arms start from, where it is none of the specs.
     """
-    by_name = {each.cell.name: each for each in finished}
-    scratch: dict[tuple[int, tuple[str, ...]], list[FinishedCell]] = {}
+    by_name = {each.spec.name: each for each in finished}
+    scratch: dict[tuple[int, tuple[str, ...]], list[FinishedTraining]] = {}
     for each in finished:
-        if any(arm_of(arm) == "scratch" for arm in each.cell.arms):
-            scratch.setdefault((each.cell.seed, each.cell.env_ids), []).append(each)
+        if any(arm_of(arm) == "scratch" for arm in each.spec.arms):
+            scratch.setdefault((each.spec.seed, each.spec.env_ids), []).append(each)
     rows = []
     for each in finished:
-        cell = each.cell
+        spec = each.spec
         source = given_source
-        if cell.needs is not None:
-            source = by_name[cell.needs].result if cell.needs in by_name else None
-        source = None if cell.source is None else source
-        for arm in cell.arms:
-            candidates = scratch.get((cell.seed, cell.env_ids), [])
-            beside = next((s for s in candidates if is_part_of(s.cell.arms[0], arm)), None)
-            for env_id in cell.env_ids:
+        if spec.needs is not None:
+            source = by_name[spec.needs].result if spec.needs in by_name else None
+        source = None if spec.source is None else source
+        for arm in spec.arms:
+            candidates = scratch.get((spec.seed, spec.env_ids), [])
+            beside = next((s for s in candidates if is_part_of(s.spec.arms[0], arm)), None)
+            for env_id in spec.env_ids:
                 rows.append(_row(each, arm, env_id, source, beside))
     return rows
 
 
-def _source_kind(cell: Cell) -> str | None:
+def _source_kind(spec: TrainingSpec) -> str | None:
     """``with_loss+n_negatives=8``, out of the name of its directory."""
-    name = cell.name if cell.role == "source" else (cell.needs if cell.source else None)
+    name = spec.name if spec.role == "source" else (spec.needs if spec.source else None)
     if not name:
         return None
     return name.removeprefix("sources/").rpartition("-seed")[0] or None
 
 
 def _row(
-    finished: FinishedCell,
+    finished: FinishedTraining,
     arm: str,
     env_id: str,
     source: Mapping[str, Any] | None,
-    scratch: FinishedCell | None,
+    scratch: FinishedTraining | None,
 ) -> SummaryRow:
-    cell, result = finished.cell, finished.result
+    spec, result = finished.spec, finished.result
     counted_from = int(result.get("counted_from", 0))
     curve = [p for p in finished.points if p.env_id == env_id and p.frames >= counted_from]
     scores = [point.score for point in curve]
@@ -162,14 +162,14 @@ def _row(
     information = result.get("information", {}).get(env_id, {})
     kept = [entry["score"] for entry in result.get("retention", {}).values()]
     jump = None
-    if scratch is not None and cell.role == "target":
+    if scratch is not None and spec.role == "target":
         jump = jumpstart(scores, [p.score for p in scratch.points if p.env_id == env_id])
     return SummaryRow(
-        suite=cell.suite.name,
-        agent=cell.agent,
+        suite=spec.suite.name,
+        agent=spec.agent,
         arm=arm,
-        seed=cell.seed,
-        role=cell.role,
+        seed=spec.seed,
+        role=spec.role,
         env_id=env_id,
         auc=area_under_curve([point.frames for point in curve], scores),
         jumpstart=jump,
@@ -192,7 +192,7 @@ def _row(
         information_future=information.get("future"),
         information_source=information.get("source"),
         counted_from=counted_from,
-        source_kind=_source_kind(cell),
+        source_kind=_source_kind(spec),
     )
 
 

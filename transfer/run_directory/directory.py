@@ -25,7 +25,7 @@ from .locking import RUN_LOCK, TRAINING_LOCK
 from .signing import KeyUnusableError, sign
 
 WORKER_LOG = "worker.log"
-"""What a cell's process wrote to its standard output and error; removed where that is nothing."""
+"""What a spec's process wrote to its standard output and error; removed where that is nothing."""
 CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
 RESULT = "result.json"
@@ -41,7 +41,7 @@ INTERRUPTED = "checkpoints/interrupted.zip"
 RESOLVED = "resolved"
 """Key of ``config.yaml`` under which a run keeps what is not a setting; ``--config`` skips it."""
 AGENT_SETTINGS = "agent_settings"
-"""Key of ``config.yaml`` under which a cell keeps the agent's own numbers; no identity."""
+"""Key of ``config.yaml`` under which a spec keeps the agent's own numbers; no identity."""
 
 NOT_IDENTITY = frozenset(
     {

@@ -1,4 +1,4 @@
-"""Settings, checked and resolved, as a cell."""
+"""Settings, checked and resolved, as a spec."""
 
 from contrastive_distillation.agents import AGENTS, resolve_device
 from contrastive_distillation.envs import Suite, UnknownNameError
@@ -8,11 +8,13 @@ from ..errors import SettingsError
 from .commands import TrainSettings, TransferSettings
 from .resolve import choose_loss, choose_n_envs
 from .spaces import check_spaces
-from .spec import Cell
+from .spec import TrainingSpec
 
 
-def settled_cell(settings: TrainSettings | TransferSettings, suite: Suite, mission: bool) -> Cell:
-    """What all cells of the same settings have in common; which they are is still open.
+def settled_spec(
+    settings: TrainSettings | TransferSettings, suite: Suite, mission: bool
+) -> TrainingSpec:
+    """What all specs of the same settings have in common; which they are is still open.
 
     Raises:
         ValueError: a setting that cannot be.
@@ -30,7 +32,7 @@ def settled_cell(settings: TrainSettings | TransferSettings, suite: Suite, missi
             f"--memory-capacity {loss.memory_capacity}: must be at least the number of "
             f"environments, {n_envs}{of_keep}"
         )
-    return Cell(
+    return TrainingSpec(
         name="",
         role="target",
         arms=(),

@@ -49,7 +49,7 @@ class LossChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class TrainingSpec:
     """One training of one agent, on the sources together or on one target."""
 
     name: str
@@ -82,7 +82,7 @@ class Cell:
     env_timeout: float = 600.0
     """Seconds that a step of an environment may take; 0 for as long as it likes."""
     needs: str | None = None
-    """Name of the cell that must be finished first: its source."""
+    """Name of the spec that must be finished first: its source."""
     source: str | None = None
     """Directory of its source, relative to its own; or a path as the user gave it."""
     mode: Mode = "fine_tune"
@@ -177,7 +177,7 @@ class Cell:
     def from_config(
         cls, config: Mapping[str, Any], *, name: str, arms: tuple[str, ...], needs: str | None
     ) -> Self:
-        """The cell whose ``config.yaml`` this is; its place among others is not in there.
+        """The spec whose ``config.yaml`` this is; its place among others is not in there.
 
         Raises:
             KeyError, TypeError, ValueError: it is not what `config` gives.

@@ -13,9 +13,9 @@ from ..settings.arms import ARMS, OWN, Arm
 from ..settings.commands import TransferSettings
 from ..settings.fields import annotations_of
 from ..settings.resolve import choose_n_envs, takes_teacher
-from ..settings.settled import settled_cell
+from ..settings.settled import settled_spec
 from ..settings.spaces import compare_all
-from ..settings.spec import Cell
+from ..settings.spec import TrainingSpec
 from .variations import OF_LOSS, Variant
 
 
@@ -71,8 +71,8 @@ def _check_loss(arm: Arm, name: str, agent: str) -> None:
         )
 
 
-class ArmCells:
-    """The cells of one variant of an arm; seeds differ in nothing but the seed."""
+class ArmTrainings:
+    """The specs of one variant of an arm; seeds differ in nothing but the seed."""
 
     def __init__(self, variant: Variant, suite: Suite, mission: bool) -> None:
         """
@@ -84,14 +84,14 @@ class ArmCells:
         self._on_target = self._settled(variant.settings, "target", mission)
         self._on_source = self._settled(variant.source_settings, "source", mission)
 
-    def _settled(self, settings: TransferSettings, role: str, mission: bool) -> Cell:
-        """A cell of one role with its loss, and with the loss it is to match."""
+    def _settled(self, settings: TransferSettings, role: str, mission: bool) -> TrainingSpec:
+        """A spec of one role with its loss, and with the loss it is to match."""
         arm = self.variant.arm
         try:
-            plain = settled_cell(plainly(settings), self._suite, mission)
+            plain = settled_spec(plainly(settings), self._suite, mission)
             if arm.loss_on(role) is None and not arm.more_epochs:
                 return plain
-            with_loss = settled_cell(settings, self._suite, mission)
+            with_loss = settled_spec(settings, self._suite, mission)
         except ValueError as error:
             if self.variant.label in ARMS and not arm.loss_settings:
                 raise
@@ -100,7 +100,7 @@ class ArmCells:
             return replace(plain, matched_loss=with_loss.loss)
         return with_loss
 
-    def source(self, seed: int) -> Cell | None:
+    def source(self, seed: int) -> TrainingSpec | None:
         """The source it waits for, as a part of its own arm alone; None where it waits for none."""
         variant, arm, suite = self.variant, self.variant.arm, self._suite
         if variant.source is None or variant.settings.from_ is not None:
@@ -121,12 +121,12 @@ class ArmCells:
             seed=seed,
         )
 
-    def targets(self, seed: int) -> Iterator[Cell]:
-        """A cell for each target."""
+    def targets(self, seed: int) -> Iterator[TrainingSpec]:
+        """A spec for each target."""
         for env_id in self._suite.targets:
             yield self._target(seed, env_id)
 
-    def _target(self, seed: int, env_id: str) -> Cell:
+    def _target(self, seed: int, env_id: str) -> TrainingSpec:
         variant, arm, settings = self.variant, self.variant.arm, self.variant.settings
         name = f"targets/{variant.label}/{folder(env_id)}/seed{seed}"
         needs, source = None, None

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from ..console import say, show
 from ..run_directory.directory import RESULT
-from ..settings.spec import Cell
+from ..settings.spec import TrainingSpec
 from .plan import Plan
 
 
@@ -23,15 +23,15 @@ def forecast(plan: Plan, console: Console, *, frames_per_second: float) -> int:
     """
     for note in plan.notes:
         say(console, note, style="yellow")
-    groups: dict[str, list[Cell]] = {}
-    for cell in plan.cells:
-        groups.setdefault(cell.group, []).append(cell)
-    left = [cell for cell in plan.cells if not (plan.directory_of(cell) / RESULT).is_file()]
+    groups: dict[str, list[TrainingSpec]] = {}
+    for spec in plan.specs:
+        groups.setdefault(spec.group, []).append(spec)
+    left = [spec for spec in plan.specs if not (plan.directory_of(spec) / RESULT).is_file()]
     show(console, _table(groups, frames_per_second))
-    n_done = len(plan.cells) - len(left)
+    n_done = len(plan.specs) - len(left)
     done = f", {n_done} of them finished" if n_done else ""
-    say(console, f"{plan.command}: {len(plan.cells)} trainings{done}, in {plan.directory}")
-    frames = sum(cell.most_frames for cell in left)
+    say(console, f"{plan.command}: {len(plan.specs)} trainings{done}, in {plan.directory}")
+    frames = sum(spec.most_frames for spec in left)
     hours = frames / frames_per_second / 3600
     what = f"{'what is left' if n_done else 'all'} ({frames:_} frames at most)"
     if plan.workers is None:
@@ -40,23 +40,23 @@ def forecast(plan: Plan, console: Console, *, frames_per_second: float) -> int:
         at_once = min(plan.workers, max(len(left), 1))
         text = f"{at_once} at once: {_hours(hours / at_once)} for {what}"
     say(console, f"At {frames_per_second:_.0f} frames/s each, {text}.")
-    if any(cell.until_learnt for cell in left):
+    if any(spec.until_learnt for spec in left):
         say(console, "Sources stop as soon as they are learnt, so it may take less.")
     say(console, "Nothing was written: --dry-run.")
     return 0
 
 
-def _table(groups: dict[str, list[Cell]], frames_per_second: float) -> Table:
+def _table(groups: dict[str, list[TrainingSpec]], frames_per_second: float) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("trainings", overflow="fold")
     for heading in ("number", "frames each", "frames", "hours"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for group, cells in groups.items():
-        frames = sum(cell.most_frames for cell in cells)
-        each = {cell.most_frames for cell in cells}
+    for group, specs in groups.items():
+        frames = sum(spec.most_frames for spec in specs)
+        each = {spec.most_frames for spec in specs}
         table.add_row(
             group.replace("+", "\n +"),
-            str(len(cells)),
+            str(len(specs)),
             f"{min(each):_}" if len(each) == 1 else f"{min(each):_}–{max(each):_}",
             f"{frames:_}",
             _hours(frames / frames_per_second / 3600).removesuffix(" h"),

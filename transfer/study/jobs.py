@@ -11,12 +11,12 @@ from typing import Literal
 
 from ..run_directory.atomic_files import explain
 from ..run_directory.directory import WORKER_LOG
-from ..settings.spec import Cell
+from ..settings.spec import TrainingSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How one cell ended."""
+    """How one spec ended."""
 
     status: Literal["finished", "interrupted", "failed", "skipped"]
     reason: str = ""
@@ -26,9 +26,9 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A cell to train."""
+    """A spec to train."""
 
-    cell: Cell
+    spec: TrainingSpec
     directory: Path
     command: tuple[str, ...]
     resume: str = "auto"
@@ -43,7 +43,7 @@ def carry_out_job(
     stop: Callable[[], bool],
     give_up: Callable[[Outcome], None],
 ) -> Outcome:
-    """Train a job's cell in this process; an error becomes an outcome.
+    """Train a job's spec in this process; an error becomes an outcome.
 
     Args:
         job: what to train.
@@ -52,7 +52,7 @@ def carry_out_job(
         give_up: called from another thread where an environment hangs; must end this process.
     """
     try:
-        from ..training.train import train_cell
+        from ..training.train import train_spec
         from ..training.watchdog import watching_steps
 
         def hangs(reason: str, stack: str) -> None:
@@ -60,9 +60,9 @@ def carry_out_job(
                 print(stack, file=sys.stderr, flush=True)
             give_up(Outcome(status="failed", reason=reason, traceback=stack))
 
-        with watching_steps(job.cell.env_timeout, hangs):
-            status = train_cell(
-                job.cell,
+        with watching_steps(job.spec.env_timeout, hangs):
+            status = train_spec(
+                job.spec,
                 job.directory,
                 command=job.command,
                 report=send,

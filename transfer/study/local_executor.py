@@ -94,7 +94,7 @@ class _Crew:
 
     def start_what_can(self, n_workers: int) -> None:
         while len(self.running) < n_workers:
-            job = self._schedule.next({job.cell.name for job, _ in self.running.values()})
+            job = self._schedule.next({job.spec.name for job, _ in self.running.values()})
             if job is None:
                 return
             self._start(job)
@@ -147,7 +147,7 @@ def _death(exit_code: int | None) -> str:
 
 
 def work(parent: Any, job: Job) -> None:
-    """In a process of its own: train one cell, and tell the parent how it went."""
+    """In a process of its own: train one spec, and tell the parent how it went."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     terminated: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))

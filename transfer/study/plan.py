@@ -18,11 +18,11 @@ from ..settings.resolve import (
     choose_workers,
     needs_mission,
 )
-from ..settings.settled import settled_cell
+from ..settings.settled import settled_spec
 from ..settings.source_run import around_given, find_given_source, note_on_given
 from ..settings.spaces import compare_all
-from ..settings.spec import Cell
-from .arm_trainings import ArmCells, check_arms
+from ..settings.spec import TrainingSpec
+from .arm_trainings import ArmTrainings, check_arms
 from .ray_executor import check_executor
 from .variations import (
     Value,
@@ -36,11 +36,11 @@ from .variations import (
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A whole run: its cells, its directory, its configuration."""
+    """A whole run: its specs, its directory, its configuration."""
 
     command: str
     suite: Suite
-    cells: tuple[Cell, ...]
+    specs: tuple[TrainingSpec, ...]
     config: Mapping[str, Any]
     """What the run's own ``config.yaml`` says."""
     directory: Path
@@ -48,7 +48,7 @@ class Plan:
     """Trainings at once; None: as many as the cluster can."""
     executor: str = "local"
     n_retries: int = 0
-    """How often a cell that has failed is tried again."""
+    """How often a spec that has failed is tried again."""
     notes: tuple[str, ...] = ()
     """What the user should know before it starts."""
     given_source: Mapping[str, Any] | None = None
@@ -58,17 +58,17 @@ class Plan:
     """Whether checkpoints that this user has not signed may be unpickled."""
 
     @property
-    def is_one_cell(self) -> bool:
-        """Whether the run's directory is that of its only cell."""
-        return len(self.cells) == 1 and not self.cells[0].name
+    def is_one_training(self) -> bool:
+        """Whether the run's directory is that of its only spec."""
+        return len(self.specs) == 1 and not self.specs[0].name
 
-    def directory_of(self, cell: Cell) -> Path:
-        """Where a cell keeps its files."""
-        return self.directory / cell.name if cell.name else self.directory
+    def directory_of(self, spec: TrainingSpec) -> Path:
+        """Where a spec keeps its files."""
+        return self.directory / spec.name if spec.name else self.directory
 
 
 def plan_train(settings: TrainSettings) -> Plan:
-    """The plan of `train`: one cell for each seed.
+    """The plan of `train`: one spec for each seed.
 
     Raises:
         ValueError: for anything that cannot be trained as asked.
@@ -77,7 +77,7 @@ def plan_train(settings: TrainSettings) -> Plan:
     check_backend(suite.sources, settings.backend)
     mission = needs_mission(suite.sources, suite.observation)
     compare_all(suite, suite.sources[0], suite.sources, mission)
-    common = settled_cell(settings, suite, mission)
+    common = settled_spec(settings, suite, mission)
     first = replace(
         common,
         role="source",
@@ -89,16 +89,16 @@ def plan_train(settings: TrainSettings) -> Plan:
         frames=settings.frames or suite.source_frames,
         until_learnt=settings.until_learnt,
     )
-    cells: tuple[Cell, ...] = (first,)
+    specs: tuple[TrainingSpec, ...] = (first,)
     config = first.config()
     if settings.seeds > 1:
         config |= {"seeds": settings.seeds}
-        cells = tuple(replace(first, name=f"seed{seed}", seed=seed) for seed in _seeds(settings))
+        specs = tuple(replace(first, name=f"seed{seed}", seed=seed) for seed in _seeds(settings))
     subject = settings.suite or ("+".join(settings.env) if settings.env else suite.name)
     return Plan(
         command="train",
         suite=suite,
-        cells=cells,
+        specs=specs,
         config=config,
         directory=_directory(settings.output, config, subject),
         workers=choose_workers(settings.workers),
@@ -109,7 +109,7 @@ def plan_train(settings: TrainSettings) -> Plan:
 
 
 def plan_transfer(settings: TransferSettings) -> Plan:
-    """The plan of `transfer`: the sources each arm needs, and a cell per arm, target and seed.
+    """The plan of `transfer`: the sources each arm needs, and a spec per arm, target and seed.
 
     Raises:
         ValueError: for anything that cannot be done as asked; also, with a table, where
@@ -140,19 +140,19 @@ def _plan_arms(settings: TransferSettings, *, command: str, vary: Sequence[str])
         settings = shortened(settings, suite)
         check_executor(settings.executor)
     alike = joined_as_ours(settings) if any_published(arms) else settings
-    common = settled_cell(alike, suite, mission)
+    common = settled_spec(alike, suite, mission)
     check_arms(arms, settings, suite, common.agent, mission)
     axes = read_axes(vary, settings, arms)
     for name in ("agent", "gamma"):
         if given is not None and name in axes:
             raise SettingsError(f"--vary {name}=…: the agent of --from is trained already")
-    cells = _cells(settings, arms, axes, suite, mission)
+    specs = _specs(settings, arms, axes, suite, mission)
     executor = settings.executor if isinstance(settings, AblateSettings) else "local"
     config = _config(settings, common, command)
     return Plan(
         command=command,
         suite=suite,
-        cells=cells,
+        specs=specs,
         config=config,
         directory=_directory(settings.output, config, settings.suite or suite.name),
         workers=settings.workers if executor == "ray" else choose_workers(settings.workers),
@@ -168,33 +168,33 @@ def _plan_arms(settings: TransferSettings, *, command: str, vary: Sequence[str])
     )
 
 
-def _cells(
+def _specs(
     settings: TransferSettings,
     arms: Sequence[Arm],
     axes: Mapping[str, tuple[Value, ...]],
     suite: Suite,
     mission: bool,
-) -> tuple[Cell, ...]:
+) -> tuple[TrainingSpec, ...]:
     """Of each seed the sources, each once, and then the targets."""
     variants = [
-        ArmCells(variant, suite, mission)
+        ArmTrainings(variant, suite, mission)
         for arm in arms
         for variant in variants_of(arm, settings, axes)
     ]
     check_axes_are_used(axes, [each.variant.label for each in variants])
-    cells: list[Cell] = []
+    specs: list[TrainingSpec] = []
     for seed in _seeds(settings):
-        sources: dict[str, Cell] = {}
+        sources: dict[str, TrainingSpec] = {}
         for variant in variants:
             source = variant.source(seed)
             if source is not None:
                 before = sources.get(source.name)
                 shared = () if before is None else before.arms
                 sources[source.name] = replace(source, arms=(*shared, *source.arms))
-        targets = [cell for variant in variants for cell in variant.targets(seed)]
-        targets.sort(key=lambda cell: cell.stream)
-        cells += [*sources.values(), *targets]
-    return tuple(cells)
+        targets = [spec for variant in variants for spec in variant.targets(seed)]
+        targets.sort(key=lambda spec: spec.stream)
+        specs += [*sources.values(), *targets]
+    return tuple(specs)
 
 
 def _around_suite(settings: TransferSettings) -> tuple[Suite, bool]:
@@ -210,7 +210,7 @@ def _around_suite(settings: TransferSettings) -> tuple[Suite, bool]:
     return suite, mission
 
 
-def _config(settings: TransferSettings, common: Cell, command: str) -> dict[str, Any]:
+def _config(settings: TransferSettings, common: TrainingSpec, command: str) -> dict[str, Any]:
     suite = common.suite
     config: dict[str, Any] = {
         "command": command,
@@ -237,7 +237,7 @@ def _config(settings: TransferSettings, common: Cell, command: str) -> dict[str,
     return config
 
 
-def _notes(common: Cell) -> tuple[str, ...]:
+def _notes(common: TrainingSpec) -> tuple[str, ...]:
     suite = common.suite
     if common.agent in suite.agents:
         return ()

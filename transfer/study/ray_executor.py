@@ -125,7 +125,7 @@ class _Crew:
         self._ray = ray
         self._schedule = schedule
         self._mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
-        # a process for each cell, as on one machine; retries are the schedule's
+        # a process for each spec, as on one machine; retries are the schedule's
         self._task = ray.remote(num_cpus=1, max_calls=1, max_retries=0)(train_as_task)
         self._last_words: dict[str, Outcome] = {}
         self.running: dict[Any, Job] = {}
@@ -136,7 +136,7 @@ class _Crew:
 
     def start_what_can(self, n_workers: int) -> None:
         while len(self.running) < n_workers:
-            job = self._schedule.next({job.cell.name for job in self.running.values()})
+            job = self._schedule.next({job.spec.name for job in self.running.values()})
             if job is None:
                 return
             moved = replace(job, directory=job.directory.absolute())
@@ -147,7 +147,7 @@ class _Crew:
         if not self.running:
             return
         done, _ = self._ray.wait(list(self.running), timeout=_SECONDS_BETWEEN_LOOKS)
-        by_name = {job.cell.name: job for job in self.running.values()}
+        by_name = {job.spec.name: job for job in self.running.values()}
         for name, message in self._ray.get(self._mailbox.take.remote()):
             if isinstance(message, Outcome):
                 self._last_words[name] = message
@@ -156,7 +156,7 @@ class _Crew:
         for reference in done:
             job = self.running.pop(reference)
             self._schedule.end(
-                job, self._outcome(reference, self._last_words.pop(job.cell.name, None))
+                job, self._outcome(reference, self._last_words.pop(job.spec.name, None))
             )
 
     def _outcome(self, reference: Any, last_word: Outcome | None) -> Outcome:
@@ -185,13 +185,13 @@ class _Crew:
 
 
 def train_as_task(job: Job, mailbox: Any, working_directory: str) -> Outcome:
-    """In a process of the cluster: train one cell, and tell the command how it gets on."""
+    """In a process of the cluster: train one spec, and tell the command how it gets on."""
     ray = _ray()
     if Path(working_directory).is_dir():  # paths and modules of the user's are found from there
         os.chdir(working_directory)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    name = job.cell.name
+    name = job.spec.name
 
     def send(message: int | str) -> None:
         mailbox.put.remote(name, message)

@@ -1,4 +1,4 @@
-"""A plan carried out: its cells trained, their results gathered, tabled and kept."""
+"""A plan carried out: its specs trained, their results gathered, tabled and kept."""
 
 import sys
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from ..run_directory.directory import (
     start_directory,
 )
 from ..run_directory.locking import RUN_LOCK, locked
-from ..settings.spec import Cell
+from ..settings.spec import TrainingSpec
 from .jobs import Job, Outcome
 from .local_executor import run_jobs
 from .plan import Plan
@@ -37,15 +37,15 @@ def check_directories(plan: Plan) -> None:
     """Refuse a directory of something else, before anything is spent.
 
     Raises:
-        RunDirectoryError: the run's directory, or that of one of its cells, is another's; or
+        RunDirectoryError: the run's directory, or that of one of its specs, is another's; or
             nothing is there that is required to be.
     """
     state = open_directory(plan.directory, plan.config)
     if plan.resume == "require" and state == "new":
         raise RunDirectoryError(f"--resume require: there is no run in {plan.directory}")
-    if not plan.is_one_cell:
-        for cell in plan.cells:
-            open_directory(plan.directory_of(cell), cell.config())
+    if not plan.is_one_training:
+        for spec in plan.specs:
+            open_directory(plan.directory_of(spec), spec.config())
 
 
 def carry_out(
@@ -62,7 +62,7 @@ def carry_out(
         plan: what to do.
         command: the command line, for manifests.
         console: where to show it.
-        debug: show the traceback of a cell that failed.
+        debug: show the traceback of a spec that failed.
         information_points: how often each training measures the information of its features.
 
     Returns:
@@ -98,12 +98,12 @@ def _carry_out(
         say(console, f"{plan.directory} is finished already; this is its result.")
         _show(plan, console)
         return DONE
-    if len(todo) < len(plan.cells):
-        n_done = len(plan.cells) - len(todo)
-        say(console, f"{n_done} of {len(plan.cells)} trainings are finished already.")
+    if len(todo) < len(plan.specs):
+        n_done = len(plan.specs) - len(todo)
+        say(console, f"{n_done} of {len(plan.specs)} trainings are finished already.")
     say(console, _outlook(plan, todo))
     (plan.directory / RESULT).unlink(missing_ok=True)  # of a grid that has grown
-    if not plan.is_one_cell or not (plan.directory / MANIFEST).exists():
+    if not plan.is_one_training or not (plan.directory / MANIFEST).exists():
         start_directory(plan.directory, plan.config, command=command)
     outcomes, signal_number = _train(
         plan, todo, command=command, console=console, information_points=information_points
@@ -121,57 +121,57 @@ def _carry_out(
     return FAILED if failed else DONE
 
 
-def _outlook(plan: Plan, todo: Sequence[Cell]) -> str:
+def _outlook(plan: Plan, todo: Sequence[TrainingSpec]) -> str:
     """What is about to happen, in one line."""
     trainings = "one training" if len(todo) == 1 else f"{len(todo)} trainings"
     at_once = min(plan.workers or 1, len(todo))
     together = f", {at_once} at once" if at_once > 1 else ""
     if plan.executor == "ray" and plan.workers is None:
         together = ", as many at once as the cluster has CPUs"
-    frames = sum(cell.most_frames for cell in todo)
+    frames = sum(spec.most_frames for spec in todo)
     return f"{plan.command}: {trainings}{together}, {frames:_} frames at most, in {plan.directory}"
 
 
-def _todo(plan: Plan) -> list[Cell]:
-    """The cells that are not finished."""
+def _todo(plan: Plan) -> list[TrainingSpec]:
+    """The specs that are not finished."""
     return [
-        cell
-        for cell in plan.cells
-        if open_directory(plan.directory_of(cell), cell.config()) != "finished"
+        spec
+        for spec in plan.specs
+        if open_directory(plan.directory_of(spec), spec.config()) != "finished"
     ]
 
 
 def _train(
     plan: Plan,
-    todo: Sequence[Cell],
+    todo: Sequence[TrainingSpec],
     *,
     command: Sequence[str],
     console: Console,
     information_points: int,
 ) -> tuple[dict[str, Outcome], int | None]:
-    """Train the cells; returns how each ended, and the signal that interrupted it, if any."""
+    """Train the specs; returns how each ended, and the signal that interrupted it, if any."""
     tally = Tally(
-        {cell.name: cell.most_frames for cell in plan.cells},
-        groups={cell.name: cell.group for cell in plan.cells},
+        {spec.name: spec.most_frames for spec in plan.specs},
+        groups={spec.name: spec.group for spec in plan.specs},
     )
-    waiting = {cell.name for cell in todo}
+    waiting = {spec.name for spec in todo}
     for name in tally.names - waiting:
         tally.skip(name)
     outcomes: dict[str, Outcome] = {}
     shown: set[str] = set()
-    cells = {cell.name: cell for cell in plan.cells}
-    directories = {cell.name: plan.directory_of(cell) for cell in plan.cells}
-    ordered = sorted(todo, key=lambda cell: (cell.seed, cell.role == "target", -cell.cost))
+    specs = {spec.name: spec for spec in plan.specs}
+    directories = {spec.name: plan.directory_of(spec) for spec in plan.specs}
+    ordered = sorted(todo, key=lambda spec: (spec.seed, spec.role == "target", -spec.cost))
     jobs = [
         Job(
-            cell=cell,
-            directory=directories[cell.name],
+            spec=spec,
+            directory=directories[spec.name],
             command=tuple(command),
-            resume=_resume(plan, directories[cell.name]),
+            resume=_resume(plan, directories[spec.name]),
             trust=plan.trust,
             information_points=information_points,
         )
-        for cell in ordered
+        for spec in ordered
     ]
     tables = Tables(plan)
     with make_display(console, of_grid=plan.command == "ablate") as display:
@@ -189,12 +189,12 @@ def _train(
             result = read_result(directories[name]) if outcome.status == "finished" else None
             failed = outcome.status in ("failed", "skipped")
             tally.finish(name, None if result is None else int(result["frames"]), failed=failed)
-            cell, where = cells[name], directories[name]
-            is_source = plan.command != "train" and cell.role == "source"
+            spec, where = specs[name], directories[name]
+            is_source = plan.command != "train" and spec.role == "source"
             display.say(_line(name or str(where), outcome, result, is_source=is_source))
-            if cell.mode not in shown and (lines := _carried(where)):
-                shown.add(cell.mode)
-                display.say(f"  {cell.mode}: {lines}; all names in its {CARRIED}")
+            if spec.mode not in shown and (lines := _carried(where)):
+                shown.add(spec.mode)
+                display.say(f"  {spec.mode}: {lines}; all names in its {CARRIED}")
             display.refresh(tally)
             tables.gather_now_and_then()
 
@@ -208,7 +208,7 @@ def _train(
 
 
 def _resume(plan: Plan, directory: Path) -> str:
-    """How a cell is to resume: one that never began cannot be required to."""
+    """How a spec is to resume: one that never began cannot be required to."""
     begun = (directory / CONFIG).is_file()
     return "auto" if plan.resume == "require" and not begun else plan.resume
 
@@ -267,4 +267,4 @@ def _files(plan: Plan) -> list[tuple[str, str]]:
             ("sources", "a run's directory for each source"),
             ("targets", "… for each target"),
         ]
-    return own + [(cell.name, "a run's directory") for cell in plan.cells if cell.name]
+    return own + [(spec.name, "a run's directory") for spec in plan.specs if spec.name]

@@ -9,7 +9,7 @@ from .jobs import Job, Outcome
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """Who hears of the jobs; each is called with a cell's name."""
+    """Who hears of the jobs; each is called with a spec's name."""
 
     on_start: Callable[[str], None]
     """Its training begins, perhaps once more."""
@@ -28,7 +28,7 @@ class Schedule:
     """
 
     def __init__(self, jobs: Sequence[Job], *, n_retries: int, told: Told) -> None:
-        self._waiting = {job.cell.name: job for job in jobs}
+        self._waiting = {job.spec.name: job for job in jobs}
         self._retries = dict.fromkeys(self._waiting, n_retries)
         self._failed: set[str] = set()
         self._interrupted = False
@@ -43,10 +43,10 @@ class Schedule:
         """The next job that can begin, its directory made; None where none can now.
 
         Args:
-            running: names of the cells at work.
+            running: names of the specs at work.
         """
         for name, job in list(self._waiting.items()):
-            needs = job.cell.needs
+            needs = job.spec.needs
             if needs in self._failed:
                 del self._waiting[name]
                 self.end(job, Outcome(status="skipped", reason=f"its source, {needs}, failed"))
@@ -64,14 +64,14 @@ class Schedule:
     def hear(self, job: Job, message: int | str | Outcome) -> bool:
         """Pass on what a job says while it works; whether it was its last word."""
         if isinstance(message, int):
-            self._told.on_frames(job.cell.name, message)
+            self._told.on_frames(job.spec.name, message)
         elif isinstance(message, str):
-            self._told.on_say(job.cell.name, message)
+            self._told.on_say(job.spec.name, message)
         return isinstance(message, Outcome)
 
     def end(self, job: Job, outcome: Outcome) -> None:
         """A job has ended so: pass it on, unless it is tried again."""
-        name = job.cell.name
+        name = job.spec.name
         if outcome.status == "interrupted" and not self._interrupted:
             outcome = Outcome(status="failed", reason="its process was told to stop, by SIGTERM")
         if outcome.status == "failed" and self._retries[name] and not self._interrupted:

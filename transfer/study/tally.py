@@ -16,8 +16,8 @@ class Tally:
     def __init__(self, frames: Mapping[str, int], *, groups: Mapping[str, str] | None = None):
         """
         Args:
-            frames: cell name → frames it may take.
-            groups: cell name → what it is counted with; by default all together.
+            frames: spec name → frames it may take.
+            groups: spec name → what it is counted with; by default all together.
         """
         self._frames = dict(frames)
         self._groups = {} if groups is None else dict(groups)
@@ -29,21 +29,21 @@ class Tally:
 
     @property
     def names(self) -> set[str]:
-        """Of all its cells."""
+        """Of all its specs."""
         return set(self._frames)
 
     def skip(self, name: str) -> None:
-        """A cell that was done before this run."""
+        """A spec that was done before this run."""
         self._skipped += self._frames[name]
         self._states[name] = "finished"
         self._set_done(name, self._frames[name])
 
     def start(self, name: str) -> None:
-        """A cell's training has begun."""
+        """A spec's training has begun."""
         self._states[name] = "running"
 
     def update(self, name: str, frames: int) -> None:
-        """A cell has done so many frames."""
+        """A spec has done so many frames."""
         self._set_done(name, min(frames, self._frames[name]))
         now = time.monotonic()
         self._recent.append((now, self.done - self._skipped))
@@ -55,7 +55,7 @@ class Tally:
         self._done[name] = frames
 
     def finish(self, name: str, frames: int | None, *, failed: bool = False) -> None:
-        """A cell has ended, having taken so many frames; None where it did not reach its end."""
+        """A spec has ended, having taken so many frames; None where it did not reach its end."""
         least = min(self._frames[name], self._done[name] if frames is None else frames)
         self._sum_frames += least - self._frames[name]
         self._frames[name] = least
@@ -63,7 +63,7 @@ class Tally:
         self.update(name, least)
 
     def counts(self) -> dict[str, Counter[State]]:
-        """Group → how many of its cells are in which state."""
+        """Group → how many of its specs are in which state."""
         found: dict[str, Counter[State]] = {}
         for name, state in self._states.items():
             found.setdefault(self._groups.get(name, ""), Counter())[state] += 1

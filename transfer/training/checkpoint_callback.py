@@ -16,7 +16,7 @@ from contrastive_distillation.envs import StateUnavailableError, TaskVecEnv, epi
 from ..evaluation.evaluation_callback import Checkpoints
 from ..evaluation.information import InformationProbe
 from ..run_directory.logger import PROGRESS
-from ..settings.spec import Cell
+from ..settings.spec import TrainingSpec
 from . import state as training_state
 from .checkpoints import CheckpointError, Say, Snapshot, Snapshots, Write
 
@@ -152,7 +152,7 @@ class Resumption:
 
     def restore(
         self,
-        cell: Cell,
+        spec: TrainingSpec,
         env: TaskVecEnv,
         model: BaseAlgorithm,
         joined: AuxiliaryLossCallback,
@@ -170,7 +170,7 @@ class Resumption:
             joined.continues_episodes = True
             say(f"continues at frame {self.snapshot.frames:_}")
         else:
-            env.seed(episode_seed(cell.seed, "train", self.snapshot.frames * 1000 + cell.stream))
+            env.seed(episode_seed(spec.seed, "train", self.snapshot.frames * 1000 + spec.stream))
             model._last_obs = None
             training_state.cut_replayed_episodes(model)
             say(f"continues at frame {self.snapshot.frames:_}; {_reseeded(env)}: {why}")

@@ -22,7 +22,7 @@ from ..evaluation.schedule import (
 from ..run_directory.atomic_files import write_with
 from ..run_directory.directory import AUXILIARY, FINAL, INTERRUPTED, MEMORY, RESULT, write_json
 from ..run_directory.logger import note_scalars
-from ..settings.spec import Cell
+from ..settings.spec import TrainingSpec
 
 
 def save_agent(
@@ -44,7 +44,7 @@ def save_agent(
 
 
 def finish(
-    cell: Cell,
+    spec: TrainingSpec,
     directory: Path,
     model: BaseAlgorithm,
     checkpoints: Checkpoints,
@@ -57,8 +57,8 @@ def finish(
         source_ids: the environments its source learnt: what is left of them is judged too.
     """
     started = time.perf_counter()
-    final = evaluate_at_end(cell, model, checkpoints)
-    retention = evaluate_on_sources(cell, model, source_ids)
+    final = evaluate_at_end(spec, model, checkpoints)
+    retention = evaluate_on_sources(spec, model, source_ids)
     evaluation = checkpoints.seconds + time.perf_counter() - started
     apart = checkpoints.seconds + checkpoints.saving_seconds + probe.seconds
     learning = checkpoints.whole_seconds - apart
@@ -71,7 +71,7 @@ def finish(
         {
             "weights_sha256": policy_sha256(model),
             "frames": checkpoints.frames,
-            **({"counted_from": cell.extra_frames} if cell.extra_frames else {}),
+            **({"counted_from": spec.extra_frames} if spec.extra_frames else {}),
             "frames_per_second": round(checkpoints.frames / learning, 1),
             "seconds": round(learning + evaluation + checkpoints.saving_seconds, 3),
             "evaluation_seconds": round(evaluation, 3),
@@ -87,28 +87,28 @@ def finish(
 
 
 def evaluate_at_end(
-    cell: Cell, model: BaseAlgorithm, checkpoints: Checkpoints
+    spec: TrainingSpec, model: BaseAlgorithm, checkpoints: Checkpoints
 ) -> dict[str, dict[str, Any]]:
     """Environment id → score and returns in the reference environment."""
-    n_episodes = episodes_at_end(cell.frames, checkpoints.outlook)
+    n_episodes = episodes_at_end(spec.frames, checkpoints.outlook)
     return _judge(
-        cell, model, cell.env_ids, n_episodes, index=FINAL_INDEX, memory=checkpoints.memory
+        spec, model, spec.env_ids, n_episodes, index=FINAL_INDEX, memory=checkpoints.memory
     )
 
 
 def evaluate_on_sources(
-    cell: Cell, model: BaseAlgorithm, source_ids: Sequence[str]
+    spec: TrainingSpec, model: BaseAlgorithm, source_ids: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """The same for what the agent's source learnt, before which the target came; few episodes."""
     if not source_ids:
         return {}
-    longest = [cell.suite.task(env_id).max_episode_steps for env_id in source_ids]
-    n_episodes = episodes_for_retention(cell.frames, longest)
-    return _judge(cell, model, source_ids, n_episodes, index=RETENTION_INDEX)
+    longest = [spec.suite.task(env_id).max_episode_steps for env_id in source_ids]
+    n_episodes = episodes_for_retention(spec.frames, longest)
+    return _judge(spec, model, source_ids, n_episodes, index=RETENTION_INDEX)
 
 
 def _judge(
-    cell: Cell,
+    spec: TrainingSpec,
     model: BaseAlgorithm,
     env_ids: Sequence[str],
     n_episodes: int,
@@ -119,13 +119,13 @@ def _judge(
     evaluator = Evaluator(
         env_ids=env_ids,
         backend="gymnasium",
-        observation=cell.suite.observation,
-        mission=cell.mission,
+        observation=spec.suite.observation,
+        mission=spec.mission,
     )
     try:
         return {
             episodes.env_id: {
-                **measures(cell.suite, episodes),
+                **measures(spec.suite, episodes),
                 "episodes": len(episodes.returns),
                 "backend": episodes.backend,
             }
@@ -133,7 +133,7 @@ def _judge(
                 model,
                 evaluator,
                 n_episodes=n_episodes,
-                seed=cell.seed,
+                seed=spec.seed,
                 index=index,
                 memory=memory,
             )

@@ -1,4 +1,4 @@
-"""One cell trained: environments, agent, loss, checkpoints, files."""
+"""One spec trained: environments, agent, loss, checkpoints, files."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ from ..run_directory.directory import (
 from ..run_directory.locking import TRAINING_LOCK, locked
 from ..run_directory.logger import EPISODES_PER_ROW, PacedLog, make_logger
 from ..settings.resolve import takes_source_policy, takes_teacher
-from ..settings.spec import Cell, LossChoice
+from ..settings.spec import LossChoice, TrainingSpec
 from . import state as training_state
 from .checkpoint_callback import Resumption, Saver, find_resumption
 from .checkpoints import Say, Snapshots
@@ -66,8 +66,8 @@ _NUMBERS = (
 )  # fmt: skip
 
 
-def train_cell(
-    cell: Cell,
+def train_spec(
+    spec: TrainingSpec,
     directory: Path,
     *,
     command: Sequence[str],
@@ -78,10 +78,10 @@ def train_cell(
     information_points: int = 2,
     say: Say = print,
 ) -> Status:
-    """Train one cell, and leave a whole run in its directory.
+    """Train one spec, and leave a whole run in its directory.
 
     Args:
-        cell: what to train.
+        spec: what to train.
         directory: where; a training that was interrupted there is continued.
         command: the command line, for the manifest.
         report: told the frames done, a few times a second.
@@ -100,22 +100,22 @@ def train_cell(
         LockedError: another process trains there.
         CheckpointError: there is a checkpoint, but it does not fit; or none, where required.
     """
-    torch.set_num_threads(cell.threads)
+    torch.set_num_threads(spec.threads)
     with locked(directory, TRAINING_LOCK, patience_seconds=_PATIENCE_SECONDS):
-        cell = _with_extra_frames(cell, directory)
-        snapshots = Snapshots(directory / "checkpoints", identity=fingerprint(cell.config()))
+        spec = _with_extra_frames(spec, directory)
+        snapshots = Snapshots(directory / "checkpoints", identity=fingerprint(spec.config()))
         begun = (directory / CURVES).is_file()
         resumption = find_resumption(snapshots, resume=resume, trust=trust, begun=begun, say=say)
         if resumption is None:
             snapshots.clear()
             clear_directory(directory)
-            start_directory(directory, cell.config(), command=command)
+            start_directory(directory, spec.config(), command=command)
         else:
             note_resumption(directory, frames=resumption.snapshot.frames, command=command)
-        env = _make_env(cell)
+        env = _make_env(spec)
         try:
             training = _Training(
-                cell,
+                spec,
                 directory,
                 env,
                 command=command,
@@ -129,24 +129,24 @@ def train_cell(
             env.close()
 
 
-def _make_env(cell: Cell) -> TaskVecEnv:
+def _make_env(spec: TrainingSpec) -> TaskVecEnv:
     return make_vec(
-        cell.env_ids,
-        cell.n_envs,
-        _env_seed(cell),
-        cell.backend,
-        observation=cell.suite.observation,
-        mission=cell.mission,
-        num_threads=cell.threads,
+        spec.env_ids,
+        spec.n_envs,
+        _env_seed(spec),
+        spec.backend,
+        observation=spec.suite.observation,
+        mission=spec.mission,
+        num_threads=spec.threads,
     )
 
 
 class _Training:
-    """One cell's agent, loss and callbacks, from the first frame or from a checkpoint's."""
+    """One spec's agent, loss and callbacks, from the first frame or from a checkpoint's."""
 
     def __init__(
         self,
-        cell: Cell,
+        spec: TrainingSpec,
         directory: Path,
         env: TaskVecEnv,
         *,
@@ -156,43 +156,43 @@ class _Training:
         information_points: int,
         say: Say,
     ) -> None:
-        self._cell = cell
+        self._cell = spec
         self._directory = directory
         self._env = env
         self._command = command
         self._say = say
-        self._model = build(cell, env)
+        self._model = build(spec, env)
         self._report, self._stop = report, stop
         self._information_points = information_points
 
     def run(self, snapshots: Snapshots, resumption: Resumption | None) -> Status:
         """Train to the end, or until asked to stop; write the result."""
-        cell, directory, model = self._cell, self._directory, self._model
-        weights = source_weights(cell, directory)
+        spec, directory, model = self._cell, self._directory, self._model
+        weights = source_weights(spec, directory)
         if resumption is None:
             start_directory(
-                directory, cell.config(), command=self._command, agent_settings=_numbers(model)
+                directory, spec.config(), command=self._command, agent_settings=_numbers(model)
             )
-            _carry(cell, directory, model, weights)
-        joined = join_loss(cell, directory, model, weights)
+            _carry(spec, directory, model, weights)
+        joined = join_loss(spec, directory, model, weights)
         restore_random, information = None, None
         if resumption is None:
             model.set_logger(make_logger(directory))
         else:
             joined = resumption.joined(joined, directory / "resuming.writing.safetensors")
-            restore_random = resumption.restore(cell, self._env, model, joined, self._say)
+            restore_random = resumption.restore(spec, self._env, model, joined, self._say)
             information = resumption.state.get("information")
             model.set_logger(
                 make_logger(directory, earlier=resumption.progress, frames=model.num_timesteps)
             )
             training_state.restore_log(model, resumption.state)
         checkpoints = Checkpoints(
-            cell, directory, memory=joined.memory, report=self._report, stop=self._stop
+            spec, directory, memory=joined.memory, report=self._report, stop=self._stop
         )
         if resumption is not None:
             checkpoints.restore(resumption.state["judged"])
         probe = InformationProbe(
-            cell,
+            spec,
             directory,
             joined=joined,
             checkpoints=checkpoints,
@@ -202,7 +202,7 @@ class _Training:
         )
         saver = Saver(
             snapshots=snapshots,
-            every=cell.checkpoint_every,
+            every=spec.checkpoint_every,
             env=self._env,
             joined=joined,
             checkpoints=checkpoints,
@@ -211,57 +211,57 @@ class _Training:
             say=self._say,
             restore_random=restore_random,
         )
-        callbacks = [*default_callbacks(model), joined, FiniteGradients(cell.env_ids)]
-        if cell.matched_loss is not None:
-            callbacks.insert(0, _matched_passes(cell, cell.matched_loss, model))
-        if TRANSFER_MODES[cell.mode].encoder_rate != 1.0:
-            callbacks.insert(0, EncoderRate(TRANSFER_MODES[cell.mode].encoder_rate))
+        callbacks = [*default_callbacks(model), joined, FiniteGradients(spec.env_ids)]
+        if spec.matched_loss is not None:
+            callbacks.insert(0, _matched_passes(spec, spec.matched_loss, model))
+        if TRANSFER_MODES[spec.mode].encoder_rate != 1.0:
+            callbacks.insert(0, EncoderRate(TRANSFER_MODES[spec.mode].encoder_rate))
         on_policy = isinstance(model, OnPolicyAlgorithm)
         with joined, checkpoints, contextlib.closing(model.logger):
             model.learn(
-                cell.most_frames - model.num_timesteps,
+                spec.most_frames - model.num_timesteps,
                 callback=CallbackList([*callbacks, PacedLog(), checkpoints, probe, saver]),
                 log_interval=None if on_policy else EPISODES_PER_ROW,  # type: ignore[arg-type]
                 reset_num_timesteps=resumption is None,
             )
             whole = not checkpoints.stopped
-            save_agent(directory, model, joined, with_loss=cell.loss.name != "none", whole=whole)
+            save_agent(directory, model, joined, with_loss=spec.loss.name != "none", whole=whole)
             if whole:
-                finish(cell, directory, model, checkpoints, probe, _source_ids(cell, directory))
+                finish(spec, directory, model, checkpoints, probe, _source_ids(spec, directory))
         return "finished" if whole else "interrupted"
 
 
-def build(cell: Cell, env: VecEnv) -> BaseAlgorithm:
-    """The cell's agent, untrained."""
-    gamma = {} if cell.gamma is None else {"gamma": cell.gamma}
-    model = build_agent(cell.agent, env, seed=cell.seed, device=cell.device, **gamma)
-    env.seed(_env_seed(cell))  # the model has seeded it with its own
+def build(spec: TrainingSpec, env: VecEnv) -> BaseAlgorithm:
+    """The spec's agent, untrained."""
+    gamma = {} if spec.gamma is None else {"gamma": spec.gamma}
+    model = build_agent(spec.agent, env, seed=spec.seed, device=spec.device, **gamma)
+    env.seed(_env_seed(spec))  # the model has seeded it with its own
     return model
 
 
-def _env_seed(cell: Cell) -> int:
-    return episode_seed(cell.seed, "train", cell.stream)
+def _env_seed(spec: TrainingSpec) -> int:
+    return episode_seed(spec.seed, "train", spec.stream)
 
 
-def _source_directory(cell: Cell, directory: Path) -> Path | None:
+def _source_directory(spec: TrainingSpec, directory: Path) -> Path | None:
     """The source's directory."""
-    return None if cell.source is None else _named_directory(cell, directory, cell.source)
+    return None if spec.source is None else _named_directory(spec, directory, spec.source)
 
 
-def _named_directory(cell: Cell, directory: Path, name: str) -> Path:
-    """A directory that a cell names: relative to the cell's own, unless the user named it."""
-    return directory / name if cell.needs is not None else Path(name)
+def _named_directory(spec: TrainingSpec, directory: Path, name: str) -> Path:
+    """A directory that a spec names: relative to the spec's own, unless the user named it."""
+    return directory / name if spec.needs is not None else Path(name)
 
 
-def _with_extra_frames(cell: Cell, directory: Path) -> Cell:
-    """The cell with the frames that it adds to its own, now that they are known."""
-    if cell.adds_frames_of is None:
-        return cell
-    other = read_result(_named_directory(cell, directory, cell.adds_frames_of))
-    return replace(cell, extra_frames=int(other["frames"]))
+def _with_extra_frames(spec: TrainingSpec, directory: Path) -> TrainingSpec:
+    """The spec with the frames that it adds to its own, now that they are known."""
+    if spec.adds_frames_of is None:
+        return spec
+    other = read_result(_named_directory(spec, directory, spec.adds_frames_of))
+    return replace(spec, extra_frames=int(other["frames"]))
 
 
-def _matched_passes(cell: Cell, loss: LossChoice, model: BaseAlgorithm) -> MatchedPasses:
+def _matched_passes(spec: TrainingSpec, loss: LossChoice, model: BaseAlgorithm) -> MatchedPasses:
     """More epochs in place of a loss, by as much as that would show the encoder.
 
     On a target the loss would have the source's memory beside its own.
@@ -270,48 +270,50 @@ def _matched_passes(cell: Cell, loss: LossChoice, model: BaseAlgorithm) -> Match
     counted = make_loss(loss.name, **loss.settings)
     return MatchedPasses(
         every=loss.every,
-        n_encoded=counted.n_encoded(n_anchors, with_source_memory=cell.role == "target"),
+        n_encoded=counted.n_encoded(n_anchors, with_source_memory=spec.role == "target"),
     )
 
 
-def source_weights(cell: Cell, directory: Path) -> Weights | None:
-    """The weights of the cell's source, where it has one."""
-    source = _source_directory(cell, directory)
+def source_weights(spec: TrainingSpec, directory: Path) -> Weights | None:
+    """The weights of the spec's source, where it has one."""
+    source = _source_directory(spec, directory)
     return None if source is None else read_weights(source)
 
 
-def _source_ids(cell: Cell, directory: Path) -> list[str]:
-    """The environments that the cell's source learnt; none without a source."""
-    source = _source_directory(cell, directory)
+def _source_ids(spec: TrainingSpec, directory: Path) -> list[str]:
+    """The environments that the spec's source learnt; none without a source."""
+    source = _source_directory(spec, directory)
     return [] if source is None else list(read_config(source)["env"])
 
 
-def _carry(cell: Cell, directory: Path, model: BaseAlgorithm, weights: Weights | None) -> None:
+def _carry(
+    spec: TrainingSpec, directory: Path, model: BaseAlgorithm, weights: Weights | None
+) -> None:
     """Give the model its source's weights, and write down what became of them."""
     if weights is not None:
-        carried = carry_weights(model, weights, mode=cell.mode)
+        carried = carry_weights(model, weights, mode=spec.mode)
         write_text(directory / CARRIED, f"{carried}\n")
 
 
 def join_loss(
-    cell: Cell, directory: Path, model: BaseAlgorithm, weights: Weights | None
+    spec: TrainingSpec, directory: Path, model: BaseAlgorithm, weights: Weights | None
 ) -> AuxiliaryLossCallback:
     """The callback that fills the memory, and joins the loss where there is one.
 
     Without a loss its weight is 0, which leaves the agent bit-identical to one without it.
     """
-    choice = cell.loss
+    choice = spec.loss
     settings: dict[str, Any] = dict(choice.settings)
     source_memory = None
-    if choice.name != "none" and cell.teacher and weights is not None:
-        source = _source_directory(cell, directory)
+    if choice.name != "none" and spec.teacher and weights is not None:
+        source = _source_directory(spec, directory)
         assert source is not None
         kind = MEMORIES[read_config(source)["memory"]]
         source_memory = kind.load(source / MEMORY)
         if takes_teacher(choice.name):
             teaching = weights
-            if cell.random_teacher:
-                teaching = random_weights(model, seed=_FIRST_TEACHER_SEED + cell.seed)
+            if spec.random_teacher:
+                teaching = random_weights(model, seed=_FIRST_TEACHER_SEED + spec.seed)
             settings["teacher"] = FrozenTeacher.from_weights(teaching, like=model)
         if takes_source_policy(choice.name):
             settings["source_policy"] = FrozenPolicy.from_weights(weights, like=model)
@@ -323,7 +325,7 @@ def join_loss(
         balance=choice.balance,
         every=choice.every,
         source_memory=source_memory,
-        seed=cell.seed,
+        seed=spec.seed,
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from contrastive_distillation.transfer import (
-    Cell,
     SettingsError,
+    TrainingSpec,
     TransferSettings,
     plan_transfer,
     read_experiment,
@@ -137,13 +137,13 @@ def test_a_summary_of_before_some_columns_came(tmp_path: Path) -> None:
 def test_the_frequency_that_equal_compute_matches_is_a_part_of_its_config() -> None:
     settings = dict(suite="smoke", arms=("equal_compute",), loss="curl")
     ours, papers = (
-        plan_transfer(TransferSettings(**settings, as_published=as_published)).cells
+        plan_transfer(TransferSettings(**settings, as_published=as_published)).specs
         for as_published in (False, True)
     )
-    for cell, other in zip(ours, papers, strict=True):
-        assert cell.name == other.name and cell.config() != other.config()
-        for each in (cell, other):
-            again = Cell.from_config(
+    for spec, other in zip(ours, papers, strict=True):
+        assert spec.name == other.name and spec.config() != other.config()
+        for each in (spec, other):
+            again = TrainingSpec.from_config(
                 each.config(), name=each.name, arms=each.arms, needs=each.needs
             )
             assert again.matched_loss is not None and each.matched_loss is not None
@@ -160,9 +160,9 @@ def test_a_cell_is_what_its_config_says() -> None:
         negatives="nearest",
         loss_settings=("temperature=0.2",),
     )
-    cells = plan_transfer(settings).cells
-    assert len(cells) == 22
-    for cell in cells:
-        config = yaml.safe_load(yaml.safe_dump(cell.config()))
-        again = Cell.from_config(config, name=cell.name, arms=cell.arms, needs=cell.needs)
-        assert again == cell
+    specs = plan_transfer(settings).specs
+    assert len(specs) == 22
+    for spec in specs:
+        config = yaml.safe_load(yaml.safe_dump(spec.config()))
+        again = TrainingSpec.from_config(config, name=spec.name, arms=spec.arms, needs=spec.needs)
+        assert again == spec

@@ -156,13 +156,13 @@ def test_figures_of_an_earlier_report_go(tmp_path: Path) -> None:
 
 def test_drift_is_told_of_keys_and_not_of_encoders(tmp_path: Path) -> None:
     write_run(tmp_path, arms=ARMS[:2], score=level, targets=TARGETS[:1], seeds=[0])
-    cells = {}
+    specs = {}
     for arm, columns in ((ARMS[0], "memory/key_age,memory/key_drift\n1,0.5\n"),
                          (ARMS[1], "aux/entropy,memory/key_drift\n1,0.25\n")):  # fmt: skip
-        cells[(arm, TARGETS[0], 0)] = tmp_path / arm
+        specs[(arm, TARGETS[0], 0)] = tmp_path / arm
         (tmp_path / arm).mkdir()
         (tmp_path / arm / "progress.csv").write_text(columns)
-    grid = diagnostics_grid(replace(read_experiment(tmp_path), cells=cells))
+    grid = diagnostics_grid(replace(read_experiment(tmp_path), specs=specs))
     assert grid is not None and grid.headings[-1] == "key drift"
     assert [line[-1] for line in grid.lines] == ["0.5", "–"]
 

@@ -11,15 +11,15 @@ from contrastive_distillation.envs import get_suite, suite_settings
 from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, ContrastiveDistillation
 from contrastive_distillation.transfer import (
     ARMS,
-    Cell,
     SettingsError,
+    TrainingSpec,
     TransferSettings,
     plan_transfer,
 )
 from contrastive_distillation.transfer.settings import resolve as choices
 from contrastive_distillation.transfer.settings.command_line import RESOLVED
 from contrastive_distillation.transfer.settings.spec import suite_of
-from contrastive_distillation.transfer.study import arm_trainings as arm_cells
+from contrastive_distillation.transfer.study import arm_trainings as arm_trainings
 from contrastive_distillation.transfer.study import variations as varying
 
 RIVALS = set(ARMS) - {
@@ -30,25 +30,25 @@ RIVALS = set(ARMS) - {
 HERE = [name for name in ARMS if name not in RIVALS]
 
 
-def plan(*arms: str, **settings: Any) -> dict[str, Cell]:
-    """The cells by name, of one target and seed."""
+def plan(*arms: str, **settings: Any) -> dict[str, TrainingSpec]:
+    """The specs by name, of one target and seed."""
     chosen: dict[str, Any] = {"suite": "keydoor", "target": ("MiniGrid-UnlockPickup-v0",)}
     chosen |= {"negatives": "value_contrast", "output": "nowhere", "arms": arms}
-    return {cell.name: cell for cell in plan_transfer(TransferSettings(**chosen | settings)).cells}
+    return {spec.name: spec for spec in plan_transfer(TransferSettings(**chosen | settings)).specs}
 
 
-def target_of(cells: dict[str, Cell], arm: str) -> Cell:
-    return cells[f"targets/{arm}/MiniGrid-UnlockPickup-v0/seed0"]
+def target_of(specs: dict[str, TrainingSpec], arm: str) -> TrainingSpec:
+    return specs[f"targets/{arm}/MiniGrid-UnlockPickup-v0/seed0"]
 
 
-def differences(cell: Cell, other: Cell) -> set[str]:
+def differences(spec: TrainingSpec, other: TrainingSpec) -> set[str]:
     names = {"name", "arms"}
-    return {k for k, v in vars(cell).items() if v != getattr(other, k)} - names
+    return {k for k, v in vars(spec).items() if v != getattr(other, k)} - names
 
 
 def test_arms_share_sources_of_a_kind() -> None:
-    cells = plan(*HERE)
-    sources = {name: set(cell.arms) for name, cell in cells.items() if cell.role == "source"}
+    specs = plan(*HERE)
+    sources = {name: set(spec.arms) for name, spec in specs.items() if spec.role == "source"}
     assert sources == {
         "sources/with_loss-seed0": {
             "contrastive_distillation", "contrastive_source_only", "random_teacher",
@@ -60,12 +60,12 @@ def test_arms_share_sources_of_a_kind() -> None:
         "sources/equal_compute-seed0": {"equal_compute"},
         "sources/unrelated-seed0": {"unrelated_source"},
     }  # fmt: skip
-    assert len(cells) == len(sources) + len(HERE)
-    for cell in cells.values():
-        if cell.role == "target" and cell.source is not None:
-            assert cell.needs in sources
-            assert cell.arms[0] in cells[cell.needs].arms
-            assert cell.source == f"../../../../{cell.needs}"
+    assert len(specs) == len(sources) + len(HERE)
+    for spec in specs.values():
+        if spec.role == "target" and spec.source is not None:
+            assert spec.needs in sources
+            assert spec.arms[0] in specs[spec.needs].arms
+            assert spec.source == f"../../../../{spec.needs}"
 
 
 @pytest.mark.parametrize(
@@ -87,52 +87,52 @@ def test_arms_share_sources_of_a_kind() -> None:
 def test_an_arm_differs_in_what_it_says(
     arm: str, beside: str, on_source: set[str] | None, on_target: set[str]
 ) -> None:
-    cells = plan(arm, beside)
-    one, other = target_of(cells, arm), target_of(cells, beside)
+    specs = plan(arm, beside)
+    one, other = target_of(specs, arm), target_of(specs, beside)
     assert differences(one, other) == on_target
     if on_source is not None:
         assert one.needs and other.needs
-        assert differences(cells[one.needs], cells[other.needs]) == on_source
+        assert differences(specs[one.needs], specs[other.needs]) == on_source
 
 
 def test_shuffled_values_differ_in_that_alone() -> None:
-    cells = plan("shuffled_values", "contrastive_distillation", loss_settings=("temperature=0.2",))
-    one, other = (target_of(cells, a) for a in ("shuffled_values", "contrastive_distillation"))
+    specs = plan("shuffled_values", "contrastive_distillation", loss_settings=("temperature=0.2",))
+    one, other = (target_of(specs, a) for a in ("shuffled_values", "contrastive_distillation"))
     assert one.loss == replace(
         other.loss, settings={**other.loss.settings, "shuffled_values": True}
     )
-    assert one.needs and cells[one.needs].loss == one.loss
+    assert one.needs and specs[one.needs].loss == one.loss
 
 
 def test_frames_of_the_source_are_added() -> None:
-    cells = plan("scratch_source_budget", frames=1_000, source_frames=5_000)
-    assert set(cells) == {
+    specs = plan("scratch_source_budget", frames=1_000, source_frames=5_000)
+    assert set(specs) == {
         "sources/plain-seed0", "targets/scratch_source_budget/MiniGrid-UnlockPickup-v0/seed0",
     }  # fmt: skip
-    cell = target_of(cells, "scratch_source_budget")
-    assert (cell.frames, cell.extra_frames, cell.most_frames) == (1_000, 5_000, 6_000)
-    assert cell.needs == "sources/plain-seed0" and cell.source is None
-    assert cells["sources/plain-seed0"].arms == (), "no part of its own curve"
+    spec = target_of(specs, "scratch_source_budget")
+    assert (spec.frames, spec.extra_frames, spec.most_frames) == (1_000, 5_000, 6_000)
+    assert spec.needs == "sources/plain-seed0" and spec.source is None
+    assert specs["sources/plain-seed0"].arms == (), "no part of its own curve"
 
 
 def test_the_unrelated_source_is_the_suites_own(tmp_path: Path) -> None:
     own = {**suite_settings(get_suite("doorkey")), "unrelated": "MiniGrid-Unlock-v0"}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
-    cells = plan("unrelated_source", suite=str(tmp_path / "own.yaml"), target=())
-    source = cells["sources/unrelated-seed0"]
+    specs = plan("unrelated_source", suite=str(tmp_path / "own.yaml"), target=())
+    source = specs["sources/unrelated-seed0"]
     assert source.env_ids == ("MiniGrid-Unlock-v0",)
     assert suite_of(source.config()).unrelated == "MiniGrid-Unlock-v0"
 
 
 def test_controls_alone_say_what_they_are() -> None:
     """So that runs of before there were controls are found again."""
-    for cell in plan(*HERE).values():
-        resolved = cell.config()[RESOLVED]
+    for spec in plan(*HERE).values():
+        resolved = spec.config()[RESOLVED]
         added = {"random_teacher", "matched_loss", "adds_frames_of"} & set(resolved)
-        is_control = {arm.partition("+")[0] for arm in cell.arms} <= {
+        is_control = {arm.partition("+")[0] for arm in spec.arms} <= {
             "random_teacher", "equal_compute", "scratch_source_budget",
         }  # fmt: skip
-        assert bool(added) == (is_control and bool(cell.arms))
+        assert bool(added) == (is_control and bool(spec.arms))
 
 
 class Untaught(AuxiliaryLoss):
@@ -174,27 +174,27 @@ def all_losses(monkeypatch: pytest.MonkeyPatch) -> None:
         return type(name, (ContrastiveDistillation,), {"name": name, "agents": suits})
 
     losses = {**{name: stand_in(name) for name in RIVALS}, **LOSSES}
-    for module in (arm_cells, varying, choices):
+    for module in (arm_trainings, varying, choices):
         monkeypatch.setattr(module, "LOSSES", losses)
-    for module in (arm_cells, varying):
+    for module in (arm_trainings, varying):
         monkeypatch.setattr(module, "loss_class", losses.__getitem__)
     monkeypatch.setattr(choices, "make_loss", lambda name, **settings: losses[name](**settings))
 
 
 def test_every_rival_has_its_loss_where_it_acts(all_losses: None) -> None:
     rivals = sorted(RIVALS - {"qdagger"})
-    cells = plan(*rivals, "fine_tune", n_negatives=7)
+    specs = plan(*rivals, "fine_tune", n_negatives=7)
     for name in rivals:
-        cell = target_of(cells, name)
-        assert cell.loss.name == name
-        assert "n_negatives" not in cell.loss.settings, "that is for the run's own loss"
-        assert cell.needs
-        source = cells[cell.needs]
+        spec = target_of(specs, name)
+        assert spec.loss.name == name
+        assert "n_negatives" not in spec.loss.settings, "that is for the run's own loss"
+        assert spec.needs
+        source = specs[spec.needs]
         if ARMS[name].source_kind == "plain":
-            assert cell.teacher and source.loss.name == "none"
-            assert source is cells["sources/plain-seed0"]
+            assert spec.teacher and source.loss.name == "none"
+            assert source is specs["sources/plain-seed0"]
         else:
-            assert not cell.teacher and source.loss.name == name
+            assert not spec.teacher and source.loss.name == name
             assert source.arms == (name,)
     assert {"curl", "atc", "spr", "vicreg", "info_nce", "value_contrast_positives"} == {
         name for name in RIVALS if ARMS[name].source_kind == name
@@ -208,6 +208,8 @@ def test_a_rival_for_another_agent_is_refused(all_losses: None, arm: str, agent:
 
 
 def test_a_rival_whose_loss_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arm_cells, "LOSSES", {"contrastive_distillation": ContrastiveDistillation})
+    monkeypatch.setattr(
+        arm_trainings, "LOSSES", {"contrastive_distillation": ContrastiveDistillation}
+    )
     with pytest.raises(SettingsError, match="--arms atc: its loss atc is not there; there are: c"):
         plan("atc")

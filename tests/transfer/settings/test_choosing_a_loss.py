@@ -15,7 +15,7 @@ from contrastive_distillation.transfer import (
     parse_command_line,
     plan_train,
     plan_transfer,
-    train_cell,
+    train_spec,
 )
 from contrastive_distillation.transfer.run_directory.directory import read_config
 
@@ -95,9 +95,9 @@ def test_each_arm_is_joined_as_its_own_paper_says() -> None:
     arms = ("contrastive_distillation", "kickstarting", "atc", "fine_tune")
     plan = plan_transfer(TransferSettings(suite="smoke", arms=arms, as_published=True))
     joined = {
-        cell.arms: (cell.loss.weight, cell.loss.balance, cell.loss.every)
-        for cell in plan.cells
-        if cell.role == "target"
+        spec.arms: (spec.loss.weight, spec.loss.balance, spec.loss.every)
+        for spec in plan.specs
+        if spec.role == "target"
     }
     assert joined["contrastive_distillation",] == (0.3, "norm", 8)
     for name in ("kickstarting", "atc"):
@@ -136,17 +136,17 @@ def test_a_source_reaches_its_loss(name: str, tmp_path: Path) -> None:
         output=str(tmp_path),
     )
     plan = plan_transfer(settings)
-    for cell in plan.cells:
-        directory = plan.directory_of(cell)
-        train_cell(
-            cell,
+    for spec in plan.specs:
+        directory = plan.directory_of(spec)
+        train_spec(
+            spec,
             directory,
             command=(),
             report=lambda _: None,
             stop=lambda: False,
             information_points=1,
         )
-    target = plan.directory_of(plan.cells[-1])
+    target = plan.directory_of(plan.specs[-1])
     assert read_config(target)["loss"] == name
     assert json.loads((target / "result.json").read_text())["frames"] >= 1500
     assert (target / "aux.safetensors").is_file()

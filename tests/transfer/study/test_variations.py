@@ -11,8 +11,8 @@ from rich.console import Console
 from contrastive_distillation.run_agent import main
 from contrastive_distillation.transfer import (
     AblateSettings,
-    Cell,
     SettingsError,
+    TrainingSpec,
     forecast,
     parse_command_line,
     plan_ablate,
@@ -29,44 +29,44 @@ ARMS = ("contrastive_distillation", "contrastive_source_only", "contrastive_targ
         "fine_tune", "equal_compute", "scratch", "scratch_source_budget")  # fmt: skip
 
 
-def cells_of(*vary: str, **settings: Any) -> dict[str, Cell]:
+def specs_of(*vary: str, **settings: Any) -> dict[str, TrainingSpec]:
     chosen = {**SMALL, "arms": ARMS, **settings}
-    return {cell.name: cell for cell in plan_ablate(AblateSettings(vary=vary, **chosen)).cells}
+    return {spec.name: spec for spec in plan_ablate(AblateSettings(vary=vary, **chosen)).specs}
 
 
-def labels(cells: dict[str, Cell], role: str) -> set[str]:
-    return {cell.group for cell in cells.values() if cell.role == role}
+def labels(specs: dict[str, TrainingSpec], role: str) -> set[str]:
+    return {spec.group for spec in specs.values() if spec.role == role}
 
 
 def test_without_variation_it_is_transfer() -> None:
     chosen = {**SMALL, "arms": ARMS, "seeds": 2}
     ablate = plan_ablate(AblateSettings(**chosen))
     transfer = plan_transfer(TransferSettings(**chosen))
-    assert ablate.cells == transfer.cells
-    assert len(ablate.cells) == 2 * (3 + len(ARMS))
+    assert ablate.specs == transfer.specs
+    assert len(ablate.specs) == 2 * (3 + len(ARMS))
     assert (ablate.n_retries, transfer.n_retries) == (1, 0)
 
 
 def test_a_setting_of_the_loss_multiplies_where_there_is_one() -> None:
-    cells = cells_of("n_negatives=8,32")
-    assert labels(cells, "target") == {
+    specs = specs_of("n_negatives=8,32")
+    assert labels(specs, "target") == {
         "contrastive_distillation+n_negatives=8", "contrastive_distillation+n_negatives=32",
         "contrastive_source_only+n_negatives=8", "contrastive_source_only+n_negatives=32",
         "contrastive_target_only+n_negatives=8", "contrastive_target_only+n_negatives=32",
         "fine_tune", "equal_compute", "scratch", "scratch_source_budget",
     }  # fmt: skip
-    assert labels(cells, "source") == {
+    assert labels(specs, "source") == {
         "sources/with_loss+n_negatives=8", "sources/with_loss+n_negatives=32", "sources/plain",
         "sources/equal_compute",
     }  # fmt: skip
     folder = "MiniGrid-Empty-6x6-v0/seed0"
-    cell = cells[f"targets/contrastive_distillation+n_negatives=32/{folder}"]
-    assert cell.loss.settings == {"n_negatives": 32}
-    assert cell.needs == "sources/with_loss+n_negatives=32-seed0"
-    assert cells[cell.needs].loss.settings == {"n_negatives": 32}
-    only = cells[f"targets/contrastive_target_only+n_negatives=8/{folder}"]
+    spec = specs[f"targets/contrastive_distillation+n_negatives=32/{folder}"]
+    assert spec.loss.settings == {"n_negatives": 32}
+    assert spec.needs == "sources/with_loss+n_negatives=32-seed0"
+    assert specs[spec.needs].loss.settings == {"n_negatives": 32}
+    only = specs[f"targets/contrastive_target_only+n_negatives=8/{folder}"]
     assert only.needs == "sources/plain-seed0", "sources are trained once"
-    assert set(cells["sources/plain-seed0"].arms) == {
+    assert set(specs["sources/plain-seed0"].arms) == {
         "contrastive_target_only+n_negatives=8", "contrastive_target_only+n_negatives=32",
         "fine_tune",
     }  # fmt: skip
@@ -89,47 +89,47 @@ def test_a_setting_of_the_loss_multiplies_where_there_is_one() -> None:
     ],
 )
 def test_where_a_setting_matters(vary: str, multiplied: set[str], sources: set[str]) -> None:
-    cells = cells_of(vary, memory_capacity=5000) if "keep" in vary else cells_of(vary, n_envs=8)
+    specs = specs_of(vary, memory_capacity=5000) if "keep" in vary else specs_of(vary, n_envs=8)
     if vary.startswith("n_envs"):
-        cells = cells_of(vary)
-    found = {label.partition("+")[0] for label in labels(cells, "target") if "+" in label}
+        specs = specs_of(vary)
+    found = {label.partition("+")[0] for label in labels(specs, "target") if "+" in label}
     assert found == multiplied
-    n_labels = len(labels(cells, "target"))
+    n_labels = len(labels(specs, "target"))
     assert n_labels == len(ARMS) + len(multiplied)
-    kinds = {name.removeprefix("sources/") for name in labels(cells, "source")}
+    kinds = {name.removeprefix("sources/") for name in labels(specs, "source")}
     assert {kind.partition("+")[0] for kind in kinds if "+" in kind} == sources
-    for cell in cells.values():
-        if cell.needs is not None:
-            assert cell.needs in cells
-            assert cell.name.count("+") >= cell.needs.count("+")
+    for spec in specs.values():
+        if spec.needs is not None:
+            assert spec.needs in specs
+            assert spec.name.count("+") >= spec.needs.count("+")
 
 
 def test_a_plain_source_keeps_the_memory_of_those_who_rehearse_it() -> None:
-    cells = cells_of("memory_capacity=1000,2000", arms=("contrastive_target_only", "fine_tune"),
+    specs = specs_of("memory_capacity=1000,2000", arms=("contrastive_target_only", "fine_tune"),
                      n_envs=8)  # fmt: skip
-    assert {cell.loss.memory_capacity for cell in cells.values() if "plain+" in cell.name} == {
+    assert {spec.loss.memory_capacity for spec in specs.values() if "plain+" in spec.name} == {
         1000, 2000,
     }  # fmt: skip
-    (tuned,) = [cell for cell in cells.values() if cell.group == "fine_tune"]
+    (tuned,) = [spec for spec in specs.values() if spec.group == "fine_tune"]
     assert tuned.needs == "sources/plain-seed0"
 
 
 def test_axes_multiply_and_seeds_are_paired() -> None:
-    cells = cells_of("n_negatives=8,32", "every=1,2", "gamma=0.9,0.8", seeds=3, arms=ARMS[:1])
-    targets = [cell for cell in cells.values() if cell.role == "target"]
+    specs = specs_of("n_negatives=8,32", "every=1,2", "gamma=0.9,0.8", seeds=3, arms=ARMS[:1])
+    targets = [spec for spec in specs.values() if spec.role == "target"]
     assert len(targets) == 3 * 2 * 2 * 2
-    assert {cell.seed for cell in targets} == {0, 1, 2}
-    for cell in targets:
-        assert cell.needs and cells[cell.needs].seed == cell.seed
-        source = cells[cell.needs]
-        assert (source.gamma, source.loss) == (cell.gamma, cell.loss)
-    seeds = [cell.seed for cell in cells.values()]
+    assert {spec.seed for spec in targets} == {0, 1, 2}
+    for spec in targets:
+        assert spec.needs and specs[spec.needs].seed == spec.seed
+        source = specs[spec.needs]
+        assert (source.gamma, source.loss) == (spec.gamma, spec.loss)
+    seeds = [spec.seed for spec in specs.values()]
     assert seeds == sorted(seeds), "seed 0 is whole first"
 
 
 def test_another_loss_has_its_own_settings() -> None:
-    cells = cells_of("loss=contrastive_distillation,none", "temperature=0.1,0.5", arms=ARMS[:1])
-    assert labels(cells, "target") == {
+    specs = specs_of("loss=contrastive_distillation,none", "temperature=0.1,0.5", arms=ARMS[:1])
+    assert labels(specs, "target") == {
         "contrastive_distillation+loss=contrastive_distillation+temperature=0.1",
         "contrastive_distillation+loss=contrastive_distillation+temperature=0.5",
         "contrastive_distillation+loss=none",
@@ -137,23 +137,23 @@ def test_another_loss_has_its_own_settings() -> None:
 
 
 def test_what_varies_overrides_what_is_given() -> None:
-    cells = cells_of(
+    specs = specs_of(
         "temperature=0.5,0.7", "n_negatives=3", n_negatives=9, arms=ARMS[:1],
         loss_settings=("temperature=0.2", "window=4"),
     )  # fmt: skip
-    found = [cell.loss.settings for cell in cells.values() if cell.role == "target"]
+    found = [spec.loss.settings for spec in specs.values() if spec.role == "target"]
     assert found == [
         {"n_negatives": 3, "window": 4, "temperature": t} for t in (0.5, 0.7)
     ]  # fmt: skip
 
 
 def test_frames_shorten_every_stage() -> None:
-    cells = cells_of(frames=700)
-    assert {cell.frames for cell in cells.values()} == {700}
-    longer = cells_of(frames=700, source_frames=900)
-    assert {cell.frames for cell in longer.values() if cell.role == "source"} == {900}
-    longest = cells_of(frames=10_000_000)
-    assert {cell.frames for cell in longest.values() if cell.role == "source"} == {200_000}
+    specs = specs_of(frames=700)
+    assert {spec.frames for spec in specs.values()} == {700}
+    longer = specs_of(frames=700, source_frames=900)
+    assert {spec.frames for spec in longer.values() if spec.role == "source"} == {900}
+    longest = specs_of(frames=10_000_000)
+    assert {spec.frames for spec in longest.values() if spec.role == "source"} == {200_000}
 
 
 @pytest.mark.parametrize(
@@ -182,13 +182,13 @@ def test_frames_shorten_every_stage() -> None:
 )
 def test_bad_axes_are_refused(vary: list[str], says: str) -> None:
     with pytest.raises(ValueError) as caught:
-        cells_of(*vary, n_envs=None if "n_envs" in vary[0] else 512)
+        specs_of(*vary, n_envs=None if "n_envs" in vary[0] else 512)
     assert says in str(caught.value)
 
 
 def test_an_axis_that_no_arm_knows_is_refused() -> None:
     with pytest.raises(SettingsError, match="every=…: makes no difference to any of the arms"):
-        cells_of("every=1,2", arms=("scratch", "fine_tune"))
+        specs_of("every=1,2", arms=("scratch", "fine_tune"))
 
 
 def test_vary_may_be_repeated_and_may_be_a_list(tmp_path: Path) -> None:
@@ -243,24 +243,24 @@ def test_a_given_source_does_not_vary(tmp_path: Path) -> None:
     )
 
     run = tmp_path / "run"
-    (cell,) = plan_train(TrainSettings(env=SMALL["source"])).cells
-    start_directory(run, cell.config(), command=())
+    (spec,) = plan_train(TrainSettings(env=SMALL["source"])).specs
+    start_directory(run, spec.config(), command=())
     write_json(run / "result.json", {"frames": 1234, "learnt": {}})
     given: dict[str, Any] = {"from_": str(run), "target": SMALL["target"], "output": "nowhere"}
 
-    def cells(*vary: str, arms: tuple[str, ...]) -> tuple[Cell, ...]:
-        return plan_ablate(AblateSettings(**given, vary=vary, arms=arms)).cells
+    def specs(*vary: str, arms: tuple[str, ...]) -> tuple[TrainingSpec, ...]:
+        return plan_ablate(AblateSettings(**given, vary=vary, arms=arms)).specs
 
-    found = cells("weight=0.1,0.2", arms=("contrastive_distillation", "scratch_source_budget"))
-    assert [cell.group for cell in found] == [
+    found = specs("weight=0.1,0.2", arms=("contrastive_distillation", "scratch_source_budget"))
+    assert [spec.group for spec in found] == [
         "contrastive_distillation+weight=0.1", "contrastive_distillation+weight=0.2",
         "scratch_source_budget",
     ]  # fmt: skip
     assert found[0].source == found[2].adds_frames_of == str(run)
-    assert not any(cell.needs for cell in found)
+    assert not any(spec.needs for spec in found)
     with pytest.raises(SettingsError, match="--vary gamma=…: the agent of --from is trained"):
-        cells("gamma=0.9", arms=("fine_tune",))
+        specs("gamma=0.9", arms=("fine_tune",))
     with pytest.raises(SettingsError, match="source_frames=…: makes no difference"):
-        cells("source_frames=10,20", arms=("fine_tune",))
+        specs("source_frames=10,20", arms=("fine_tune",))
     with pytest.raises(SettingsError, match="has a source of its own, but --from names one"):
-        cells(arms=("unrelated_source",))
+        specs(arms=("unrelated_source",))

@@ -21,7 +21,7 @@ from contrastive_distillation.envs import make_vec
 from contrastive_distillation.run_agent import main
 from contrastive_distillation.transfer import (
     ARMS,
-    Cell,
+    TrainingSpec,
     TransferSettings,
     parse_command_line,
     plan_transfer,
@@ -88,18 +88,18 @@ def test_a_transfer_leaves_its_files(transferred: Path) -> None:
         "config.yaml", "manifest.json", "curves.csv", "summary.csv", "information.csv",
         "result.json", "sources", "targets",
     }  # fmt: skip
-    cells = [path.parent for path in transferred.rglob("*/result.json")]
-    assert len(cells) == 3 + len(TRIED), "arms share the three sources"
-    for cell in cells:
-        assert files_under(cell) >= CELL_FILES, cell
-        assert has_events(cell)
-        assert not (cell / "worker.log").exists()
-        with_loss = yaml.safe_load((cell / "config.yaml").read_text())["loss"] != "none"
-        assert (cell / "aux.safetensors").exists() == with_loss
-        has_source = "targets" in str(cell) and not any(
-            f"/{n}/" in str(cell) for n in WITHOUT_SOURCE
+    specs = [path.parent for path in transferred.rglob("*/result.json")]
+    assert len(specs) == 3 + len(TRIED), "arms share the three sources"
+    for spec in specs:
+        assert files_under(spec) >= CELL_FILES, spec
+        assert has_events(spec)
+        assert not (spec / "worker.log").exists()
+        with_loss = yaml.safe_load((spec / "config.yaml").read_text())["loss"] != "none"
+        assert (spec / "aux.safetensors").exists() == with_loss
+        has_source = "targets" in str(spec) and not any(
+            f"/{n}/" in str(spec) for n in WITHOUT_SOURCE
         )
-        assert (cell / "carried.txt").exists() == has_source
+        assert (spec / "carried.txt").exists() == has_source
 
 
 def test_curves_are_tidy_and_complete(transferred: Path) -> None:
@@ -146,15 +146,15 @@ def test_information_is_gathered_against_frames(transferred: Path) -> None:
 def test_arms_start_from_the_source_they_are_meant_to(transferred: Path) -> None:
     for name in TRIED:
         arm = ARMS[name]
-        (cell,) = [p.parent for p in transferred.glob(f"targets/{name}/*/seed0/config.yaml")]
-        config = yaml.safe_load((cell / "config.yaml").read_text())
+        (spec,) = [p.parent for p in transferred.glob(f"targets/{name}/*/seed0/config.yaml")]
+        config = yaml.safe_load((spec / "config.yaml").read_text())
         assert (config["loss"] != "none") == (arm.target_loss is not None)
         source = config["resolved"]["source"]
         if arm.source_kind is None:
             assert source is None
             continue
         assert source.endswith(f"sources/{arm.source_kind}-seed0")
-        found = yaml.safe_load((cell / source / "config.yaml").read_text())
+        found = yaml.safe_load((spec / source / "config.yaml").read_text())
         assert (found["loss"] != "none") == (arm.source_loss is not None)
 
 
@@ -186,7 +186,7 @@ def test_summary_and_result(transferred: Path) -> None:
     result = read_json(transferred / "result.json")
     assert len(result["weights_sha256"]) == 64
     assert result["frames_per_second"] > 0
-    assert len(result["cells"]) == 3 + len(TRIED)
+    assert len(result["specs"]) == 3 + len(TRIED)
 
 
 def test_frozen_encoders_do_not_move(transferred: Path) -> None:
@@ -206,9 +206,9 @@ def test_a_new_head_is_on_the_sources_encoder_and_both_learn(transferred: Path) 
     from contrastive_distillation.agents.weights import is_encoder_parameter
 
     source = read_weights(transferred / "sources/plain-seed0")
-    cell = transferred / f"targets/new_head/{TARGET}/seed0"
-    carried, fresh = (cell / "carried.txt").read_text().split("fresh in the target")
-    for name, tensor in read_weights(cell).items():
+    spec = transferred / f"targets/new_head/{TARGET}/seed0"
+    carried, fresh = (spec / "carried.txt").read_text().split("fresh in the target")
+    for name, tensor in read_weights(spec).items():
         is_encoder = is_encoder_parameter(name)
         assert (f"  {name}\n" in carried) == is_encoder
         assert (f"  {name}\n" in fresh) != is_encoder
@@ -218,8 +218,8 @@ def test_a_new_head_is_on_the_sources_encoder_and_both_learn(transferred: Path) 
 def test_a_frozen_random_encoder_stays_as_it_began(transferred: Path) -> None:
     from contrastive_distillation.agents import read_weights
 
-    cell = target_cell(transferred, "random_encoder")
-    began, ended = first_weights(cell), read_weights(transferred / cell.name)
+    spec = target_spec(transferred, "random_encoder")
+    began, ended = first_weights(spec), read_weights(transferred / spec.name)
     encoder = [name for name in ended if name.startswith("features_extractor")]
     assert encoder
     # orthogonal initial weights depend in their last digits on the number of threads
@@ -227,18 +227,18 @@ def test_a_frozen_random_encoder_stays_as_it_began(transferred: Path) -> None:
     assert not all(began[name].allclose(ended[name], atol=1e-4) for name in ended)
 
 
-def target_cell(transferred: Path, arm: str) -> Cell:
+def target_spec(transferred: Path, arm: str) -> TrainingSpec:
     settings = parse_command_line(transfer_words(transferred))
     assert isinstance(settings, TransferSettings)
-    cells = plan_transfer(settings).cells
-    (cell,) = [cell for cell in cells if cell.name == f"targets/{arm}/{TARGET}/seed0"]
-    return cell
+    specs = plan_transfer(settings).specs
+    (spec,) = [spec for spec in specs if spec.name == f"targets/{arm}/{TARGET}/seed0"]
+    return spec
 
 
-def first_weights(cell: Cell) -> dict[str, Any]:
+def first_weights(spec: TrainingSpec) -> dict[str, Any]:
     """Those that its agent begins with."""
-    env = make_vec(cell.env_ids, cell.n_envs, 0, mission=cell.mission)
-    weights = build(cell, env).policy.state_dict()
+    env = make_vec(spec.env_ids, spec.n_envs, 0, mission=spec.mission)
+    weights = build(spec, env).policy.state_dict()
     env.close()
     return weights
 
@@ -255,7 +255,7 @@ def test_a_random_teacher_is_nobodys_encoder(transferred: Path) -> None:
     from contrastive_distillation.agents import read_weights
 
     source = read_weights(transferred / "sources/with_loss-seed0")
-    began = first_weights(target_cell(transferred, "scratch"))
+    began = first_weights(target_spec(transferred, "scratch"))
     for arm, is_source in (("contrastive_distillation", True), ("random_teacher", False)):
         teacher = teacher_in(transferred / f"targets/{arm}/{TARGET}/seed0")
         weights = [tensor for tensor in teacher.values() if tensor.ndim > 1]
@@ -307,16 +307,16 @@ def test_unfinished_cells_alone_are_trained_again(
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(transferred, copy)
-    cell = copy / f"targets/scratch/{TARGET}/seed0"
-    hashes = read_json(cell / "result.json")["weights_sha256"], read_json(copy / "result.json")
-    (cell / "result.json").unlink()
+    spec = copy / f"targets/scratch/{TARGET}/seed0"
+    hashes = read_json(spec / "result.json")["weights_sha256"], read_json(copy / "result.json")
+    (spec / "result.json").unlink()
     (copy / "result.json").unlink()
     assert main(transfer_words(copy)) == 0
     text = capsys.readouterr().out
     assert "13 of 14 trainings are finished already" in text
     assert f"targets/scratch/{TARGET}/seed0  continues at frame 1_024" in text
     assert "start new episodes with a new seed: they could not give their state" in text
-    assert read_json(copy / "result.json")["cells"].keys() == hashes[1]["cells"].keys()
+    assert read_json(copy / "result.json")["specs"].keys() == hashes[1]["specs"].keys()
 
 
 def test_another_configuration_is_refused(
@@ -396,21 +396,21 @@ def test_a_report_of_a_whole_run(
 def test_a_training_that_cannot_be_looked_into_is_named(
     what: str, transferred: Path, tmp_path: Path
 ) -> None:
-    run, cell = tmp_path / "run", f"targets/contrastive_distillation/{TARGET}/seed0"
+    run, spec = tmp_path / "run", f"targets/contrastive_distillation/{TARGET}/seed0"
     source = "sources/with_loss-seed0"
     for name in ("config.yaml", "curves.csv", "summary.csv"):
         run.mkdir(exist_ok=True)
         shutil.copy(transferred / name, run)
-    for name in (cell, source):
+    for name in (spec, source):
         shutil.copytree(transferred / name, run / name)
     if what == "its source":
         (run / source / "memory.safetensors").unlink()
     else:
-        (run / cell / what).write_bytes((run / cell / what).read_bytes()[:2000])
+        (run / spec / what).write_bytes((run / spec / what).read_bytes()[:2000])
     found = look_into_memory(read_experiment(run), tmp_path)
     assert found.examples is None
     assert "No examples of what the loss contrasts" in found.notes[0]
-    assert any(line.startswith(f"{cell}: ") for line in found.notes), found.notes
+    assert any(line.startswith(f"{spec}: ") for line in found.notes), found.notes
 
 
 def test_a_report_of_a_train_and_of_one_training(
@@ -448,14 +448,14 @@ def test_several_seeds_of_one_training(tmp_path: Path, capsys: pytest.CaptureFix
     words = ["train", "--suite", "smoke", "--seed", "3", "--seeds", "2", "--loss", "none", *TINIER]
     words += ["--output", str(tmp_path / "run")]
     assert main(words) == 0
-    cells = [tmp_path / "run" / name for name in ("seed3", "seed4")]
-    hashes = {read_json(cell / "result.json")["weights_sha256"] for cell in cells}
+    specs = [tmp_path / "run" / name for name in ("seed3", "seed4")]
+    hashes = {read_json(spec / "result.json")["weights_sha256"] for spec in specs}
     assert len(hashes) == 2
     rows = read_csv(tmp_path / "run/curves.csv")
     assert {row["seed"] for row in rows} == {"3", "4"}
     assert main(words) == 0
     assert "is finished already" in capsys.readouterr().out
-    again = ["train", "--config", str(cells[0] / "config.yaml"), "--output", str(cells[0])]
+    again = ["train", "--config", str(specs[0] / "config.yaml"), "--output", str(specs[0])]
     assert main(again) == 0, "a run's own settings find it again"
 
 

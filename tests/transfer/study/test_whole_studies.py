@@ -30,7 +30,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def hashes_of(directory: Path) -> dict[str, str]:
     result: Any = json.loads((directory / "result.json").read_text())
-    return {name: cell["weights_sha256"] for name, cell in result["cells"].items()}
+    return {name: spec["weights_sha256"] for name, spec in result["specs"].items()}
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ LABELS = {
 
 
 def test_a_grid_leaves_a_directory_for_each_training(grid: Path) -> None:
-    cells = {str(path.parent.relative_to(grid)) for path in grid.rglob("*/result.json")}
-    assert cells == {"sources/plain-seed0", *(f"targets/{n}/CartPole-v1/seed0" for n in LABELS)}
+    specs = {str(path.parent.relative_to(grid)) for path in grid.rglob("*/result.json")}
+    assert specs == {"sources/plain-seed0", *(f"targets/{n}/CartPole-v1/seed0" for n in LABELS)}
     rows = read_csv(grid / "summary.csv")
     assert {row["arm"] for row in rows if row["role"] == "target"} == LABELS
     assert {row["arm"] for row in rows if row["role"] == "source"} == LABELS - {"scratch"}

@@ -11,7 +11,7 @@ from contrastive_distillation.transfer import (
     TransferSettings,
     plan_train,
     plan_transfer,
-    train_cell,
+    train_spec,
 )
 from contrastive_distillation.transfer.evaluation import information
 from contrastive_distillation.transfer.evaluation import schedule as protocol
@@ -39,9 +39,9 @@ def train(
         memory_capacity=2000,
         output=str(directory),
     )
-    (cell,) = plan_train(settings).cells
-    status = train_cell(
-        cell,
+    (spec,) = plan_train(settings).specs
+    status = train_spec(
+        spec,
         directory,
         command=(),
         report=lambda _: None,
@@ -131,8 +131,8 @@ def test_a_plain_stable_baselines_zip(tmp_path: Path) -> None:
 
 
 def test_a_training_that_is_told_to_stop_saves_and_says_so(tmp_path: Path) -> None:
-    (cell,) = plan_train(TrainSettings(suite="smoke", n_envs=8, output=str(tmp_path))).cells
-    status = train_cell(cell, tmp_path, command=(), report=lambda _: None, stop=lambda: True)
+    (spec,) = plan_train(TrainSettings(suite="smoke", n_envs=8, output=str(tmp_path))).specs
+    status = train_spec(spec, tmp_path, command=(), report=lambda _: None, stop=lambda: True)
     assert status == "interrupted"
     assert (tmp_path / "checkpoints/interrupted.zip").is_file()
     assert (tmp_path / "memory.safetensors").is_file()
@@ -141,8 +141,8 @@ def test_a_training_that_is_told_to_stop_saves_and_says_so(tmp_path: Path) -> No
 
 def test_a_memory_keeps_what_the_settings_say(tmp_path: Path) -> None:
     settings = TrainSettings(suite="smoke", n_envs=8, keep="per_task", output=str(tmp_path))
-    (cell,) = plan_train(settings).cells
-    train_cell(cell, tmp_path, command=(), report=lambda _: None, stop=lambda: True)
+    (spec,) = plan_train(settings).specs
+    train_spec(spec, tmp_path, command=(), report=lambda _: None, stop=lambda: True)
     assert read_config(tmp_path)["keep"] == "per_task"
     assert EpisodicMemory.load(tmp_path / "memory.safetensors").keep.name == "per_task"
 
@@ -166,11 +166,11 @@ def test_equal_compute_learns_more_often(tmp_path: Path, monkeypatch: pytest.Mon
         n_envs=8, frames=2_500, source_frames=2_500, memory_capacity=2000, output=str(tmp_path),
     )  # fmt: skip
     updates: dict[str, int] = {}
-    for cell in plan_transfer(settings).cells:
-        directory = tmp_path / cell.name
-        train_cell(cell, directory, command=(), report=lambda _: None, stop=lambda: False)
+    for spec in plan_transfer(settings).specs:
+        directory = tmp_path / spec.name
+        train_spec(spec, directory, command=(), report=lambda _: None, stop=lambda: False)
         model = PPO.load(directory / "checkpoints/final.zip")
-        updates["/".join(cell.name.split("/")[:2])] = model._n_updates
+        updates["/".join(spec.name.split("/")[:2])] = model._n_updates
         assert (model.n_epochs, model.n_steps, model.batch_size) == (4, 128, 256)
     plain, n_anchors = 3 * 4, 64  # three rollouts of four epochs of four minibatches
     assert updates == {
@@ -190,10 +190,10 @@ def test_frames_of_the_source_are_trained_before_those_that_count(
         n_envs=8, frames=1_000, source_frames=3_000, memory_capacity=2000, output=str(tmp_path),
     )  # fmt: skip
     results = {}
-    for cell in plan_transfer(settings).cells:
-        train_cell(cell, tmp_path / cell.name, command=(), report=lambda _: None, stop=bool)
-        results[cell.name.split("/")[1]] = json.loads(
-            (tmp_path / cell.name / "result.json").read_text()
+    for spec in plan_transfer(settings).specs:
+        train_spec(spec, tmp_path / spec.name, command=(), report=lambda _: None, stop=bool)
+        results[spec.name.split("/")[1]] = json.loads(
+            (tmp_path / spec.name / "result.json").read_text()
         )
     assert results["plain-seed0"]["frames"] == 3_072
     assert results["scratch_source_budget"]["frames"] == 3_072 + 1_024
