@@ -139,7 +139,7 @@ _DIAGNOSTICS = {
 def diagnostics_grid(experiment: Experiment) -> Grid | None:
     """The last values that trainings on targets logged, means over targets and seeds."""
     by_arm: dict[str, list[dict[str, float]]] = {}
-    for (arm, _, _), directory in experiment.cells.items():
+    for (arm, _, _), directory in experiment.specs.items():
         last = _last_values(directory / PROGRESS)
         if last:
             by_arm.setdefault(arm, []).append(last)
