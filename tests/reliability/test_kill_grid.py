@@ -84,7 +84,7 @@ class Run:
 
 def hashes_of(directory: Path) -> dict[str, str]:
     result: Any = json.loads((directory / "result.json").read_text())
-    return {name: spec["weights_sha256"] for name, spec in result["specs"].items()}
+    return {name: spec["weights_sha256"] for name, spec in result["cells"].items()}
 
 
 def undisturbed(directory: Path, words: list[str]) -> dict[str, str]:

@@ -66,6 +66,6 @@ def gather(plan: Plan, *, whole: bool) -> None:
             "frames_per_second": round(frames / (seconds - evaluation), 1),
             "seconds": round(seconds, 3),
             "evaluation_seconds": round(evaluation, 3),
-            "specs": results,
+            "cells": results,
         },
     )

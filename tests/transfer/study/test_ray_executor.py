@@ -22,7 +22,7 @@ WORDS += ["--backend", "gymnasium", "--memory-capacity", "1_000"]
 
 def hashes_of(directory: Path) -> dict[str, str]:
     result: Any = json.loads((directory / "result.json").read_text())
-    return {name: spec["weights_sha256"] for name, spec in result["specs"].items()}
+    return {name: spec["weights_sha256"] for name, spec in result["cells"].items()}
 
 
 def test_without_ray_the_command_that_brings_it_is_named(

@@ -186,7 +186,7 @@ def test_summary_and_result(transferred: Path) -> None:
     result = read_json(transferred / "result.json")
     assert len(result["weights_sha256"]) == 64
     assert result["frames_per_second"] > 0
-    assert len(result["specs"]) == 3 + len(TRIED)
+    assert len(result["cells"]) == 3 + len(TRIED)
 
 
 def test_frozen_encoders_do_not_move(transferred: Path) -> None:
@@ -316,7 +316,7 @@ def test_unfinished_cells_alone_are_trained_again(
     assert "13 of 14 trainings are finished already" in text
     assert f"targets/scratch/{TARGET}/seed0  continues at frame 1_024" in text
     assert "start new episodes with a new seed: they could not give their state" in text
-    assert read_json(copy / "result.json")["specs"].keys() == hashes[1]["specs"].keys()
+    assert read_json(copy / "result.json")["cells"].keys() == hashes[1]["cells"].keys()
 
 
 def test_another_configuration_is_refused(

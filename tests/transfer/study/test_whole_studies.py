@@ -30,7 +30,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def hashes_of(directory: Path) -> dict[str, str]:
     result: Any = json.loads((directory / "result.json").read_text())
-    return {name: spec["weights_sha256"] for name, spec in result["specs"].items()}
+    return {name: spec["weights_sha256"] for name, spec in result["cells"].items()}
 
 
 @pytest.fixture(scope="module")
