@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
@@ -205,9 +206,10 @@ class AuxiliaryLoss(nn.Module):
     nothing but `metrics`) and, after the optimisers' step, `after_step`. All that must survive a
     checkpoint is in `state_dict()`.
 
-    While transferring, the command line passes the source's frozen encoder as `teacher` and its
-    whole policy as `source_policy` to a constructor that has such a keyword. A loss that changes
-    more than the encoder declares it in `changed_parameters`.
+    During a transfer, the command line passes the source's frozen encoder as `teacher` and its
+    whole policy as `source_policy` to a constructor that has such a keyword (`takes_teacher`,
+    `takes_source_policy`). A loss that changes more than the encoder declares it in
+    `changed_parameters`.
     """
 
     name: ClassVar[str]
@@ -216,8 +218,18 @@ class AuxiliaryLoss(nn.Module):
     """Weight, balance and frequency of its paper; None: there is none, or it names no numbers."""
     needs_source: ClassVar[bool] = False
     """Whether it is nothing without a source agent: its encoder, its policy or its memory."""
+    takes_teacher: ClassVar[bool] = False
+    """Whether the constructor has a keyword `teacher`. Set when a subclass is defined."""
+    takes_source_policy: ClassVar[bool] = False
+    """Whether the constructor has a keyword `source_policy`. Set when a subclass is defined."""
     agents: ClassVar[tuple[str, ...] | None] = None
     """The agents of the command line that it is for; None: all."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        parameters = inspect.signature(cls).parameters
+        cls.takes_teacher = "teacher" in parameters
+        cls.takes_source_policy = "source_policy" in parameters
 
     def __init__(self) -> None:
         super().__init__()

@@ -115,6 +115,30 @@ def test_own_loss_by_path(monkeypatch):
         make_loss("no_such_module:Loss")
 
 
+def test_a_class_says_whether_it_takes_a_teacher_or_a_source_policy():
+    class Taught(Inverse):
+        def __init__(self, *, teacher=None):
+            super().__init__()
+
+    class Narrower(Taught):
+        pass
+
+    class Guided(Inverse):
+        def __init__(self, *, source_policy=None):
+            super().__init__()
+
+    for loss, teacher, policy in (
+        (Inverse, False, False),
+        (Taught, True, False),
+        (Narrower, True, False),
+        (Guided, False, True),
+        (LOSSES["contrastive_distillation"], True, False),
+        (LOSSES["kickstarting"], False, True),
+        (LOSSES["rehearsal"], False, False),
+    ):
+        assert (loss.takes_teacher, loss.takes_source_policy) == (teacher, policy), loss
+
+
 def test_unknown_loss_or_setting():
     with pytest.raises(ValueError, match=r"unknown loss 'contrastive_dis'\. Nearest: contrastive_"):
         make_loss("contrastive_dis")

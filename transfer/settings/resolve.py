@@ -1,6 +1,5 @@
 """What a person named, found: the suite, the arms, the loss, the spaces that must fit."""
 
-import inspect
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -225,16 +224,6 @@ def _loss_settings(given: Sequence[str]) -> dict[str, Any]:
             )
         keywords[name] = value
     return keywords
-
-
-def takes_teacher(loss: str) -> bool:
-    """Whether a loss can distil from a frozen source encoder."""
-    return "teacher" in inspect.signature(type(make_loss(loss))).parameters
-
-
-def takes_source_policy(loss: str) -> bool:
-    """Whether a loss can use the whole frozen policy of a source agent."""
-    return "source_policy" in inspect.signature(type(make_loss(loss))).parameters
 
 
 def choose_n_envs(given: int | None, agent: str, n_tasks: int, suite: Suite, mission: bool) -> int:

@@ -12,7 +12,7 @@ from ..errors import SettingsError
 from ..settings.arms import ARMS, OWN, Arm
 from ..settings.commands import TransferSettings
 from ..settings.fields import annotations_of
-from ..settings.resolve import choose_n_envs, takes_teacher
+from ..settings.resolve import choose_n_envs
 from ..settings.settled import settled_spec
 from ..settings.spaces import compare_all
 from ..settings.spec import TrainingSpec
@@ -36,7 +36,7 @@ def check_arms(
                 f"--arms {arm.name}: matches what the loss costs, and --loss none has no loss"
             )
         has_loss = settings.loss != "none"
-        if arm.teacher == "random" and has_loss and not takes_teacher(settings.loss):
+        if arm.teacher == "random" and has_loss and not loss_class(settings.loss).takes_teacher:
             raise SettingsError(
                 f"--arms {arm.name}: --loss {settings.loss} is taught by nobody, so there is no "
                 "teacher to be random"

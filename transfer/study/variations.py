@@ -207,7 +207,7 @@ def matters(name: str, arm: Arm, role: str, settings: TransferSettings) -> bool:
     if arm.more_epochs:
         own = OWN if name in OF_PASSES else None
     kind = _loss_class(own, settings)
-    if role == "source" and name in OF_TEACHER and _takes_teacher(kind):
+    if role == "source" and name in OF_TEACHER and kind is not None and kind.takes_teacher:
         return False
     if name in OF_MEMORY:
         return kind is not None or (role == "source" and arm.teacher is not None)
@@ -224,10 +224,6 @@ def _loss_class(loss: str | None, settings: TransferSettings) -> type[AuxiliaryL
     if name is None or name == "none" or (":" not in name and name not in LOSSES):
         return None
     return loss_class(name)
-
-
-def _takes_teacher(kind: type[AuxiliaryLoss] | None) -> bool:
-    return kind is not None and "teacher" in inspect.signature(kind).parameters
 
 
 def _parameters(kind: type[AuxiliaryLoss] | None) -> tuple[str, ...]:

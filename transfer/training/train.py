@@ -28,7 +28,7 @@ from contrastive_distillation.agents import (
     read_weights,
 )
 from contrastive_distillation.envs import TaskVecEnv, episode_seed, make_vec
-from contrastive_distillation.losses import make_loss
+from contrastive_distillation.losses import loss_class, make_loss
 from contrastive_distillation.memory import MEMORIES
 
 from ..evaluation.evaluation_callback import Checkpoints, Report, Stop
@@ -47,7 +47,6 @@ from ..run_directory.directory import (
 )
 from ..run_directory.locking import TRAINING_LOCK, locked
 from ..run_directory.logger import EPISODES_PER_ROW, PacedLog, make_logger
-from ..settings.resolve import takes_source_policy, takes_teacher
 from ..settings.spec import LossChoice, TrainingSpec
 from . import state as training_state
 from .checkpoint_callback import Resumption, Saver, find_resumption
@@ -310,12 +309,13 @@ def join_loss(
         assert source is not None
         kind = MEMORIES[read_config(source)["memory"]]
         source_memory = kind.load(source / MEMORY)
-        if takes_teacher(choice.name):
+        loss = loss_class(choice.name)
+        if loss.takes_teacher:
             teaching = weights
             if spec.random_teacher:
                 teaching = random_weights(model, seed=_FIRST_TEACHER_SEED + spec.seed)
             settings["teacher"] = FrozenTeacher.from_weights(teaching, like=model)
-        if takes_source_policy(choice.name):
+        if loss.takes_source_policy:
             settings["source_policy"] = FrozenPolicy.from_weights(weights, like=model)
     name = "contrastive_distillation" if choice.name == "none" else choice.name
     return AuxiliaryLossCallback(
