@@ -11,18 +11,18 @@ from .builders import (
     resolve_device,
 )
 from .callback import AuxiliaryLossCallback
+from .encoder_lookup import find_encoder
 from .encoders import PictureEncoder, VectorEncoder
-from .entropy import EntropyAnneal
-from .finding import find_encoder
-from .finite import FiniteGradients
+from .entropy_anneal import EntropyAnneal
+from .finite_gradients import FiniteGradients
 from .frozen_policy import FrozenPolicy
 from .grid_encoder import GridEncoder
 from .learner import Learner
 from .matched_passes import MatchedPasses
 from .observation_encoder import ObservationEncoder
-from .pace import default_every, default_n_anchors
 from .schedules import SCHEDULES, WeightSchedule
 from .teachers import FrozenTeacher, MovingAverageTeacher
+from .update_frequency import default_every, default_n_anchors
 from .weights import (
     TRANSFER_MODES,
     CarryReport,

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from .encoders import PictureEncoder, VectorEncoder
-from .entropy import EntropyAnneal
+from .entropy_anneal import EntropyAnneal
 from .grid_encoder import N_CELL_VALUES, GridEncoder
 from .policies import DistinctActorCriticPolicy, DistinctDQNPolicy
 

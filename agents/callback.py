@@ -32,13 +32,13 @@ from .checks import (
     whole_number,
 )
 from .diagnostics import Diagnostics
-from .finding import find_encoder
+from .encoder_lookup import find_encoder
 from .learner import Learner, reward_scale_of
 from .observation_encoder import ObservationEncoder
-from .pace import DEFAULT_EVERY, default_every, default_n_anchors, steps_of_one_train
 from .recorder import Recorder
 from .schedules import Schedule, check_weight
 from .teachers import MovingAverageTeacher
+from .update_frequency import DEFAULT_EVERY, default_every, default_n_anchors, steps_of_one_train
 
 _log = logging.getLogger(__name__)
 

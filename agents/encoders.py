@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from .distinct import WORTH_IT, distinct_rows
+from .distinct_rows import WORTH_IT, distinct_rows
 
 
 class PictureEncoder(BaseFeaturesExtractor):

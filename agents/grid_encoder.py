@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from .distinct import distinct_rows
+from .distinct_rows import distinct_rows
 
 N_CELL_VALUES = 11
 """Values of one MiniGrid cell channel: object types reach 10, colours 5, states 3."""

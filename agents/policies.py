@@ -20,7 +20,7 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
-from .distinct import distinct_observations
+from .distinct_rows import distinct_observations
 
 TensorObservations = Tensor | dict[str, Tensor]
 

@@ -15,7 +15,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
-from .finding import extractor_paths, find_stages
+from .encoder_lookup import extractor_paths, find_stages
 from .observation_encoder import ObservationEncoder
 from .weights import read_weights, zip_of
 

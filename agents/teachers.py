@@ -13,7 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
-from .finding import read_encoder
+from .encoder_lookup import read_encoder
 from .observation_encoder import Normalise, ObservationEncoder, Observations
 from .teacher_zip import encoder_with_weights, rebuilt_encoder, statistics_of
 

@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
-from .finding import find_encoder
+from .encoder_lookup import find_encoder
 
 
 @dataclass(frozen=True, kw_only=True)

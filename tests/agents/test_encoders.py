@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contrastive_distillation.agents import GridEncoder, PictureEncoder, VectorEncoder, encoders
-from contrastive_distillation.agents.distinct import distinct_rows
+from contrastive_distillation.agents.distinct_rows import distinct_rows
 
 GRID = gym.spaces.Dict(
     image=gym.spaces.Box(0, 10, (7, 7, 3), np.uint8),

@@ -19,9 +19,9 @@ from contrastive_distillation.agents import (
     PictureEncoder,
     build_agent,
     default_callbacks,
-    distinct,
+    distinct_rows,
 )
-from contrastive_distillation.agents.distinct import distinct_observations
+from contrastive_distillation.agents.distinct_rows import distinct_observations
 from contrastive_distillation.envs import make_vec
 from contrastive_distillation.losses import ContrastiveDistillation
 from contrastive_distillation.memory import EpisodicMemory
@@ -96,7 +96,7 @@ def test_what_cannot_be_told_apart_is_left_alone(monkeypatch: pytest.MonkeyPatch
     assert distinct_observations(bytes_.float()) is None
     assert distinct_observations({"a": bytes_, "b": bytes_.long()}) is None
     zeros = lambda width, device: torch.zeros(width, dtype=torch.int64)  # noqa: E731
-    monkeypatch.setattr(distinct, "_multipliers", zeros)  # every hash collides
+    monkeypatch.setattr(distinct_rows, "_multipliers", zeros)  # every hash collides
     assert distinct_observations(bytes_) is None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from .finding import optimizers_of
+from .encoder_lookup import optimizers_of
 
 
 class FiniteGradients(BaseCallback):
