@@ -41,7 +41,7 @@ from .contrastive_batch import (
     target_batch,
 )
 from .info_nce import info_nce
-from .queries import distinct_queries, projection_head, similarities
+from .projection import distinct_queries, projection_head, similarities
 from .settings import Anneal, LossSettings, annealed
 from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
 

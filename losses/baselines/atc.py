@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory
 
-from .. import checked
-from ..augmentation import AUGMENTATIONS, augmented
+from .. import checks
 from ..auxiliary import AuxiliaryLoss, Joining, Learner
-from ..in_batch import AveragedNetwork, Pairs, different, draw_later, in_batch_contrast
+from .augmentation import AUGMENTATIONS, augmented
+from .in_batch import AveragedNetwork, Pairs, different, draw_later, in_batch_contrast
 
 
 class ATC(AuxiliaryLoss):
@@ -59,9 +59,9 @@ class ATC(AuxiliaryLoss):
         """
         super().__init__()
         self.settings = {
-            **checked.whole(1, offset=offset, code_dim=code_dim, hidden_dim=hidden_dim),
-            **checked.momentum(momentum),
-            **checked.one_of(AUGMENTATIONS, augmentation=augmentation),
+            **checks.integers(1, offset=offset, code_dim=code_dim, hidden_dim=hidden_dim),
+            **checks.momentum(momentum),
+            **checks.one_of(AUGMENTATIONS, augmentation=augmentation),
         }
         self.offset, self.code_dim, self.hidden_dim = int(offset), int(code_dim), int(hidden_dim)
         self.momentum, self.augmentation = float(momentum), augmentation

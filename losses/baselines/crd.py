@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory, Observations
 
-from .. import checked
+from .. import checks
 from ..auxiliary import AuxiliaryLoss, Joining, Learner, Teacher
-from ..sources import TeacherFeatures, draw_from_both, required_teacher
+from .source_agent import TeacherFeatures, draw_from_both, required_teacher
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class CRD(AuxiliaryLoss):
         """
         super().__init__()
         self.settings = {
-            **checked.whole(1, n_negatives=n_negatives, projection_dim=projection_dim),
-            **checked.above(0, temperature=temperature),
+            **checks.integers(1, n_negatives=n_negatives, projection_dim=projection_dim),
+            **checks.temperature(temperature),
         }
         self.n_negatives, self.projection_dim = int(n_negatives), int(projection_dim)
         self.temperature = float(temperature)

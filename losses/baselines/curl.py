@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory
 
-from .. import checked
-from ..augmentation import AUGMENTATIONS, augmented
+from .. import checks
 from ..auxiliary import AuxiliaryLoss, Joining, Learner
-from ..in_batch import Pairs, different, in_batch_contrast
+from .augmentation import AUGMENTATIONS, augmented
+from .in_batch import Pairs, different, in_batch_contrast
 
 
 class CURL(AuxiliaryLoss):
@@ -60,12 +60,12 @@ class CURL(AuxiliaryLoss):
         """
         super().__init__()
         self.views = {
-            **checked.whole(0, shift=shift),
-            **checked.real(0, 1, drop=drop, scale=scale),
+            **checks.integers(0, shift=shift),
+            **checks.numbers(0, 1, drop=drop, scale=scale),
         }
         self.settings = {
-            **checked.momentum(momentum),
-            **checked.one_of(AUGMENTATIONS, augmentation=augmentation),
+            **checks.momentum(momentum),
+            **checks.one_of(AUGMENTATIONS, augmentation=augmentation),
             **self.views,
         }
         self.momentum, self.augmentation = float(momentum), augmentation

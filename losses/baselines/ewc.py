@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory
 
-from .. import checked
+from .. import checks
 from ..arrays_in_state import ArraysInState
 from ..auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
-from ..sources import check_both, required_policy
+from .source_agent import check_both, required_policy
 
 
 class EWC(ArraysInState, AuxiliaryLoss):
@@ -45,7 +45,7 @@ class EWC(ArraysInState, AuxiliaryLoss):
             ValueError: `n_fisher` is outside its range.
         """
         super().__init__()
-        self.settings = checked.whole(1, n_fisher=n_fisher)
+        self.settings = checks.integers(1, n_fisher=n_fisher)
         self.n_fisher = int(n_fisher)
         self.source_policy = source_policy
         self._fisher: dict[str, Tensor] = {}

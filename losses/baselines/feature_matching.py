@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from contrastive_distillation.memory import Memory, Observations
 
 from ..auxiliary import AuxiliaryLoss, Joining, Learner, Teacher
-from ..sources import draw_from_both, required_teacher
+from .source_agent import draw_from_both, required_teacher
 
 
 class FeatureMatching(AuxiliaryLoss):

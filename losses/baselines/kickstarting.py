@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory, Observations
 
-from .. import checked
+from .. import checks
 from ..auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
-from ..sources import agreement, check_both, kl_divergence, required_policy
+from .source_agent import agreement, check_both, kl_divergence, required_policy
 
 
 class Kickstarting(AuxiliaryLoss):
@@ -54,7 +54,7 @@ class Kickstarting(AuxiliaryLoss):
             ValueError: one is outside its range.
         """
         super().__init__()
-        self.settings = checked.real(0, 1, decay=decay, floor=floor)
+        self.settings = checks.numbers(0, 1, decay=decay, floor=floor)
         self.decay, self.floor = float(decay), float(floor)
         self.source_policy = source_policy
         self.register_buffer("n_updates", torch.tensor(0))

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory
 
-from .. import checked
+from .. import checks
 from ..auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
-from ..sources import required_policy
+from .source_agent import required_policy
 
 
 class L2SP(AuxiliaryLoss):
@@ -47,7 +47,7 @@ class L2SP(AuxiliaryLoss):
             ValueError: `new_share` is outside its range.
         """
         super().__init__()
-        self.settings = checked.real(0, new_share=new_share)
+        self.settings = checks.numbers(0, new_share=new_share)
         self.new_share = float(new_share)
         self.source_policy = source_policy
 

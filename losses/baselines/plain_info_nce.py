@@ -12,10 +12,10 @@ from torch import Tensor
 
 from contrastive_distillation.memory import Memory, draw_positives
 
-from .. import checked
+from .. import checks
 from ..auxiliary import AuxiliaryLoss, Joining, Learner
-from ..in_batch import Pairs, in_batch_contrast
-from ..queries import projection_head
+from ..projection import projection_head
+from .in_batch import Pairs, in_batch_contrast
 
 
 class InfoNCE(AuxiliaryLoss):
@@ -52,9 +52,9 @@ class InfoNCE(AuxiliaryLoss):
         """
         super().__init__()
         self.settings = {
-            **checked.above(0, temperature=temperature),
-            **checked.whole(1, projection_dim=projection_dim),
-            **checked.real(1, positive_offset=positive_offset),
+            **checks.temperature(temperature),
+            **checks.integers(1, projection_dim=projection_dim),
+            **checks.numbers(1, positive_offset=positive_offset),
         }
         self.temperature, self.projection_dim = float(temperature), int(projection_dim)
         self.positive_offset = float(positive_offset)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory, Observations
 
-from .. import checked
+from .. import checks
 from ..auxiliary import AuxiliaryLoss, Joining, Learner, Teacher
-from ..sources import agreement, draw_from_both, kl_divergence, required_teacher
+from .source_agent import agreement, draw_from_both, kl_divergence, required_teacher
 
 _N_CLUSTERED, _N_ROUNDS = 2048, 10  # rows and rounds of the clustering
 
@@ -59,8 +59,8 @@ class PrototypeRelation(AuxiliaryLoss):
         """
         super().__init__()
         self.settings = {
-            **checked.whole(2, n_prototypes=n_prototypes),
-            **checked.above(0, temperature=temperature),
+            **checks.integers(2, n_prototypes=n_prototypes),
+            **checks.temperature(temperature),
         }
         self.n_prototypes, self.temperature = int(n_prototypes), float(temperature)
         self.teacher = teacher

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory, Observations
 
-from .. import checked
+from .. import checks
 from ..auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
-from ..sources import agreement, check_both, kl_divergence, required_policy
+from .source_agent import agreement, check_both, kl_divergence, required_policy
 
 _N_STUDENT, _N_TEACHER = 10, 100  # episodes over which returns are averaged
 _ROWS_BETWEEN = 1000  # rows written to memory between two looks at the returns
@@ -54,7 +54,7 @@ class QDagger(AuxiliaryLoss):
             ValueError: the temperature is outside its range.
         """
         super().__init__()
-        self.settings = checked.above(0, temperature=temperature)
+        self.settings = checks.temperature(temperature)
         self.temperature = float(temperature)
         self.source_policy = source_policy
         self.register_buffer("shortfall", torch.tensor(1.0))

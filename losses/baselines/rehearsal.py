@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from contrastive_distillation.memory import Memory, Observations
 
 from ..auxiliary import AuxiliaryLoss, Joining, Learner
-from ..sources import check_acts_by, required_memory
+from .source_agent import check_acts_by, required_memory
 
 
 @dataclass(frozen=True)

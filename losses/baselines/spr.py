@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory, Observations
 
-from .. import checked
-from ..augmentation import AUGMENTATIONS, augmented
+from .. import checks
 from ..auxiliary import AuxiliaryLoss, Joining, Learner
-from ..in_batch import AveragedNetwork
+from .augmentation import AUGMENTATIONS, augmented
+from .in_batch import AveragedNetwork
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ class SPR(AuxiliaryLoss):
         """
         super().__init__()
         self.settings = {
-            **checked.whole(1, n_steps=n_steps, projection_dim=projection_dim),
-            **checked.momentum(momentum),
-            **checked.one_of(AUGMENTATIONS, augmentation=augmentation),
+            **checks.integers(1, n_steps=n_steps, projection_dim=projection_dim),
+            **checks.momentum(momentum),
+            **checks.one_of(AUGMENTATIONS, augmentation=augmentation),
         }
         self.n_steps, self.projection_dim = int(n_steps), int(projection_dim)
         self.momentum, self.augmentation = float(momentum), augmentation

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from contrastive_distillation.memory import Memory, draw_value_matched
 
-from .. import checked
+from .. import checks
 from ..auxiliary import AuxiliaryLoss, Learner
-from ..in_batch import Pairs, different, in_batch_contrast
-from ..queries import projection_head
+from ..projection import projection_head
+from .in_batch import Pairs, different, in_batch_contrast
 
 _TOLERANCE = 0.1  # of the returns' standard deviation
 
@@ -50,8 +50,8 @@ class ValueContrastPositives(AuxiliaryLoss):
         """
         super().__init__()
         self.settings = {
-            **checked.above(0, temperature=temperature),
-            **checked.whole(1, projection_dim=projection_dim),
+            **checks.temperature(temperature),
+            **checks.integers(1, projection_dim=projection_dim),
         }
         self.temperature, self.projection_dim = float(temperature), int(projection_dim)
 

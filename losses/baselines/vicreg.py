@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory, Observations, n_observations
 
-from .. import checked
-from ..augmentation import AUGMENTATIONS, augmented
+from .. import checks
 from ..auxiliary import AuxiliaryLoss, Joining, Learner
+from .augmentation import AUGMENTATIONS, augmented
 
 _EPSILON = 1e-4
 
@@ -64,9 +64,9 @@ class VICReg(AuxiliaryLoss):
         """
         super().__init__()
         self.settings = {
-            **checked.real(0, invariance=invariance, variance=variance, covariance=covariance),
-            **checked.whole(1, expander_dim=expander_dim),
-            **checked.one_of(AUGMENTATIONS, augmentation=augmentation),
+            **checks.numbers(0, invariance=invariance, variance=variance, covariance=covariance),
+            **checks.integers(1, expander_dim=expander_dim),
+            **checks.one_of(AUGMENTATIONS, augmentation=augmentation),
         }
         self.weights = {
             "invariance": float(invariance),

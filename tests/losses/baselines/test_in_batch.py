@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from contrastive_distillation.losses.in_batch import (
+from contrastive_distillation.losses.baselines.in_batch import (
     AveragedNetwork,
     different,
     draw_later,

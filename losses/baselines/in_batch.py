@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory, Observations
 
-from .auxiliary import Learner
-from .info_nce import info_nce
+from ..auxiliary import Learner
+from ..info_nce import info_nce
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from contrastive_distillation.losses import ContrastiveDistillation, queries
-from contrastive_distillation.losses.queries import distinct_queries
+from contrastive_distillation.losses import ContrastiveDistillation, projection
+from contrastive_distillation.losses.projection import distinct_queries
 
 
 def head() -> nn.Module:
@@ -52,7 +52,7 @@ def test_terms_and_gradients_equal_those_of_a_query_each(
         return [term.item() for term in terms.values()], list(gradients), dict(loss.metrics)
 
     terms, gradients, metrics = terms_and_gradients()
-    monkeypatch.setattr(queries, "DISTINCT_SHARE", 0.0)
+    monkeypatch.setattr(projection, "DISTINCT_SHARE", 0.0)
     plain_terms, plain_gradients, plain_metrics = terms_and_gradients()
     assert terms == pytest.approx(plain_terms, rel=1e-5)
     assert metrics == pytest.approx(plain_metrics)

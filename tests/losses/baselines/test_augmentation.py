@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrastive_distillation.losses.augmentation import (
+from contrastive_distillation.losses.baselines.augmentation import (
     augmented,
     cell_dropout,
     is_picture,

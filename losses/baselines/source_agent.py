@@ -11,8 +11,8 @@ from torch import Tensor
 
 from contrastive_distillation.memory import KeyTable, Memory, Observations, RowInfo, concatenate
 
-from .arrays_in_state import ArraysInState
-from .auxiliary import ActsBy, Learner, SourcePolicy, Teacher
+from ..arrays_in_state import ArraysInState
+from ..auxiliary import ActsBy, Learner, SourcePolicy, Teacher
 
 
 def required_teacher(teacher: Teacher | None, loss: str) -> Teacher:

@@ -1,4 +1,4 @@
-"""Settings of a loss, held against their ranges."""
+"""Range checks for the settings of losses. Each returns the settings that it has checked."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def whole(low: int, **settings: Any) -> dict[str, int]:
-    """The settings as they are, each a whole number of `low` or more; else ValueError."""
+def integers(low: int, **settings: Any) -> dict[str, int]:
+    """The settings, each a whole number of at least `low`; ValueError otherwise."""
     for name, value in settings.items():
         _check_number(name, value)
         if value != int(value):
@@ -18,8 +18,8 @@ def whole(low: int, **settings: Any) -> dict[str, int]:
     return {name: int(value) for name, value in settings.items()}
 
 
-def real(low: float, high: float = math.inf, **settings: Any) -> dict[str, float]:
-    """The settings as they are, each a finite number from `low` to `high`; else ValueError."""
+def numbers(low: float, high: float = math.inf, **settings: Any) -> dict[str, float]:
+    """The settings, each a finite number in [low, high]; ValueError otherwise."""
     for name, value in settings.items():
         _check_number(name, value)
         if not low <= value <= high:
@@ -28,17 +28,16 @@ def real(low: float, high: float = math.inf, **settings: Any) -> dict[str, float
     return {name: float(value) for name, value in settings.items()}
 
 
-def above(low: float, **settings: Any) -> dict[str, float]:
-    """The settings as they are, each a finite number above `low`; else ValueError."""
-    for name, value in settings.items():
-        _check_number(name, value)
-        if not value > low:
-            raise ValueError(f"{name} is {value}; it must be above {low:g}")
-    return {name: float(value) for name, value in settings.items()}
+def temperature(value: Any) -> dict[str, float]:
+    """`{"temperature": value}`, a finite number above 0; ValueError otherwise."""
+    _check_number("temperature", value)
+    if not value > 0:
+        raise ValueError(f"temperature is {value}; it must be above 0")
+    return {"temperature": float(value)}
 
 
 def momentum(value: Any) -> dict[str, float]:
-    """`{"momentum": value}`, a number in [0, 1); else ValueError."""
+    """`{"momentum": value}`, a number in [0, 1); ValueError otherwise."""
     _check_number("momentum", value)
     if not 0 <= value < 1:
         raise ValueError(f"momentum is {value}; it must lie in [0, 1)")
@@ -46,19 +45,18 @@ def momentum(value: Any) -> dict[str, float]:
 
 
 def one_of(choices: Sequence[str], **settings: Any) -> dict[str, str]:
-    """The settings as they are, each one of `choices`; else ValueError."""
+    """The settings, each one of `choices`; ValueError otherwise."""
     for name, value in settings.items():
         if value not in choices:
             raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
     return settings
 
 
-def yes_or_no(**settings: Any) -> dict[str, bool]:
-    """The settings as they are, each true or false; else ValueError."""
-    for name, value in settings.items():
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} is {value!r}; expected true or false")
-    return settings
+def boolean(name: str, value: Any) -> dict[str, bool]:
+    """`{name: value}`, true or false; ValueError otherwise."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; expected true or false")
+    return {name: value}
 
 
 def _check_number(name: str, value: Any) -> None:
