@@ -23,7 +23,7 @@ from contrastive_distillation.transfer import TrainingSpec, TrainSettings, plan_
 from contrastive_distillation.transfer.run_directory.directory import fingerprint, read_result
 from contrastive_distillation.transfer.study.jobs import Job, Outcome
 from contrastive_distillation.transfer.study.local_executor import context, work
-from contrastive_distillation.transfer.training.checkpoints import CheckpointError, Snapshots
+from contrastive_distillation.transfer.training.checkpoints import CheckpointError, CheckpointStore
 
 KINDS = (
     ("ppo", "MiniGrid-Empty-Random-5x5-v0"),
@@ -176,7 +176,7 @@ def _train(
 def _corrupt(cell: TrainingSpec, directory: Path, generator: random.Random) -> tuple[int, int]:
     """Spoil each file of the newest checkpoint in two ways; how many there were and passed."""
     folder = directory / "checkpoints"
-    snapshots = Snapshots(folder, identity=fingerprint(cell.config()))
+    store = CheckpointStore(folder, identity=fingerprint(cell.config()))
     found = sorted(path for path in folder.glob("*") if path.name.isdigit())
     n_corrupt = n_accepted = 0
     for path in sorted(found[-1].iterdir()) if found else []:
@@ -188,14 +188,14 @@ def _corrupt(cell: TrainingSpec, directory: Path, generator: random.Random) -> t
         for broken in (bytes(flipped), content[: generator.randrange(len(content))]):
             path.write_bytes(broken)
             n_corrupt += 1
-            n_accepted += _is_accepted(snapshots, found[-1])
+            n_accepted += _is_accepted(store, found[-1])
         path.write_bytes(content)
     return n_corrupt, n_accepted
 
 
-def _is_accepted(snapshots: Snapshots, directory: Path) -> bool:
+def _is_accepted(store: CheckpointStore, directory: Path) -> bool:
     try:
-        snapshots.check(directory)
+        store.check(directory)
     except CheckpointError:
         return False
     return True

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from contrastive_distillation.transfer import TrainSettings, plan_train, train_spec
+from contrastive_distillation.transfer import TrainSettings, plan_train, run_training
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
             print(f"{frames:>12_} frames  {seen[-1][1]:8.1f} MB", flush=True)
 
     try:
-        train_spec(cell, directory, command=(), report=look, stop=lambda: False)
+        run_training(cell, directory, command=(), report=look, stop=lambda: False)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     second = [size for frames, size in seen if 0.25 <= frames / options.frames < 0.5]

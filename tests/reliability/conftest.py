@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contrastive_distillation.transfer import TrainingSpec, TrainSettings, plan_train, train_spec
+from contrastive_distillation.transfer import TrainingSpec, TrainSettings, plan_train, run_training
 from contrastive_distillation.transfer.evaluation import evaluation_callback as checkpoints_module
 from contrastive_distillation.transfer.evaluation import information
 from contrastive_distillation.transfer.evaluation import schedule as protocol
@@ -32,7 +32,7 @@ def quick() -> Iterator[None]:
 def _interrupted(tmp_path_factory: pytest.TempPathFactory) -> "Trainer":
     trainer = Trainer(tmp_path_factory.mktemp("interrupted") / "run")
     assert trainer.run(stop_at=1_500) == "interrupted"
-    assert len(trainer.snapshots) in (2, 3)
+    assert len(trainer.checkpoints) in (2, 3)
     return trainer
 
 
@@ -72,7 +72,7 @@ class Trainer:
             if report is not None:
                 report(done)
 
-        return train_spec(
+        return run_training(
             self.spec,
             self.directory,
             command=(),
@@ -99,7 +99,7 @@ class Trainer:
         return found
 
     @property
-    def snapshots(self) -> list[Path]:
+    def checkpoints(self) -> list[Path]:
         """The checkpoints, the oldest first."""
         folder = self.directory / "checkpoints"
         return sorted(p for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []

@@ -10,18 +10,18 @@ import pytest
 from safetensors.torch import load_file
 
 from contrastive_distillation.transfer.run_directory import signing
-from contrastive_distillation.transfer.training import checkpoints as snapshots
+from contrastive_distillation.transfer.training import checkpoints as files
 from contrastive_distillation.transfer.training import state as training_state
-from contrastive_distillation.transfer.training.checkpoints import CheckpointError, Snapshots
+from contrastive_distillation.transfer.training.checkpoints import CheckpointError, CheckpointStore
 
 from .conftest import Trainer
 
 
-def store(directory: Path) -> Snapshots:
-    return Snapshots(directory / "checkpoints", identity="a run")
+def store(directory: Path) -> CheckpointStore:
+    return CheckpointStore(directory / "checkpoints", identity="a run")
 
 
-def write(into: Snapshots, frames: int, score: float | None = None) -> None:
+def write(into: CheckpointStore, frames: int, score: float | None = None) -> None:
     writers = {"a.bin": lambda path: path.write_bytes(b"a" * 1000)}
     into.write(writers, frames=frames, score=score, say=pytest.fail)
 
@@ -72,7 +72,7 @@ def test_of_another_run_or_under_another_name(tmp_path: Path) -> None:
     write(store(tmp_path), 7)
     directory = tmp_path / "checkpoints/000000000007"
     with pytest.raises(CheckpointError, match="another configuration"):
-        Snapshots(tmp_path / "checkpoints", identity="another").check(directory)
+        CheckpointStore(tmp_path / "checkpoints", identity="another").check(directory)
     directory.rename(directory.with_name("000000000008"))
     with pytest.raises(CheckpointError, match="it holds 7 frames"):
         store(tmp_path).check(directory.with_name("000000000008"))
@@ -82,12 +82,12 @@ def test_of_another_version_of_the_program(
     interrupted: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is lost: not even set aside."""
-    before = [path.name for path in interrupted.snapshots]
+    before = [path.name for path in interrupted.checkpoints]
     with monkeypatch.context() as patch:
-        patch.setattr(snapshots, "_READABLE", (4, 5))
-        with pytest.raises(snapshots.OtherVersionError, match=r"of version 3, .* 4 and 5: cont"):
+        patch.setattr(files, "_READABLE", (4, 5))
+        with pytest.raises(files.OtherVersionError, match=r"of version 3, .* 4 and 5: cont"):
             interrupted.run()
-    assert [path.name for path in interrupted.snapshots] == before
+    assert [path.name for path in interrupted.checkpoints] == before
     assert interrupted.run(stop_at=1) == "interrupted"
     assert interrupted.said[-1].startswith("continues at frame ")
 
@@ -98,10 +98,10 @@ def test_of_before_arrays_were_packed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert whole.run() == "finished"
     older = whole.at(tmp_path / "older")
     with monkeypatch.context() as patch:
-        patch.setattr(snapshots, "VERSION", 2)
+        patch.setattr(files, "VERSION", 2)
         patch.setattr(training_state, "pack", dict)
         assert older.run(stop_at=n_frames - 600) == "interrupted"
-    arrays = load_file(older.snapshots[-1] / training_state.ARRAYS)
+    arrays = load_file(older.checkpoints[-1] / training_state.ARRAYS)
     assert "packed" not in arrays and max(a.numel() for a in arrays.values()) > 4096
     assert older.run() == "finished"
     assert older.said[-1].startswith("continues at frame ")
@@ -112,7 +112,7 @@ def test_of_before_arrays_were_packed(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_broken_one_is_reported_and_the_one_before_it_used(
     fault: str, interrupted: Trainer
 ) -> None:
-    newest, before = interrupted.snapshots[-1], interrupted.snapshots[-2]
+    newest, before = interrupted.checkpoints[-1], interrupted.checkpoints[-2]
     path = newest / ("manifest.json" if fault == "no manifest" else "policy.safetensors")
     if fault == "flipped":
         content = bytearray(path.read_bytes())
@@ -130,7 +130,7 @@ def test_a_broken_one_is_reported_and_the_one_before_it_used(
 
 
 def test_no_whole_one_is_left(interrupted: Trainer) -> None:
-    for directory in interrupted.snapshots:
+    for directory in interrupted.checkpoints:
         (directory / "manifest.json").write_text("{")
     with pytest.raises(CheckpointError, match="--resume require: there is no whole"):
         interrupted.run(resume="require")
@@ -141,18 +141,18 @@ def test_no_whole_one_is_left(interrupted: Trainer) -> None:
 def test_resume_never_starts_from_the_seed(interrupted: Trainer) -> None:
     assert interrupted.run(stop_at=1, resume="never") == "interrupted"
     assert interrupted.said == []
-    assert [int(path.name) for path in interrupted.snapshots] == [512]
+    assert [int(path.name) for path in interrupted.checkpoints] == [512]
 
 
 def test_what_is_whole_but_does_not_fit_is_refused_in_one_line(interrupted: Trainer) -> None:
     """A manifest that is right about files that are wrong: only a person could have made it."""
     from contrastive_distillation.transfer.run_directory import atomic_files as durable
 
-    newest = interrupted.snapshots[-1]
+    newest = interrupted.checkpoints[-1]
     (newest / "optimiser.pth").write_bytes(b"no optimiser")
-    content, _ = snapshots._opened(newest)
+    content, _ = files._opened(newest)
     content["files"]["optimiser.pth"] = durable.sha256_of(b"no optimiser")
-    (newest / "manifest.json").write_bytes(snapshots._sealed(content, None))
+    (newest / "manifest.json").write_bytes(files._sealed(content, None))
     with pytest.raises(CheckpointError, match="does not fit this training") as caught:
         interrupted.run()
     assert "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ import pytest
 
 from contrastive_distillation.run_agent import main
 from contrastive_distillation.transfer.run_directory import atomic_files as durable
-from contrastive_distillation.transfer.training.checkpoints import Snapshots
+from contrastive_distillation.transfer.training.checkpoints import CheckpointStore
 
 from .conftest import GRID, VECTOR, Trainer
 
@@ -41,7 +41,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(small_disk: Path) -> None:
     line = durable.explain(caught.value)
     assert "no space left on device; make room, then give the same command again" in line
     assert not list(trainer.directory.rglob("*writing*"))
-    for directory in trainer.snapshots:
+    for directory in trainer.checkpoints:
         assert store(trainer).check(directory).is_own
 
 
@@ -90,11 +90,11 @@ def test_a_disk_that_others_fill_is_named_and_the_run_goes_on_with_room(
     assert f"{run}  continues at frame " in capsys.readouterr().out
 
 
-def store(trainer: Trainer) -> Snapshots:
+def store(trainer: Trainer) -> CheckpointStore:
     from contrastive_distillation.transfer.run_directory.directory import fingerprint
 
     identity = fingerprint(trainer.spec.config())
-    return Snapshots(trainer.directory / "checkpoints", identity=identity)
+    return CheckpointStore(trainer.directory / "checkpoints", identity=identity)
 
 
 def test_a_write_that_fails_half_way_leaves_the_old_file(
@@ -117,7 +117,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(
 def test_a_checkpoint_that_cannot_be_written_stops_the_run_and_spares_the_others(
     interrupted: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = [path.name for path in interrupted.snapshots]
+    before = [path.name for path in interrupted.checkpoints]
     whole = durable.sync
 
     def fail(path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run_and_spares_the_others
         patch.setattr(durable, "sync", fail)
         with pytest.raises(OSError, match="No space left"):
             interrupted.run()
-    assert [path.name for path in interrupted.snapshots] == before
+    assert [path.name for path in interrupted.checkpoints] == before
     assert interrupted.run() == "finished"
 
 

@@ -48,7 +48,7 @@ def test_a_bad_number_stops_the_training_and_is_named(
         trainer.run()
     text = str(caught.value)
     assert f"broken/{key}-v0" in text and f"its {key} at step 140" in text
-    (newest, *_) = reversed(trainer.snapshots)
+    (newest, *_) = reversed(trainer.checkpoints)
     weights = load_file(newest / "policy.safetensors")
     assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
 

@@ -18,7 +18,7 @@ from contrastive_distillation.transfer.run_directory.directory import fingerprin
 from contrastive_distillation.transfer.run_directory.locking import RUN_LOCK, LockedError, locked
 from contrastive_distillation.transfer.study import local_executor as workers
 from contrastive_distillation.transfer.study.jobs import Job
-from contrastive_distillation.transfer.training.checkpoints import Snapshots
+from contrastive_distillation.transfer.training.checkpoints import CheckpointStore
 
 from . import broken_envs
 from .conftest import GRID, Trainer
@@ -106,7 +106,7 @@ def train_until_half_of(name: str, trainer: Trainer) -> None:
 
 @pytest.mark.parametrize("name", ["policy", "manifest"])
 def test_killed_in_the_middle_of_a_file_of_a_checkpoint(name: str, interrupted: Trainer) -> None:
-    before = [path.name for path in interrupted.snapshots]
+    before = [path.name for path in interrupted.checkpoints]
     fork = multiprocessing.get_context("fork")
     process = fork.Process(target=train_until_half_of, args=(name, interrupted))
     process.start()
@@ -114,7 +114,7 @@ def test_killed_in_the_middle_of_a_file_of_a_checkpoint(name: str, interrupted: 
     assert process.exitcode == -signal.SIGKILL
     (half,) = (interrupted.directory / "checkpoints").glob(".writing-*")
     assert min(path.stat().st_size for path in half.iterdir() if name in path.name) == 100
-    assert [path.name for path in interrupted.snapshots] == before
+    assert [path.name for path in interrupted.checkpoints] == before
     assert interrupted.run(stop_at=1) == "interrupted"
     assert interrupted.said == [f"continues at frame {int(before[-1]):_}"]
     assert not half.exists()
@@ -204,6 +204,6 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_whole_checkpoints(tmp_path: Pa
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Interrupted. The same command continues" in out and "Traceback" not in out + err
-    store = Snapshots(checkpoints, identity=fingerprint(read_config(tmp_path / "run")))
+    store = CheckpointStore(checkpoints, identity=fingerprint(read_config(tmp_path / "run")))
     newest = store.newest(pytest.fail)
     assert newest is not None and (newest.frames, newest.is_own) == (2048, True)

@@ -19,7 +19,7 @@ from contrastive_distillation.run_agent import main
 from contrastive_distillation.transfer.run_directory import atomic_files as durable
 from contrastive_distillation.transfer.run_directory import signing
 from contrastive_distillation.transfer.run_directory.directory import read_config, start_directory
-from contrastive_distillation.transfer.training import checkpoints as snapshots
+from contrastive_distillation.transfer.training import checkpoints as checkpoint_files
 from contrastive_distillation.transfer.training.checkpoint_callback import ENVIRONMENTS
 
 from .conftest import GRID, Trainer
@@ -47,15 +47,15 @@ def payload(tmp_path: Path) -> bytes:
 def forge(directory: Path, name: str, content: bytes) -> None:
     """Put a file into a checkpoint as a stranger would: all is right but the signature."""
     (directory / name).write_bytes(content)
-    manifest, _ = snapshots._opened(directory)
+    manifest, _ = checkpoint_files._opened(directory)
     manifest["files"][name] = durable.sha256_of(content)
-    (directory / "manifest.json").write_bytes(snapshots._sealed(manifest, "0" * 64))
+    (directory / "manifest.json").write_bytes(checkpoint_files._sealed(manifest, "0" * 64))
 
 
 def test_a_strangers_environments_are_not_unpickled(
     interrupted: Trainer, payload: bytes, tmp_path: Path
 ) -> None:
-    forge(interrupted.snapshots[-1], ENVIRONMENTS, payload)
+    forge(interrupted.checkpoints[-1], ENVIRONMENTS, payload)
     assert interrupted.run(stop_at=1) == "interrupted"
     (said,) = interrupted.said
     assert "start new episodes with a new seed" in said and "--trust" in said
@@ -63,7 +63,7 @@ def test_a_strangers_environments_are_not_unpickled(
 
 
 def test_they_are_with_trust(interrupted: Trainer, payload: bytes, tmp_path: Path) -> None:
-    forge(interrupted.snapshots[-1], ENVIRONMENTS, payload)
+    forge(interrupted.checkpoints[-1], ENVIRONMENTS, payload)
     interrupted.run(stop_at=1, trust=True)
     assert (tmp_path / "marker").exists(), "the payload of the other tests is a real one"
 
@@ -75,7 +75,7 @@ def test_another_user_goes_on_with_new_episodes(
     assert interrupted.run(stop_at=1) == "interrupted"
     assert "not signed by you" in interrupted.said[0]
     trusting = interrupted.at(interrupted.directory)
-    (own, *_) = reversed(interrupted.snapshots)
+    (own, *_) = reversed(interrupted.checkpoints)
     assert int(own.name) > 1536, "what this user has written since is signed"
     trusting.run(stop_at=1)
     assert trusting.said == [f"continues at frame {int(own.name):_}"]
@@ -99,7 +99,7 @@ def test_without_a_key_checkpoints_are_written_unsigned(
 def test_a_pickle_in_place_of_numbers_is_refused(
     name: str, interrupted: Trainer, payload: bytes, tmp_path: Path
 ) -> None:
-    forge(interrupted.snapshots[-1], name, payload)
+    forge(interrupted.checkpoints[-1], name, payload)
     with pytest.raises(ValueError):
         interrupted.run(stop_at=1, trust=True)
     assert not (tmp_path / "marker").exists()

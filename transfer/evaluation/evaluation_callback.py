@@ -30,7 +30,7 @@ Stop = Callable[[], bool]
 _SECONDS_BETWEEN_REPORTS = 0.25
 
 
-class Checkpoints(BaseCallback):
+class EvaluationCallback(BaseCallback):
     """Evaluates at the first rollout's start at or after each checkpoint, and at the end.
 
     There the policy may be read safely, and nothing random of the training is touched. Asked to
@@ -44,7 +44,7 @@ class Checkpoints(BaseCallback):
     ) -> None:
         """Args: memory: what the agent lives through, which is only read."""
         super().__init__()
-        self._cell = spec
+        self._spec = spec
         self.memory = memory
         self._path = directory / CURVES
         self._report = report
@@ -148,7 +148,7 @@ class Checkpoints(BaseCallback):
     @property
     def scores(self) -> dict[str, float]:
         """Environment id → score of the last evaluation."""
-        return {point.env_id: point.score for point in self.points[-len(self._cell.env_ids) :]}
+        return {point.env_id: point.score for point in self.points[-len(self._spec.env_ids) :]}
 
     def _on_training_start(self) -> None:
         self._started = time.perf_counter() - self._elapsed
@@ -179,7 +179,7 @@ class Checkpoints(BaseCallback):
         points = self._play()
         self.points += points
         self.learnt = self._found_learnt(points)
-        if self._cell.until_learnt and self.num_timesteps > 0 and all(self.learnt.values()):
+        if self._spec.until_learnt and self.num_timesteps > 0 and all(self.learnt.values()):
             self.learnt = self._found_learnt(self._play())
             self._ends_early = all(self.learnt.values())
         write_curves(self._path, self.points)
@@ -189,7 +189,7 @@ class Checkpoints(BaseCallback):
 
     def _play(self) -> list[CurvePoint]:
         """One round of episodes; each round has its own."""
-        spec = self._cell
+        spec = self._spec
         played = play(
             self.model,
             self._evaluator,
@@ -211,7 +211,7 @@ class Checkpoints(BaseCallback):
         return points
 
     def _found_learnt(self, points: list[CurvePoint]) -> dict[str, bool]:
-        threshold = self._cell.suite.learnt_score
+        threshold = self._spec.suite.learnt_score
         return {point.env_id: point.score >= threshold for point in points}
 
 

@@ -23,7 +23,7 @@ from ..run_directory.directory import INFORMATION
 from ..run_directory.logger import note_scalars
 from ..settings.spec import TrainingSpec
 from .curves import InformationPoint, write_points
-from .evaluation_callback import Checkpoints
+from .evaluation_callback import EvaluationCallback
 
 QUANTITIES = ("future", "source")
 """What the information is about: what comes, and what the source's encoder saw."""
@@ -33,7 +33,7 @@ _N_UPDATES = 300
 
 
 def measure_information(
-    joined: AuxiliaryLossCallback, source: FrozenTeacher | None, *, seed: int
+    auxiliary: AuxiliaryLossCallback, source: FrozenTeacher | None, *, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Lower bounds on mutual information with an agent's features, the same way for every arm.
 
@@ -42,7 +42,7 @@ def measure_information(
     `losses.mutual_information`; nothing of the agent or of the global generators changes.
 
     Args:
-        joined: the callback of a training, at a moment when it is not learning.
+        auxiliary: the callback of a training, at a moment when it is not learning.
         source: the source's encoder, where there is one.
         seed: of the rows and of the critics.
 
@@ -50,7 +50,7 @@ def measure_information(
         Environment id → ``future`` and, with a source, ``source``, in nats, and ``cap``, the most
         that so many negatives can show. Environments with too few episodes are left out.
     """
-    memory, learner = joined.memory, joined.learner
+    memory, learner = auxiliary.memory, auxiliary.learner
     assert learner is not None
     if len(memory) == 0:
         return {}
@@ -95,8 +95,8 @@ class InformationProbe(BaseCallback):
         spec: TrainingSpec,
         directory: Path,
         *,
-        joined: AuxiliaryLossCallback,
-        checkpoints: Checkpoints,
+        auxiliary: AuxiliaryLossCallback,
+        evaluation: EvaluationCallback,
         weights: Mapping[str, torch.Tensor] | None,
         n_points: int,
         state: Mapping[str, Any] | None = None,
@@ -107,10 +107,10 @@ class InformationProbe(BaseCallback):
             ValueError: the state is not one that `state` gave.
         """
         super().__init__()
-        self._cell = spec
+        self._spec = spec
         self._path = directory / INFORMATION
-        self._joined = joined
-        self._checkpoints = checkpoints
+        self._auxiliary = auxiliary
+        self._evaluation = evaluation
         self._weights = weights
         self._due = [spec.frames * i // n_points for i in range(1, n_points)]
         self._source: FrozenTeacher | None = None
@@ -141,7 +141,7 @@ class InformationProbe(BaseCallback):
         write_points(self._path, InformationPoint, self.points)
 
     def _on_rollout_start(self) -> None:
-        if self._checkpoints.ends:  # what is due is measured at the end, or by whoever goes on
+        if self._evaluation.ends:  # what is due is measured at the end, or by whoever goes on
             return
         if self._due and self.num_timesteps >= self._due[0]:
             self._due = [frames for frames in self._due if frames > self.num_timesteps]
@@ -152,13 +152,13 @@ class InformationProbe(BaseCallback):
 
     def measure_at_end(self) -> dict[str, dict[str, Any]]:
         """Measure the finished agent; what `measure_information` returns."""
-        return self._measure(self._checkpoints.frames)
+        return self._measure(self._evaluation.frames)
 
     def _measure(self, frames: int) -> dict[str, dict[str, Any]]:
         started = time.perf_counter()
         if self._source is None and self._weights is not None:
             self._source = FrozenTeacher.from_weights(self._weights, like=self.model)
-        found = measure_information(self._joined, self._source, seed=self._cell.seed)
+        found = measure_information(self._auxiliary, self._source, seed=self._spec.seed)
         self._measured_at = frames
         fresh = [
             self._point(frames, env_id, quantity, bounds)
@@ -176,7 +176,7 @@ class InformationProbe(BaseCallback):
     def _point(
         self, frames: int, env_id: str, quantity: str, bounds: Mapping[str, float]
     ) -> InformationPoint:
-        spec = self._cell
+        spec = self._spec
         return InformationPoint(
             suite=spec.suite.name,
             agent=spec.agent,

@@ -254,7 +254,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def note_resumption(directory: Path, *, frames: int, command: Sequence[str]) -> None:
+def record_resume(directory: Path, *, frames: int, command: Sequence[str]) -> None:
     """Add to a run's manifest that it was continued; one that cannot be read is made anew."""
     path = directory / MANIFEST
     try:

@@ -52,7 +52,7 @@ def carry_out_job(
         give_up: called from another thread where an environment hangs; must end this process.
     """
     try:
-        from ..training.train import train_spec
+        from ..training.train import run_training
         from ..training.watchdog import watching_steps
 
         def hangs(reason: str, stack: str) -> None:
@@ -61,7 +61,7 @@ def carry_out_job(
             give_up(Outcome(status="failed", reason=reason, traceback=stack))
 
         with watching_steps(job.spec.env_timeout, hangs):
-            status = train_spec(
+            status = run_training(
                 job.spec,
                 job.directory,
                 command=job.command,

@@ -39,7 +39,7 @@ class OtherVersionError(CheckpointError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Snapshot:
+class Checkpoint:
     """A checkpoint whose files have been checked."""
 
     directory: Path
@@ -74,7 +74,7 @@ class Snapshot:
         return content
 
 
-class Snapshots:
+class CheckpointStore:
     """The checkpoints of one run: the newest two and the best are kept."""
 
     def __init__(self, directory: Path, *, identity: str) -> None:
@@ -113,7 +113,7 @@ class Snapshots:
             shutil.rmtree(temporary, ignore_errors=True)
         self._forget()
 
-    def newest(self, say: Say) -> Snapshot | None:
+    def newest(self, say: Say) -> Checkpoint | None:
         """The newest whole checkpoint; broken ones are reported and set aside. None without.
 
         Raises:
@@ -131,7 +131,7 @@ class Snapshots:
                 _set_aside(directory)
         return None
 
-    def check(self, directory: Path) -> Snapshot:
+    def check(self, directory: Path) -> Checkpoint:
         """A checkpoint, its manifest and all its files held against each other.
 
         Raises:
@@ -141,7 +141,7 @@ class Snapshots:
         content, signature = _opened(directory)
         if content["identity"] != self._identity:
             raise CheckpointError(f"{directory}: belongs to a run of another configuration")
-        snapshot = Snapshot(
+        checkpoint = Checkpoint(
             directory=directory,
             frames=int(content["frames"]),
             score=content["score"],
@@ -149,13 +149,13 @@ class Snapshots:
             same_versions=content["versions"] == _versions(),
             files=content["files"],
         )
-        if directory.name != f"{snapshot.frames:012d}":
-            raise CheckpointError(f"{directory}: is broken: it holds {snapshot.frames} frames")
-        for name in snapshot.files:
+        if directory.name != f"{checkpoint.frames:012d}":
+            raise CheckpointError(f"{directory}: is broken: it holds {checkpoint.frames} frames")
+        for name in checkpoint.files:
             if Path(name).name != name:
                 raise CheckpointError(f"{directory}: is broken: {name!r} lies outside it")
-            snapshot.read(name)
-        return snapshot
+            checkpoint.read(name)
+        return checkpoint
 
     def clear(self) -> None:
         """Remove all checkpoints."""

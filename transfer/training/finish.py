@@ -10,7 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from contrastive_distillation.agents import AuxiliaryLossCallback, policy_sha256
 from contrastive_distillation.memory import Memory
 
-from ..evaluation.evaluation_callback import Checkpoints, measures, play
+from ..evaluation.evaluation_callback import EvaluationCallback, measures, play
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.information import InformationProbe
 from ..evaluation.schedule import (
@@ -28,7 +28,7 @@ from ..settings.spec import TrainingSpec
 def save_agent(
     directory: Path,
     model: BaseAlgorithm,
-    joined: AuxiliaryLossCallback,
+    auxiliary: AuxiliaryLossCallback,
     *,
     with_loss: bool,
     whole: bool,
@@ -36,9 +36,9 @@ def save_agent(
     """Save agent, memory and loss, each file at once; `whole` where the training has ended."""
     path = directory / (FINAL if whole else INTERRUPTED)
     write_with(path, model.save)
-    write_with(directory / MEMORY, joined.memory.save)
+    write_with(directory / MEMORY, auxiliary.memory.save)
     if with_loss:
-        write_with(directory / AUXILIARY, joined.save)
+        write_with(directory / AUXILIARY, auxiliary.save)
     if whole:
         (directory / INTERRUPTED).unlink(missing_ok=True)
 
@@ -47,7 +47,7 @@ def finish(
     spec: TrainingSpec,
     directory: Path,
     model: BaseAlgorithm,
-    checkpoints: Checkpoints,
+    evaluation: EvaluationCallback,
     probe: InformationProbe,
     source_ids: Sequence[str],
 ) -> None:
@@ -57,27 +57,27 @@ def finish(
         source_ids: the environments its source learnt: what is left of them is judged too.
     """
     started = time.perf_counter()
-    final = evaluate_at_end(spec, model, checkpoints)
+    final = evaluate_at_end(spec, model, evaluation)
     retention = evaluate_on_sources(spec, model, source_ids)
-    evaluation = checkpoints.seconds + time.perf_counter() - started
-    apart = checkpoints.seconds + checkpoints.saving_seconds + probe.seconds
-    learning = checkpoints.whole_seconds - apart
+    evaluation_seconds = evaluation.seconds + time.perf_counter() - started
+    apart = evaluation.seconds + evaluation.saving_seconds + probe.seconds
+    learning = evaluation.whole_seconds - apart
     information = probe.measure_at_end()
     scores = {f"final/{env_id}/score": entry["score"] for env_id, entry in final.items()}
     scores |= {f"retention/{env_id}/score": e["score"] for env_id, e in retention.items()}
-    note_scalars(model.logger, scores, frames=checkpoints.frames)
+    note_scalars(model.logger, scores, frames=evaluation.frames)
     write_json(
         directory / RESULT,
         {
             "weights_sha256": policy_sha256(model),
-            "frames": checkpoints.frames,
+            "frames": evaluation.frames,
             **({"counted_from": spec.extra_frames} if spec.extra_frames else {}),
-            "frames_per_second": round(checkpoints.frames / learning, 1),
-            "seconds": round(learning + evaluation + checkpoints.saving_seconds, 3),
-            "evaluation_seconds": round(evaluation, 3),
-            "checkpoint_seconds": round(checkpoints.saving_seconds, 3),
-            "learnt": checkpoints.learnt,
-            "scores": checkpoints.scores,
+            "frames_per_second": round(evaluation.frames / learning, 1),
+            "seconds": round(learning + evaluation_seconds + evaluation.saving_seconds, 3),
+            "evaluation_seconds": round(evaluation_seconds, 3),
+            "checkpoint_seconds": round(evaluation.saving_seconds, 3),
+            "learnt": evaluation.learnt,
+            "scores": evaluation.scores,
             "final": final,
             "retention": retention,
             "information": information,
@@ -87,12 +87,12 @@ def finish(
 
 
 def evaluate_at_end(
-    spec: TrainingSpec, model: BaseAlgorithm, checkpoints: Checkpoints
+    spec: TrainingSpec, model: BaseAlgorithm, evaluation: EvaluationCallback
 ) -> dict[str, dict[str, Any]]:
     """Environment id → score and returns in the reference environment."""
-    n_episodes = episodes_at_end(spec.frames, checkpoints.outlook)
+    n_episodes = episodes_at_end(spec.frames, evaluation.outlook)
     return _judge(
-        spec, model, spec.env_ids, n_episodes, index=FINAL_INDEX, memory=checkpoints.memory
+        spec, model, spec.env_ids, n_episodes, index=FINAL_INDEX, memory=evaluation.memory
     )
 
 

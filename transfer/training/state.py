@@ -20,7 +20,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from contrastive_distillation.memory import pack, unpack
 
-from .checkpoints import CheckpointError, Snapshot
+from .checkpoints import Checkpoint, CheckpointError
 
 POLICY = "policy.safetensors"
 OPTIMISER = "optimiser.pth"
@@ -84,39 +84,39 @@ def save_numbers(model: BaseAlgorithm, others: dict[str, Any], path: Path) -> No
     path.write_text(json.dumps(state, default=lambda value: value.item()), encoding="utf-8")
 
 
-def read_numbers(snapshot: Snapshot) -> dict[str, Any]:
+def read_numbers(checkpoint: Checkpoint) -> dict[str, Any]:
     """What `save_numbers` wrote.
 
     Raises:
         CheckpointError: it is not that.
     """
     try:
-        state = json.loads(snapshot.read(NUMBERS))
+        state = json.loads(checkpoint.read(NUMBERS))
     except ValueError as error:
-        raise CheckpointError(f"{snapshot.directory}: {NUMBERS} is no JSON: {error}") from error
+        raise CheckpointError(f"{checkpoint.directory}: {NUMBERS} is no JSON: {error}") from error
     wanted = {"counters", "episodes", "random", "log"}
     if not isinstance(state, dict) or not wanted <= state.keys():
-        raise CheckpointError(f"{snapshot.directory}: {NUMBERS} lacks {', '.join(wanted)}")
-    if state["counters"].get("num_timesteps") != snapshot.frames:
-        raise CheckpointError(f"{snapshot.directory}: {NUMBERS} is of other frames")
+        raise CheckpointError(f"{checkpoint.directory}: {NUMBERS} lacks {', '.join(wanted)}")
+    if state["counters"].get("num_timesteps") != checkpoint.frames:
+        raise CheckpointError(f"{checkpoint.directory}: {NUMBERS} is of other frames")
     return state
 
 
-def restore_model(model: BaseAlgorithm, snapshot: Snapshot, state: dict[str, Any]) -> Arrays:
+def restore_model(model: BaseAlgorithm, checkpoint: Checkpoint, state: dict[str, Any]) -> Arrays:
     """Give a fresh model what a checkpoint holds, its generators apart; returns the arrays.
 
     Raises:
         CheckpointError: it does not fit the model, or holds numbers that are not finite.
     """
     try:
-        weights = load(snapshot.read(POLICY))
+        weights = load(checkpoint.read(POLICY))
         _require_finite(weights, POLICY)
         model.policy.load_state_dict(weights)
         optimiser = torch.load(
-            io.BytesIO(snapshot.read(OPTIMISER)), map_location=model.device, weights_only=True
+            io.BytesIO(checkpoint.read(OPTIMISER)), map_location=model.device, weights_only=True
         )
         model.policy.optimizer.load_state_dict(optimiser)
-        arrays = _arrays(snapshot.read(ARRAYS))
+        arrays = _arrays(checkpoint.read(ARRAYS))
         _require_finite(arrays, ARRAYS)
         for name, value in state["counters"].items():
             if name in _COUNTERS:
@@ -128,7 +128,7 @@ def restore_model(model: BaseAlgorithm, snapshot: Snapshot, state: dict[str, Any
     except CheckpointError:
         raise
     except Exception as error:  # of torch, safetensors, pickle or our own checks
-        raise _unfit(snapshot, error) from error
+        raise _unfit(checkpoint, error) from error
     return arrays
 
 
@@ -179,10 +179,10 @@ def restore_log(model: BaseAlgorithm, state: dict[str, Any]) -> None:
     model.logger.name_to_excluded.update(excluded)
 
 
-def _unfit(snapshot: Snapshot, error: Exception) -> CheckpointError:
+def _unfit(checkpoint: Checkpoint, error: Exception) -> CheckpointError:
     text = " ".join(str(error).split())[:200]
     return CheckpointError(
-        f"{snapshot.directory}: does not fit this training ({type(error).__name__}: {text}); "
+        f"{checkpoint.directory}: does not fit this training ({type(error).__name__}: {text}); "
         "--resume never starts again"
     )
 

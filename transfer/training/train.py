@@ -31,7 +31,7 @@ from contrastive_distillation.envs import TaskVecEnv, episode_seed, make_vec
 from contrastive_distillation.losses import loss_class, make_loss
 from contrastive_distillation.memory import MEMORIES
 
-from ..evaluation.evaluation_callback import Checkpoints, Report, Stop
+from ..evaluation.evaluation_callback import EvaluationCallback, Report, Stop
 from ..evaluation.information import InformationProbe
 from ..run_directory.directory import (
     CARRIED,
@@ -39,9 +39,9 @@ from ..run_directory.directory import (
     MEMORY,
     clear_directory,
     fingerprint,
-    note_resumption,
     read_config,
     read_result,
+    record_resume,
     start_directory,
     write_text,
 )
@@ -49,8 +49,8 @@ from ..run_directory.locking import TRAINING_LOCK, locked
 from ..run_directory.logger import EPISODES_PER_ROW, PacedLog, make_logger
 from ..settings.spec import LossChoice, TrainingSpec
 from . import state as training_state
-from .checkpoint_callback import Resumption, Saver, find_resumption
-from .checkpoints import Say, Snapshots
+from .checkpoint_callback import CheckpointCallback, RestorePoint, find_restore_point
+from .checkpoints import CheckpointStore, Say
 from .finish import finish, save_agent
 
 Status = Literal["finished", "interrupted"]
@@ -65,7 +65,7 @@ _NUMBERS = (
 )  # fmt: skip
 
 
-def train_spec(
+def run_training(
     spec: TrainingSpec,
     directory: Path,
     *,
@@ -102,15 +102,15 @@ def train_spec(
     torch.set_num_threads(spec.threads)
     with locked(directory, TRAINING_LOCK, patience_seconds=_PATIENCE_SECONDS):
         spec = _with_extra_frames(spec, directory)
-        snapshots = Snapshots(directory / "checkpoints", identity=fingerprint(spec.config()))
+        store = CheckpointStore(directory / "checkpoints", identity=fingerprint(spec.config()))
         begun = (directory / CURVES).is_file()
-        resumption = find_resumption(snapshots, resume=resume, trust=trust, begun=begun, say=say)
-        if resumption is None:
-            snapshots.clear()
+        restore_point = find_restore_point(store, resume=resume, trust=trust, begun=begun, say=say)
+        if restore_point is None:
+            store.clear()
             clear_directory(directory)
             start_directory(directory, spec.config(), command=command)
         else:
-            note_resumption(directory, frames=resumption.snapshot.frames, command=command)
+            record_resume(directory, frames=restore_point.checkpoint.frames, command=command)
         env = _make_env(spec)
         try:
             training = _Training(
@@ -123,7 +123,7 @@ def train_spec(
                 information_points=information_points,
                 say=say,
             )
-            return training.run(snapshots, resumption)
+            return training.run(store, restore_point)
         finally:
             env.close()
 
@@ -155,7 +155,7 @@ class _Training:
         information_points: int,
         say: Say,
     ) -> None:
-        self._cell = spec
+        self._spec = spec
         self._directory = directory
         self._env = env
         self._command = command
@@ -164,69 +164,71 @@ class _Training:
         self._report, self._stop = report, stop
         self._information_points = information_points
 
-    def run(self, snapshots: Snapshots, resumption: Resumption | None) -> Status:
+    def run(self, store: CheckpointStore, restore_point: RestorePoint | None) -> Status:
         """Train to the end, or until asked to stop; write the result."""
-        spec, directory, model = self._cell, self._directory, self._model
+        spec, directory, model = self._spec, self._directory, self._model
         weights = source_weights(spec, directory)
-        if resumption is None:
+        if restore_point is None:
             start_directory(
                 directory, spec.config(), command=self._command, agent_settings=_numbers(model)
             )
             _carry(spec, directory, model, weights)
-        joined = join_loss(spec, directory, model, weights)
+        auxiliary = join_loss(spec, directory, model, weights)
         restore_random, information = None, None
-        if resumption is None:
+        if restore_point is None:
             model.set_logger(make_logger(directory))
         else:
-            joined = resumption.joined(joined, directory / "resuming.writing.safetensors")
-            restore_random = resumption.restore(spec, self._env, model, joined, self._say)
-            information = resumption.state.get("information")
-            model.set_logger(
-                make_logger(directory, earlier=resumption.progress, frames=model.num_timesteps)
+            auxiliary = restore_point.restore_auxiliary(
+                auxiliary, directory / "resuming.writing.safetensors"
             )
-            training_state.restore_log(model, resumption.state)
-        checkpoints = Checkpoints(
-            spec, directory, memory=joined.memory, report=self._report, stop=self._stop
+            restore_random = restore_point.restore(spec, self._env, model, auxiliary, self._say)
+            information = restore_point.state.get("information")
+            model.set_logger(
+                make_logger(directory, earlier=restore_point.progress, frames=model.num_timesteps)
+            )
+            training_state.restore_log(model, restore_point.state)
+        evaluation = EvaluationCallback(
+            spec, directory, memory=auxiliary.memory, report=self._report, stop=self._stop
         )
-        if resumption is not None:
-            checkpoints.restore(resumption.state["judged"])
+        if restore_point is not None:
+            evaluation.restore(restore_point.state["judged"])
         probe = InformationProbe(
             spec,
             directory,
-            joined=joined,
-            checkpoints=checkpoints,
+            auxiliary=auxiliary,
+            evaluation=evaluation,
             weights=weights,
             n_points=self._information_points,
             state=information,
         )
-        saver = Saver(
-            snapshots=snapshots,
+        saver = CheckpointCallback(
+            store=store,
             every=spec.checkpoint_every,
             env=self._env,
-            joined=joined,
-            checkpoints=checkpoints,
+            auxiliary=auxiliary,
+            evaluation=evaluation,
             probe=probe,
             directory=directory,
             say=self._say,
             restore_random=restore_random,
         )
-        callbacks = [*default_callbacks(model), joined, FiniteGradients(spec.env_ids)]
+        callbacks = [*default_callbacks(model), auxiliary, FiniteGradients(spec.env_ids)]
         if spec.matched_loss is not None:
             callbacks.insert(0, _matched_passes(spec, spec.matched_loss, model))
         if TRANSFER_MODES[spec.mode].encoder_rate != 1.0:
             callbacks.insert(0, EncoderRate(TRANSFER_MODES[spec.mode].encoder_rate))
         on_policy = isinstance(model, OnPolicyAlgorithm)
-        with joined, checkpoints, contextlib.closing(model.logger):
+        with auxiliary, evaluation, contextlib.closing(model.logger):
             model.learn(
                 spec.most_frames - model.num_timesteps,
-                callback=CallbackList([*callbacks, PacedLog(), checkpoints, probe, saver]),
+                callback=CallbackList([*callbacks, PacedLog(), evaluation, probe, saver]),
                 log_interval=None if on_policy else EPISODES_PER_ROW,  # type: ignore[arg-type]
-                reset_num_timesteps=resumption is None,
+                reset_num_timesteps=restore_point is None,
             )
-            whole = not checkpoints.stopped
-            save_agent(directory, model, joined, with_loss=spec.loss.name != "none", whole=whole)
+            whole = not evaluation.stopped
+            save_agent(directory, model, auxiliary, with_loss=spec.loss.name != "none", whole=whole)
             if whole:
-                finish(spec, directory, model, checkpoints, probe, _source_ids(spec, directory))
+                finish(spec, directory, model, evaluation, probe, _source_ids(spec, directory))
         return "finished" if whole else "interrupted"
 
 

@@ -15,7 +15,7 @@ from contrastive_distillation.transfer import (
     parse_command_line,
     plan_train,
     plan_transfer,
-    train_spec,
+    run_training,
 )
 from contrastive_distillation.transfer.run_directory.directory import read_config
 
@@ -138,7 +138,7 @@ def test_a_source_reaches_its_loss(name: str, tmp_path: Path) -> None:
     plan = plan_transfer(settings)
     for spec in plan.specs:
         directory = plan.directory_of(spec)
-        train_spec(
+        run_training(
             spec,
             directory,
             command=(),

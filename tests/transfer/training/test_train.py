@@ -11,7 +11,7 @@ from contrastive_distillation.transfer import (
     TransferSettings,
     plan_train,
     plan_transfer,
-    train_spec,
+    run_training,
 )
 from contrastive_distillation.transfer.evaluation import information
 from contrastive_distillation.transfer.evaluation import schedule as protocol
@@ -40,7 +40,7 @@ def train(
         output=str(directory),
     )
     (spec,) = plan_train(settings).specs
-    status = train_spec(
+    status = run_training(
         spec,
         directory,
         command=(),
@@ -132,7 +132,7 @@ def test_a_plain_stable_baselines_zip(tmp_path: Path) -> None:
 
 def test_a_training_that_is_told_to_stop_saves_and_says_so(tmp_path: Path) -> None:
     (spec,) = plan_train(TrainSettings(suite="smoke", n_envs=8, output=str(tmp_path))).specs
-    status = train_spec(spec, tmp_path, command=(), report=lambda _: None, stop=lambda: True)
+    status = run_training(spec, tmp_path, command=(), report=lambda _: None, stop=lambda: True)
     assert status == "interrupted"
     assert (tmp_path / "checkpoints/interrupted.zip").is_file()
     assert (tmp_path / "memory.safetensors").is_file()
@@ -142,7 +142,7 @@ def test_a_training_that_is_told_to_stop_saves_and_says_so(tmp_path: Path) -> No
 def test_a_memory_keeps_what_the_settings_say(tmp_path: Path) -> None:
     settings = TrainSettings(suite="smoke", n_envs=8, keep="per_task", output=str(tmp_path))
     (spec,) = plan_train(settings).specs
-    train_spec(spec, tmp_path, command=(), report=lambda _: None, stop=lambda: True)
+    run_training(spec, tmp_path, command=(), report=lambda _: None, stop=lambda: True)
     assert read_config(tmp_path)["keep"] == "per_task"
     assert EpisodicMemory.load(tmp_path / "memory.safetensors").keep.name == "per_task"
 
@@ -168,7 +168,7 @@ def test_equal_compute_learns_more_often(tmp_path: Path, monkeypatch: pytest.Mon
     updates: dict[str, int] = {}
     for spec in plan_transfer(settings).specs:
         directory = tmp_path / spec.name
-        train_spec(spec, directory, command=(), report=lambda _: None, stop=lambda: False)
+        run_training(spec, directory, command=(), report=lambda _: None, stop=lambda: False)
         model = PPO.load(directory / "checkpoints/final.zip")
         updates["/".join(spec.name.split("/")[:2])] = model._n_updates
         assert (model.n_epochs, model.n_steps, model.batch_size) == (4, 128, 256)
@@ -191,7 +191,7 @@ def test_frames_of_the_source_are_trained_before_those_that_count(
     )  # fmt: skip
     results = {}
     for spec in plan_transfer(settings).specs:
-        train_spec(spec, tmp_path / spec.name, command=(), report=lambda _: None, stop=bool)
+        run_training(spec, tmp_path / spec.name, command=(), report=lambda _: None, stop=bool)
         results[spec.name.split("/")[1]] = json.loads(
             (tmp_path / spec.name / "result.json").read_text()
         )
