@@ -1,4 +1,4 @@
-"""One training as a job: carried out in whatever process, its end put into words."""
+"""One training as a job of a study, and how it ended."""
 
 import contextlib
 import os
@@ -16,17 +16,17 @@ from ..settings.spec import TrainingSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How one spec ended."""
+    """How a job ended."""
 
     status: Literal["finished", "interrupted", "failed", "skipped"]
     reason: str = ""
-    """One line, where it failed or was skipped."""
+    """One line, if it failed or was skipped."""
     traceback: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A spec to train."""
+    """A spec to train, and where."""
 
     spec: TrainingSpec
     directory: Path
@@ -36,20 +36,20 @@ class Job:
     information_points: int = 2
 
 
-def carry_out_job(
+def run_job(
     job: Job,
     *,
     send: Callable[[int | str], None],
     stop: Callable[[], bool],
     give_up: Callable[[Outcome], None],
 ) -> Outcome:
-    """Train a job's spec in this process; an error becomes an outcome.
+    """Train a job's spec in this process; errors are returned as an outcome.
 
     Args:
-        job: what to train.
-        send: takes the frames done so far, and lines for the user.
-        stop: asked whether to stop.
-        give_up: called from another thread where an environment hangs; must end this process.
+        job: the training.
+        send: receives the number of frames done, and lines of text for the user.
+        stop: returns whether to stop.
+        give_up: called from another thread if an environment hangs; must end this process.
     """
     try:
         from ..training.train import run_training
@@ -82,10 +82,13 @@ def carry_out_job(
 
 
 @contextlib.contextmanager
-def logged(directory: Path) -> Iterator[None]:
-    """Send what this process prints, warnings too, to a file, where one can be written."""
+def redirected_output(directory: Path) -> Iterator[None]:
+    """Redirect standard output and error of this process to the job's log file.
+
+    The file is removed afterwards if it is empty. If it cannot be written, nothing is redirected.
+    """
     path = directory / WORKER_LOG
-    with contextlib.suppress(OSError):  # what cannot be written is told by what comes next
+    with contextlib.suppress(OSError):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         for number in (1, 2):
             os.dup2(file, number)
@@ -100,7 +103,7 @@ def logged(directory: Path) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """An error as one line: its text, under its type's name unless the text was written for us."""
+    """An error as one line; its type is named unless its text was written for users."""
     if isinstance(error, OSError):
         return explain(error)
     from contrastive_distillation.envs import EnvironmentFailedError

@@ -1,173 +1,124 @@
-"""What a run says while it works: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a run: frames done, speed, time left."""
 
-import sys
 import time
-from types import TracebackType
-from typing import Protocol, Self
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Literal
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from rich.table import Table
-from rich.text import Text
+_SPEED_OVER_SECONDS = 20.0
 
-from .tally import State, Tally
-
-_SECONDS_BETWEEN_LINES = 15.0
+State = Literal["waiting", "running", "finished", "failed"]
 
 
-class Display(Protocol):
-    """Shows how a run gets on."""
+class RunProgress:
+    """Counts the frames done by all trainings of a run and estimates the time left."""
 
-    def __enter__(self) -> Self: ...
+    def __init__(self, frames: Mapping[str, int], *, groups: Mapping[str, str] | None = None):
+        """
+        Args:
+            frames: name of a spec → most frames it may take.
+            groups: name of a spec → name of the group it is counted in; None: one group.
+        """
+        self._frames = dict(frames)
+        self._groups = {} if groups is None else dict(groups)
+        self._states: dict[str, State] = dict.fromkeys(frames, "waiting")
+        self._done = dict.fromkeys(frames, 0)
+        self._sum_done, self._sum_frames = 0, sum(frames.values())
+        self._recent: deque[tuple[float, int]] = deque()
+        self._skipped = 0
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    @property
+    def names(self) -> set[str]:
+        """Names of all specs."""
+        return set(self._frames)
 
-    def refresh(self, tally: Tally) -> None:
-        """Something has moved."""
+    def skip(self, name: str) -> None:
+        """A spec was finished before this run."""
+        self._skipped += self._frames[name]
+        self._states[name] = "finished"
+        self._set_done(name, self._frames[name])
 
-    def say(self, text: str) -> None:
-        """One line that stays."""
+    def start(self, name: str) -> None:
+        """A spec's training starts."""
+        self._states[name] = "running"
 
-
-class BarDisplay:
-    """A progress bar at the foot of the terminal; lines scroll above it."""
-
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            BarColumn(bar_width=None),
-            TaskProgressColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-            transient=True,
-        )
-        self._task = self._progress.add_task("starting", total=None)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
-
-    def refresh(self, tally: Tally) -> None:
-        """Move the bar."""
-        self._progress.update(
-            self._task, completed=tally.done, total=tally.total, description=str(tally)
-        )
-
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-class LineDisplay:
-    """A plain line now and then, for logs and pipes."""
-
-    def __init__(self, console: Console, *, of_grid: bool = False) -> None:
-        self._console = console
-        self._of_grid = of_grid
-        self._last = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        return None
-
-    def refresh(self, tally: Tally) -> None:
-        """Print a line when the last one is old enough."""
+    def update(self, name: str, frames: int) -> None:
+        """A spec has done this number of frames."""
+        self._set_done(name, min(frames, self._frames[name]))
         now = time.monotonic()
-        if now - self._last >= _SECONDS_BETWEEN_LINES:
-            self._last = now
-            self.say(f"{tally.trainings} · {tally}" if self._of_grid else str(tally))
+        self._recent.append((now, self.done - self._skipped))
+        while now - self._recent[0][0] > _SPEED_OVER_SECONDS:
+            self._recent.popleft()
 
-    def say(self, text: str) -> None:
-        """Print a line."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-        sys.stdout.flush()
+    def _set_done(self, name: str, frames: int) -> None:
+        self._sum_done += frames - self._done[name]
+        self._done[name] = frames
+
+    def finish(self, name: str, frames: int | None, *, failed: bool = False) -> None:
+        """A spec has ended.
+
+        Args:
+            name: of the spec.
+            frames: number of frames it took; None if it did not finish.
+            failed: whether it failed.
+        """
+        least = min(self._frames[name], self._done[name] if frames is None else frames)
+        self._sum_frames += least - self._frames[name]
+        self._frames[name] = least
+        self._states[name] = "failed" if failed else "finished" if frames else "waiting"
+        self.update(name, least)
+
+    def counts(self) -> dict[str, Counter[State]]:
+        """Group → number of its specs in each state."""
+        found: dict[str, Counter[State]] = {}
+        for name, state in self._states.items():
+            found.setdefault(self._groups.get(name, ""), Counter())[state] += 1
+        return found
+
+    @property
+    def done(self) -> int:
+        """Frames done by all trainings."""
+        return self._sum_done
+
+    @property
+    def total(self) -> int:
+        """Frames of all trainings, at most."""
+        return self._sum_frames
+
+    @property
+    def frames_per_second(self) -> float:
+        """Speed of all trainings together over the last 20 seconds."""
+        if not self._recent:
+            return 0.0
+        (start, before), (end, after) = self._recent[0], self._recent[-1]
+        return max(0, after - before) / (end - start) if end - start > 1 else 0.0
+
+    @property
+    def time_left(self) -> str:
+        """``m:ss`` or ``h:mm:ss``; dashes while it is unknown."""
+        speed = self.frames_per_second
+        if speed <= 0:
+            return "-:--"
+        minutes, seconds = divmod(round((self.total - self.done) / speed), 60)
+        hours, minutes_left = divmod(minutes, 60)
+        return f"{hours}:{minutes_left:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+    @property
+    def trainings(self) -> str:
+        """``12 of 60 trainings, 2 running, 1 failed``."""
+        states = Counter(self._states.values())
+        parts = [f"{states['finished']} of {len(self._states)} trainings"]
+        parts += [f"{states[s]} {s}" for s in ("running", "failed") if states[s]]
+        return ", ".join(parts)
+
+    def __str__(self) -> str:
+        text = f"{short(self.done)} of {short(self.total)} frames"
+        speed = self.frames_per_second
+        return f"{text} · {short(speed)} frames/s · {self.time_left} left" if speed else text
 
 
-class GridDisplay:
-    """A table at the foot of the terminal: a line for each arm, and how far all are."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._tally: Tally | None = None
-        self._live = Live(
-            get_renderable=self._drawn, console=console, refresh_per_second=2, transient=True
-        )
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._live.stop()
-
-    def _drawn(self) -> RenderableType:
-        width = min(80, self._console.width)
-        if self._tally is None:
-            return ""
-        return progress_table(self._tally, width, most_rows=max(4, self._console.height - 8))
-
-    def refresh(self, tally: Tally) -> None:
-        """It is drawn anew twice a second, whatever comes."""
-        self._tally = tally
-
-    def say(self, text: str) -> None:
-        """Print a line above the table."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-_STATES: tuple[tuple[State, str], ...] = (
-    ("finished", "green"), ("running", "cyan"), ("waiting", "dim"), ("failed", "bold red"),
-)  # fmt: skip
-
-
-def progress_table(tally: Tally, width: int, *, most_rows: int) -> RenderableType:
-    """How many trainings of each arm are in which state, and how long the rest will take.
-
-    Where there are more arms than rows, those at work and those that failed come first.
-    """
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), width=width)
-    table.add_column("trainings", no_wrap=True, overflow="ellipsis", ratio=1)
-    for state, style in _STATES:
-        table.add_column(state, justify="right", style=style, min_width=8)
-    counts = tally.counts()
-    groups = [*counts]
-    if len(groups) > most_rows:
-        groups.sort(key=lambda g: (not counts[g]["running"], not counts[g]["failed"]))
-    for group in groups[:most_rows]:
-        table.add_row(group, *(str(counts[group][state] or "") for state, _ in _STATES))
-    if len(groups) > most_rows:
-        table.add_row(f"… and {len(groups) - most_rows} more")
-    return Group(table, Text(f"{tally.trainings}\n{tally}"))
-
-
-def make_display(console: Console, *, of_grid: bool = False) -> Display:
-    """A bar, for a grid a table, where the console is a terminal; lines elsewhere."""
-    if not console.is_terminal:
-        return LineDisplay(console, of_grid=of_grid)
-    return GridDisplay(console) if of_grid else BarDisplay(console)
+def short(number: float) -> str:
+    """``950``, ``62k``, ``1.40M``."""
+    if number >= 1e6:
+        return f"{number / 1e6:.2f}M"
+    return f"{number / 1e3:.0f}k" if number >= 1e4 else f"{number:.0f}"

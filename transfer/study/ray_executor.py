@@ -1,32 +1,27 @@
-"""Cells trained as tasks of a Ray cluster that is there already, one CPU each.
+"""Trains jobs as tasks of a running Ray cluster, one CPU each.
 
-Every machine of the cluster must see the run's directory under the same path (a shared file
-system), and have this package installed.
+All machines of the cluster must see the run's directory under the same path (a shared file system)
+and have this package installed.
 """
 
 import importlib
 import os
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import SettingsError
-from .jobs import Job, Outcome, carry_out_job, logged
-from .local_executor import SECONDS_TO_SAVE
-from .scheduler import Schedule, Told
-from .signals import interrupts_noted
-
-_SECONDS_BETWEEN_LOOKS = 0.25
+from .jobs import Job, Outcome, redirected_output, run_job
+from .scheduler import SECONDS_TO_POLL
 
 
 def check_executor(name: str) -> None:
-    """Refuse Ray where it is not installed.
+    """Check that the named executor can be used here.
 
     Raises:
-        SettingsError: with the command that brings it.
+        SettingsError: it is Ray, which is not installed; the text gives the command to install it.
     """
     if name == "ray":
         _ray()
@@ -42,152 +37,112 @@ def _ray() -> Any:
         ) from error
 
 
-def _connect(ray: Any) -> None:
-    """Join the cluster that is there.
-
-    Raises:
-        SettingsError: there is none.
-    """
-    if ray.is_initialized():
-        return
-    try:
-        ray.init(address="auto", log_to_driver=False, logging_level="error")
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise SettingsError(
-            "--executor ray: no Ray cluster is running here; start one with `ray start --head` "
-            "(and `ray start --address=HOST:6379` on the other machines), or leave it out"
-        ) from error
-
-
-def run_jobs_on_ray(
-    jobs: Sequence[Job], *, n_workers: int | None, n_retries: int = 0, told: Told
-) -> int | None:
-    """As `workers.run_jobs`, on a Ray cluster.
-
-    Args:
-        jobs: in the order in which they should start.
-        n_workers: most tasks at once; None: as many as the cluster has CPUs.
-        n_retries: how often a job that failed is tried again, from its last checkpoint.
-        told: hears of everything.
-
-    Returns:
-        The number of the signal that interrupted it; None where none did.
-
-    Raises:
-        SettingsError: there is no cluster.
-    """
-    ray = _ray()
-    _connect(ray)
-    with interrupts_noted() as interrupts:
-        crew = _Crew(ray, Schedule(jobs, n_retries=n_retries, told=told))
-        try:
-            while crew.is_busy:
-                if interrupts:
-                    crew.interrupt()
-                    break
-                crew.start_what_can(n_workers or int(ray.cluster_resources().get("CPU", 1)))
-                crew.listen()
-            deadline = time.monotonic() + SECONDS_TO_SAVE
-            while crew.running and len(interrupts) < 2 and time.monotonic() < deadline:
-                crew.listen()
-        finally:
-            crew.end_all()
-    return interrupts[0] if interrupts else None
-
-
 class Mailbox:
-    """Where tasks leave word for the command, and learn whether to stop; a Ray actor."""
+    """A Ray actor that collects the messages of all tasks and tells them to stop."""
 
     def __init__(self) -> None:
         self._messages: list[tuple[str, int | str | Outcome]] = []
         self._stopped = False
 
     def put(self, name: str, message: int | str | Outcome | None = None) -> bool:
-        """Leave word, if any, and learn whether to stop."""
+        """Add a message, if any; returns whether the task should stop."""
         if message is not None:
             self._messages.append((name, message))
         return self._stopped
 
     def take(self) -> list[tuple[str, int | str | Outcome]]:
-        """All words left since the last time."""
+        """Remove and return all messages."""
         taken, self._messages = self._messages, []
         return taken
 
     def stop(self) -> None:
-        """All are to stop."""
+        """Tell all tasks to stop."""
         self._stopped = True
 
 
-class _Crew:
-    """The tasks that run, each with its job."""
+class RayExecutor:
+    """An `Executor` that submits each job as a task to a Ray cluster."""
 
-    def __init__(self, ray: Any, schedule: Schedule) -> None:
-        self._ray = ray
-        self._schedule = schedule
+    def __init__(self, n_workers: int | None) -> None:
+        """Connect to the cluster.
+
+        Args:
+            n_workers: most tasks at once; None: as many as the cluster has CPUs.
+
+        Raises:
+            SettingsError: no cluster is running.
+        """
+        self._ray = ray = _ray()
+        if not ray.is_initialized():
+            try:
+                ray.init(address="auto", log_to_driver=False, logging_level="error")
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise SettingsError(
+                    "--executor ray: no Ray cluster is running here; start one with `ray start "
+                    "--head` (and `ray start --address=HOST:6379` on the other machines), or "
+                    "leave out --executor"
+                ) from error
+        self._n_workers = n_workers
         self._mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
-        # a process for each spec, as on one machine; retries are the schedule's
+        # a new process for each job, as on one machine; the scheduler counts the retries
         self._task = ray.remote(num_cpus=1, max_calls=1, max_retries=0)(train_as_task)
-        self._last_words: dict[str, Outcome] = {}
-        self.running: dict[Any, Job] = {}
+        self._running: dict[Any, str] = {}
+        """Reference to a task → name of its job."""
+        self._outcomes: dict[str, Outcome] = {}
+        """Outcomes that tasks sent before they ended their own process."""
 
     @property
-    def is_busy(self) -> bool:
-        return bool(self._schedule.is_waiting or self.running)
+    def n_workers(self) -> int:
+        """Most tasks at once; follows the size of the cluster if no number was given."""
+        return self._n_workers or int(self._ray.cluster_resources().get("CPU", 1))
 
-    def start_what_can(self, n_workers: int) -> None:
-        while len(self.running) < n_workers:
-            job = self._schedule.next({job.spec.name for job in self.running.values()})
-            if job is None:
-                return
-            moved = replace(job, directory=job.directory.absolute())
-            self.running[self._task.remote(moved, self._mailbox, os.getcwd())] = job
+    def start(self, job: Job) -> None:
+        """Submit a job."""
+        moved = replace(job, directory=job.directory.absolute())
+        self._running[self._task.remote(moved, self._mailbox, os.getcwd())] = job.spec.name
 
-    def listen(self) -> None:
-        """Hear what the tasks say, and notice those that have ended or died."""
-        if not self.running:
+    def poll(self) -> Iterator[tuple[str, int | str | Outcome]]:
+        """Receive all messages, and the outcomes of the tasks that have ended or died."""
+        if not self._running:
             return
-        done, _ = self._ray.wait(list(self.running), timeout=_SECONDS_BETWEEN_LOOKS)
-        by_name = {job.spec.name: job for job in self.running.values()}
+        done, _ = self._ray.wait(list(self._running), timeout=SECONDS_TO_POLL)
         for name, message in self._ray.get(self._mailbox.take.remote()):
             if isinstance(message, Outcome):
-                self._last_words[name] = message
-            elif name in by_name:
-                self._schedule.hear(by_name[name], message)
+                self._outcomes[name] = message
+            elif name in self._running.values():
+                yield name, message
         for reference in done:
-            job = self.running.pop(reference)
-            self._schedule.end(
-                job, self._outcome(reference, self._last_words.pop(job.spec.name, None))
-            )
+            name = self._running.pop(reference)
+            yield name, self._outcome(reference, self._outcomes.pop(name, None))
 
-    def _outcome(self, reference: Any, last_word: Outcome | None) -> Outcome:
-        """How a task ended; its process may have died before it could say."""
+    def _outcome(self, reference: Any, sent: Outcome | None) -> Outcome:
+        """The outcome that a task returned or, if its process died, sent before."""
         try:
             outcome: Outcome = self._ray.get(reference)
             return outcome
         except self._ray.exceptions.RayError as error:
-            if last_word is not None:
-                return last_word
+            if sent is not None:
+                return sent
             text = str(error).strip().splitlines()
             reason = f"its Ray task died ({type(error).__name__}: {text[0] if text else ''})"
             return Outcome(status="failed", reason=reason)
 
-    def interrupt(self) -> None:
-        """Ask all tasks to save and stop; start no more."""
-        self._schedule.interrupt()
+    def stop(self) -> None:
+        """Ask all tasks to write a checkpoint and stop."""
         self._ray.get(self._mailbox.stop.remote())
 
-    def end_all(self) -> None:
-        """End whatever still runs, at once: what it is writing is not yet in its place."""
-        for reference in self.running:
+    def kill(self) -> None:
+        """End all tasks at once; files that they are writing are not yet in place."""
+        for reference in self._running:
             self._ray.cancel(reference, force=True)
-        self.running.clear()
+        self._running.clear()
         self._ray.kill(self._mailbox)
 
 
 def train_as_task(job: Job, mailbox: Any, working_directory: str) -> Outcome:
-    """In a process of the cluster: train one spec, and tell the command how it gets on."""
+    """Train one spec in a process of the cluster and send its messages to the mailbox."""
     ray = _ray()
-    if Path(working_directory).is_dir():  # paths and modules of the user's are found from there
+    if Path(working_directory).is_dir():  # relative paths and the user's modules start there
         os.chdir(working_directory)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -203,5 +158,5 @@ def train_as_task(job: Job, mailbox: Any, working_directory: str) -> Outcome:
         ray.get(mailbox.put.remote(name, outcome))
         os._exit(1)
 
-    with logged(job.directory):
-        return carry_out_job(job, send=send, stop=stop, give_up=give_up)
+    with redirected_output(job.directory):
+        return run_job(job, send=send, stop=stop, give_up=give_up)

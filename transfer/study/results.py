@@ -1,4 +1,4 @@
-"""The results of a run's specs put together: its own curves, summary and result."""
+"""Collects the results of a run's specs into the run's own tables and result."""
 
 import hashlib
 import time
@@ -26,46 +26,46 @@ def _finished(plan: Plan) -> list[FinishedTraining]:
 
 
 def summary_rows(plan: Plan) -> list[SummaryRow]:
-    """What the finished specs of a plan came to."""
+    """The summary of a plan's finished specs."""
     return summarise(_finished(plan), given_source=plan.given_source)
 
 
-class Tables:
-    """The run's tables, written anew now and then while it works."""
+class ResultsWriter:
+    """Writes a run's tables, from time to time while it runs and at its end."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._last = time.monotonic()
 
-    def gather_now_and_then(self) -> None:
-        """Write them where the last time is long ago, by what it cost."""
+    def write_now_and_then(self) -> None:
+        """Write the tables if the last time is long ago, compared with the time it took."""
         started = time.monotonic()
         if started - self._last > _SECONDS_BETWEEN_TABLES and not self._plan.is_one_training:
-            gather(self._plan, whole=False)
+            self.write(complete=False)
             self._last = time.monotonic() + 20 * (time.monotonic() - started)
 
+    def write(self, *, complete: bool) -> None:
+        """Write the run's tables from those of its specs; the result too if it is complete."""
+        plan = self._plan
+        directories = [plan.directory_of(spec) for spec in plan.specs]
+        for name, kind in _POINTS.items():
+            points = all_points(plan.specs, directories, name, kind)
+            write_points(plan.directory / name, kind, points)
+        write_summary(plan.directory / SUMMARY, summary_rows(plan))
+        if complete and not plan.is_one_training:
+            write_json(plan.directory / RESULT, self._result())
 
-def gather(plan: Plan, *, whole: bool) -> None:
-    """Write the run's own tables from those of its specs, and its result where it is whole."""
-    directories = [plan.directory_of(spec) for spec in plan.specs]
-    for name, kind in _POINTS.items():
-        write_points(plan.directory / name, kind, all_points(plan.specs, directories, name, kind))
-    write_summary(plan.directory / SUMMARY, summary_rows(plan))
-    if not whole or plan.is_one_training:
-        return
-    results = {each.spec.name: each.result for each in _finished(plan)}
-    hashes = {name: str(result["weights_sha256"]) for name, result in results.items()}
-    frames = sum(int(result["frames"]) for result in results.values())
-    seconds = sum(float(result["seconds"]) for result in results.values())
-    evaluation = sum(float(result["evaluation_seconds"]) for result in results.values())
-    write_json(
-        plan.directory / RESULT,
-        {
+    def _result(self) -> dict[str, object]:
+        results = {each.spec.name: each.result for each in _finished(self._plan)}
+        hashes = {name: str(result["weights_sha256"]) for name, result in results.items()}
+        frames = sum(int(result["frames"]) for result in results.values())
+        seconds = sum(float(result["seconds"]) for result in results.values())
+        evaluation = sum(float(result["evaluation_seconds"]) for result in results.values())
+        return {
             "weights_sha256": hashlib.sha256(repr(sorted(hashes.items())).encode()).hexdigest(),
             "frames": frames,
             "frames_per_second": round(frames / (seconds - evaluation), 1),
             "seconds": round(seconds, 3),
             "evaluation_seconds": round(evaluation, 3),
             "cells": results,
-        },
-    )
+        }

@@ -1,4 +1,4 @@
-"""A plan carried out: its specs trained, their results gathered, tabled and kept."""
+"""Carries out a plan: trains its specs, collects their results and shows them."""
 
 import sys
 from collections.abc import Sequence
@@ -20,25 +20,25 @@ from ..run_directory.directory import (
 )
 from ..run_directory.locking import RUN_LOCK, locked
 from ..settings.spec import TrainingSpec
+from .display import Display, make_display
 from .jobs import Job, Outcome
-from .local_executor import run_jobs
+from .local_executor import LocalExecutor
 from .plan import Plan
-from .progress import make_display
-from .ray_executor import run_jobs_on_ray
-from .results import Tables, gather, summary_rows
-from .scheduler import Told
-from .tally import Tally
+from .progress import RunProgress
+from .ray_executor import RayExecutor
+from .results import ResultsWriter, summary_rows
+from .scheduler import run_jobs
 
 DONE, FAILED, SIGNALLED = 0, 1, 128
 """Exit codes; the number of the signal is added to the last: 130 for Ctrl-C, 143 for SIGTERM."""
 
 
 def check_directories(plan: Plan) -> None:
-    """Refuse a directory of something else, before anything is spent.
+    """Check that the plan may use its directories.
 
     Raises:
-        RunDirectoryError: the run's directory, or that of one of its specs, is another's; or
-            nothing is there that is required to be.
+        RunDirectoryError: the run's directory, or that of one of its specs, belongs to another
+            configuration; or it does not exist although ``--resume require`` was given.
     """
     state = open_directory(plan.directory, plan.config)
     if plan.resume == "require" and state == "new":
@@ -56,73 +56,59 @@ def carry_out(
     debug: bool,
     information_points: int = 2,
 ) -> int:
-    """Train what is not trained yet, and show what came of it.
+    """Train the specs that are not finished, and show the results.
 
     Args:
-        plan: what to do.
+        plan: the trainings.
         command: the command line, for manifests.
-        console: where to show it.
+        console: where to show progress and results.
         debug: show the traceback of a spec that failed.
         information_points: how often each training measures the information of its features.
 
     Returns:
-        The exit code: 0 done, 1 something failed, 130 or 143 interrupted.
+        The exit code: 0 done, 1 a training failed, 130 or 143 interrupted.
 
     Raises:
-        LockedError: another process works in the run's directory.
+        LockedError: another process uses the run's directory.
     """
     for note in plan.notes:
         say(console, note, style="yellow")
     with locked(plan.directory, RUN_LOCK):
-        return _carry_out(
-            plan,
-            command=command,
-            console=console,
-            debug=debug,
-            information_points=information_points,
-        )
-
-
-def _carry_out(
-    plan: Plan,
-    *,
-    command: Sequence[str],
-    console: Console,
-    debug: bool,
-    information_points: int,
-) -> int:
-    """The same, alone in the run's directory."""
-    state = open_directory(plan.directory, plan.config)
-    todo = _todo(plan)
-    if state == "finished" and not todo:
-        say(console, f"{plan.directory} is finished already; this is its result.")
+        state = open_directory(plan.directory, plan.config)
+        todo = _unfinished(plan)
+        if state == "finished" and not todo:
+            say(console, f"{plan.directory} is finished already; this is its result.")
+            _show(plan, console)
+            return DONE
+        if len(todo) < len(plan.specs):
+            n_done = len(plan.specs) - len(todo)
+            say(console, f"{n_done} of {len(plan.specs)} trainings are finished already.")
+        say(console, _outlook(plan, todo))
+        (plan.directory / RESULT).unlink(missing_ok=True)  # of a study that has grown
+        if not plan.is_one_training or not (plan.directory / MANIFEST).exists():
+            start_directory(plan.directory, plan.config, command=command)
+        jobs = _jobs(plan, todo, command, information_points)
+        results = ResultsWriter(plan)
+        executor = (RayExecutor if plan.executor == "ray" else LocalExecutor)(plan.workers)
+        with make_display(console, many=plan.command == "ablate") as display:
+            reporter = _Reporter(plan, jobs, display, results)
+            signal_number = run_jobs(jobs, executor, reporter, n_retries=plan.n_retries)
+        outcomes = reporter.outcomes
+        failed = {name: o for name, o in outcomes.items() if o.status in ("failed", "skipped")}
+        results.write(complete=not failed and signal_number is None)
+        if signal_number is not None:
+            say(console, f"Interrupted. The same command continues what is in {plan.directory}")
+            return SIGNALLED + signal_number
         _show(plan, console)
-        return DONE
-    if len(todo) < len(plan.specs):
-        n_done = len(plan.specs) - len(todo)
-        say(console, f"{n_done} of {len(plan.specs)} trainings are finished already.")
-    say(console, _outlook(plan, todo))
-    (plan.directory / RESULT).unlink(missing_ok=True)  # of a grid that has grown
-    if not plan.is_one_training or not (plan.directory / MANIFEST).exists():
-        start_directory(plan.directory, plan.config, command=command)
-    outcomes, signal_number = _train(
-        plan, todo, command=command, console=console, information_points=information_points
-    )
-    failed = {name: o for name, o in outcomes.items() if o.status in ("failed", "skipped")}
-    gather(plan, whole=not failed and signal_number is None)
-    if signal_number is not None:
-        say(console, f"Interrupted. The same command continues what is in {plan.directory}")
-        return SIGNALLED + signal_number
-    _show(plan, console)
-    for name, outcome in failed.items():
-        if debug and outcome.traceback:
-            print(outcome.traceback, file=sys.stderr)
-        print(f"error: {name or plan.directory}: {outcome.reason}", file=sys.stderr)
-    return FAILED if failed else DONE
+        for name, outcome in failed.items():
+            if debug and outcome.traceback:
+                print(outcome.traceback, file=sys.stderr)
+            print(f"error: {name or plan.directory}: {outcome.reason}", file=sys.stderr)
+        return FAILED if failed else DONE
 
 
 def _outlook(plan: Plan, todo: Sequence[TrainingSpec]) -> str:
-    """What is about to happen, in one line."""
+    """What will be trained, in one line."""
     trainings = "one training" if len(todo) == 1 else f"{len(todo)} trainings"
     at_once = min(plan.workers or 1, len(todo))
     together = f", {at_once} at once" if at_once > 1 else ""
@@ -132,8 +118,7 @@ def _outlook(plan: Plan, todo: Sequence[TrainingSpec]) -> str:
     return f"{plan.command}: {trainings}{together}, {frames:_} frames at most, in {plan.directory}"
 
 
-def _todo(plan: Plan) -> list[TrainingSpec]:
-    """The specs that are not finished."""
+def _unfinished(plan: Plan) -> list[TrainingSpec]:
     return [
         spec
         for spec in plan.specs
@@ -141,80 +126,78 @@ def _todo(plan: Plan) -> list[TrainingSpec]:
     ]
 
 
-def _train(
-    plan: Plan,
-    todo: Sequence[TrainingSpec],
-    *,
-    command: Sequence[str],
-    console: Console,
-    information_points: int,
-) -> tuple[dict[str, Outcome], int | None]:
-    """Train the specs; returns how each ended, and the signal that interrupted it, if any."""
-    tally = Tally(
-        {spec.name: spec.most_frames for spec in plan.specs},
-        groups={spec.name: spec.group for spec in plan.specs},
-    )
-    waiting = {spec.name for spec in todo}
-    for name in tally.names - waiting:
-        tally.skip(name)
-    outcomes: dict[str, Outcome] = {}
-    shown: set[str] = set()
-    specs = {spec.name: spec for spec in plan.specs}
-    directories = {spec.name: plan.directory_of(spec) for spec in plan.specs}
-    ordered = sorted(todo, key=lambda spec: (spec.seed, spec.role == "target", -spec.cost))
-    jobs = [
+def _jobs(
+    plan: Plan, specs: Sequence[TrainingSpec], command: Sequence[str], information_points: int
+) -> list[Job]:
+    """A job for each spec: of each seed the sources first, of these the longest first."""
+    ordered = sorted(specs, key=lambda spec: (spec.seed, spec.role == "target", -spec.cost))
+    return [
         Job(
             spec=spec,
-            directory=directories[spec.name],
+            directory=plan.directory_of(spec),
             command=tuple(command),
-            resume=_resume(plan, directories[spec.name]),
+            resume=_resume(plan, plan.directory_of(spec)),
             trust=plan.trust,
             information_points=information_points,
         )
         for spec in ordered
     ]
-    tables = Tables(plan)
-    with make_display(console, of_grid=plan.command == "ablate") as display:
 
-        def on_start(name: str) -> None:
-            tally.start(name)
-            display.refresh(tally)
 
-        def on_frames(name: str, frames: int) -> None:
-            tally.update(name, frames)
-            display.refresh(tally)
+class _Reporter:
+    """A `Listener` that shows the progress and keeps the outcomes."""
 
-        def on_end(name: str, outcome: Outcome) -> None:
-            outcomes[name] = outcome
-            result = read_result(directories[name]) if outcome.status == "finished" else None
-            failed = outcome.status in ("failed", "skipped")
-            tally.finish(name, None if result is None else int(result["frames"]), failed=failed)
-            spec, where = specs[name], directories[name]
-            is_source = plan.command != "train" and spec.role == "source"
-            display.say(_line(name or str(where), outcome, result, is_source=is_source))
-            if spec.mode not in shown and (lines := _carried(where)):
-                shown.add(spec.mode)
-                display.say(f"  {spec.mode}: {lines}; all names in its {CARRIED}")
-            display.refresh(tally)
-            tables.gather_now_and_then()
+    def __init__(
+        self, plan: Plan, jobs: Sequence[Job], display: Display, results: ResultsWriter
+    ) -> None:
+        self.outcomes: dict[str, Outcome] = {}
+        """Name of a spec → how its training ended."""
+        self._jobs = {job.spec.name: job for job in jobs}
+        self._has_sources = plan.command != "train"
+        self._display, self._results = display, results
+        self._modes_shown: set[str] = set()
+        self._progress = RunProgress(
+            {spec.name: spec.most_frames for spec in plan.specs},
+            groups={spec.name: spec.group for spec in plan.specs},
+        )
+        for name in self._progress.names - set(self._jobs):
+            self._progress.skip(name)
 
-        def on_say(name: str, text: str) -> None:
-            display.say(f"{name or directories[name]}  {text}")
+    def on_start(self, name: str) -> None:
+        self._progress.start(name)
+        self._display.refresh(self._progress)
 
-        told = Told(on_start=on_start, on_frames=on_frames, on_end=on_end, on_say=on_say)
-        run = run_jobs if plan.executor == "local" else run_jobs_on_ray
-        signal_number = run(jobs, n_workers=plan.workers, n_retries=plan.n_retries, told=told)
-    return outcomes, signal_number
+    def on_frames(self, name: str, frames: int) -> None:
+        self._progress.update(name, frames)
+        self._display.refresh(self._progress)
+
+    def on_message(self, name: str, text: str) -> None:
+        self._display.say(f"{name or self._jobs[name].directory}  {text}")
+
+    def on_end(self, name: str, outcome: Outcome) -> None:
+        self.outcomes[name] = outcome
+        spec, directory = self._jobs[name].spec, self._jobs[name].directory
+        result = read_result(directory) if outcome.status == "finished" else None
+        failed = outcome.status in ("failed", "skipped")
+        frames = None if result is None else int(result["frames"])
+        self._progress.finish(name, frames, failed=failed)
+        is_source = self._has_sources and spec.role == "source"
+        self._display.say(_line(name or str(directory), outcome, result, is_source=is_source))
+        if spec.mode not in self._modes_shown and (lines := _carried(directory)):
+            self._modes_shown.add(spec.mode)
+            self._display.say(f"  {spec.mode}: {lines}; all names in its {CARRIED}")
+        self._display.refresh(self._progress)
+        self._results.write_now_and_then()
 
 
 def _resume(plan: Plan, directory: Path) -> str:
-    """How a spec is to resume: one that never began cannot be required to."""
+    """The resume mode of a spec; one that never started cannot be required to resume."""
     begun = (directory / CONFIG).is_file()
     return "auto" if plan.resume == "require" and not begun else plan.resume
 
 
 def _line(name: str, outcome: Outcome, result: dict[str, object] | None, *, is_source: bool) -> str:
-    """One line on a training that has ended."""
+    """One line about a training that has ended."""
     if result is None:
         reason = f": {outcome.reason}" if outcome.reason else ""
         return f"{name}  {outcome.status}{reason}"
@@ -231,7 +214,7 @@ def _line(name: str, outcome: Outcome, result: dict[str, object] | None, *, is_s
 
 
 def _carried(directory: Path) -> str:
-    """The headings of what became of the source's weights; empty without a source."""
+    """The headings of the file on the source's weights; empty without a source."""
     path = directory / CARRIED
     if not path.is_file():
         return ""

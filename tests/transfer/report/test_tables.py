@@ -9,8 +9,8 @@ from rich.console import Console
 from contrastive_distillation.transfer.console import show
 from contrastive_distillation.transfer.report.summary import SummaryRow
 from contrastive_distillation.transfer.report.tables import train_table, transfer_tables
-from contrastive_distillation.transfer.study.progress import LineDisplay
-from contrastive_distillation.transfer.study.tally import Tally
+from contrastive_distillation.transfer.study.display import LineDisplay
+from contrastive_distillation.transfer.study.progress import RunProgress
 
 ROW = SummaryRow(
     suite="keydoor",
@@ -128,22 +128,22 @@ def test_train_table_fits(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_tally_counts_what_is_done_and_shrinks_for_what_stops_early() -> None:
-    tally = Tally({"source": 1000, "target": 500, "before": 200})
-    tally.skip("before")
-    tally.update("source", 400)
-    assert (tally.done, tally.total) == (600, 1700)
-    tally.finish("source", 600)
-    assert (tally.done, tally.total) == (800, 1300)
-    tally.finish("target", 512)
-    assert (tally.done, tally.total) == (1300, 1300), "a rollout's overshoot does not count"
+    progress = RunProgress({"source": 1000, "target": 500, "before": 200})
+    progress.skip("before")
+    progress.update("source", 400)
+    assert (progress.done, progress.total) == (600, 1700)
+    progress.finish("source", 600)
+    assert (progress.done, progress.total) == (800, 1300)
+    progress.finish("target", 512)
+    assert (progress.done, progress.total) == (1300, 1300), "a rollout's overshoot does not count"
 
 
 def test_a_failed_cell_leaves_nothing_to_wait_for() -> None:
-    tally = Tally({"a": 1000, "b": 100})
-    tally.update("a", 300)
-    tally.finish("a", None)
-    tally.finish("b", 100)
-    assert tally.done == tally.total == 400
+    progress = RunProgress({"a": 1000, "b": 100})
+    progress.update("a", 300)
+    progress.finish("a", None)
+    progress.finish("b", 100)
+    assert progress.done == progress.total == 400
 
 
 def test_plain_lines_carry_brackets_and_paths() -> None:
