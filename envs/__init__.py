@@ -1,7 +1,7 @@
-"""Where agents act: suites as data, and vectorised environments.
+"""Environments: suites as data, and vectorised environments.
 
-`make_vec` turns environment ids into one Stable-Baselines3 `VecEnv`, through EnvPool where it
-can and through Gymnasium everywhere else, with the same observations.
+`make_vec` makes one Stable-Baselines3 `VecEnv` from environment ids. It uses EnvPool for the
+environments that EnvPool has and Gymnasium for the others; observations are the same in both.
 """
 
 from .make import BACKENDS, check_backend, make_vec
@@ -13,14 +13,14 @@ from .mission import (
     mission_varies,
 )
 from .names import UnknownNameError, nearest_names
+from .observations import make_env
 from .pictures import draw_pictures
+from .running_step import RUNNING_STEP, EnvironmentFailedError, track_step
 from .seeds import episode_seed
-from .single import make_env
 from .spaces import SpaceRow, compare_spaces, space_table
 from .states import StateUnavailableError
-from .stepping import STEPPING, EnvironmentFailedError, Stepping, stepping
 from .suites import SUITES, Suite, get_suite, load_suite, suite_settings, unrelated_source
-from .tasks import Task, task
+from .tasks import Task, get_task
 from .vector import BadNumberError, TaskVecEnv
 
 __all__ = [
@@ -28,13 +28,12 @@ __all__ = [
     "MISSION_LENGTH",
     "MISSION_VOCABULARY",
     "MISSION_WORDS",
-    "STEPPING",
+    "RUNNING_STEP",
     "SUITES",
     "BadNumberError",
     "EnvironmentFailedError",
     "SpaceRow",
     "StateUnavailableError",
-    "Stepping",
     "Suite",
     "Task",
     "TaskVecEnv",
@@ -45,14 +44,14 @@ __all__ = [
     "encode_mission",
     "episode_seed",
     "get_suite",
+    "get_task",
     "load_suite",
     "make_env",
     "make_vec",
     "mission_varies",
     "nearest_names",
     "space_table",
-    "stepping",
     "suite_settings",
-    "task",
+    "track_step",
     "unrelated_source",
 ]

@@ -1,4 +1,4 @@
-"""A block: the environments of one task, stepped together."""
+"""A block: the environments of one task, which are stepped together."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 Observations = NDArray[Any] | dict[str, NDArray[Any]]
-"""Observations of N environments: an array (N, …), or one for each key."""
+"""Observations of N environments: an array (N, …), or a dict of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockStep:
-    """What one step of a block's N environments gave."""
+    """The results of one step of a block's N environments."""
 
     observations: Observations
-    """What the agent acts on next: for a finished environment, its reset observation."""
+    """The next observations; for a finished environment, the first of its new episode."""
     rewards: NDArray[np.float32]
     """(N,)"""
     terminated: NDArray[np.bool_]
-    """(N,) the episode ended by itself."""
+    """(N,) whether the episode reached a terminal state."""
     truncated: NDArray[np.bool_]
-    """(N,) the episode was cut."""
+    """(N,) whether a time limit cut the episode."""
     finished: NDArray[np.intp]
-    """(F,) the environments whose episode ended with this step."""
+    """(F,) indices of the environments whose episode ended with this step."""
     last_observations: Observations | None
-    """The F observations that this step really led to; None if F is 0."""
+    """The last observations of the F finished episodes; None if F is 0."""
     infos: Mapping[int, dict[str, Any]] = field(default_factory=dict)
-    """What environments said besides, by number; those that said nothing are left out."""
+    """The info dicts that are not empty, by environment index."""
 
 
 class Block(Protocol):
@@ -45,19 +45,19 @@ class Block(Protocol):
 
     @property
     def envs(self) -> Sequence[gym.Env[Any, Any]]:
-        """The Python environments; empty where there are none (EnvPool)."""
+        """The Python environments; empty for EnvPool."""
 
     def seed(self, seeds: Sequence[int]) -> None:
-        """Use `seeds`, one for each environment, from the next reset on."""
+        """Set the seeds, one for each environment, that the next `reset` uses."""
 
     def reset(self, options: Sequence[dict[str, Any]]) -> Observations:
         """Start a new episode in every environment."""
 
     def step(self, actions: NDArray[Any]) -> BlockStep:
-        """Take one step in every environment, and reset those that it finished."""
+        """Step every environment, and reset those whose episode ended."""
 
     def replace(self, envs: Sequence[gym.Env[Any, Any]]) -> None:
-        """Go on with these Python environments instead."""
+        """Replace the Python environments by `envs`, in the middle of their episodes."""
 
     def close(self) -> None:
-        """Free what the environments hold."""
+        """Close the environments."""

@@ -1,7 +1,7 @@
 """Other colours for the same grid: a permutation of the six colour ids.
 
-A permutation keeps equal what was equal, so a key still has the colour of its door. Moving
-exactly one colour is impossible; two is the smallest dose.
+Under a permutation equal colours stay equal, so a key still has the colour of its door. A
+permutation moves at least two colours.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 RED, GREEN, BLUE, PURPLE, YELLOW, GREY = range(6)
 _ORDER = (YELLOW, BLUE, GREEN, GREY, RED)
-_FIRST_THING = 2  # types 0 (unseen) and 1 (empty) have no colour
+_FIRST_COLOURED = 2  # types 0 (unseen) and 1 (empty) have no colour
 
 
 def colour_permutation(n_moved: int) -> NDArray[np.uint8]:
-    """(6,) uint8: the new id of each colour, when exactly `n_moved` of them move in a cycle.
+    """The new id of each colour, (6,) uint8, if `n_moved` colours are permuted in a cycle.
 
-    With 2, yellow and blue change places (DoorKey's key and door); with 3 green (the goal)
-    joins, with 4 grey (the walls), with 5 red. Raises ValueError for anything but 0, 2, …, 5.
+    2 exchanges yellow and blue (DoorKey's key and door), 3 adds green (the goal), 4 grey (the
+    walls) and 5 red. Raises ValueError for any number but 0, 2, 3, 4 or 5.
     """
     if n_moved not in (0, 2, 3, 4, 5):
-        raise ValueError(f"a permutation can move 0, 2, 3, 4 or 5 colours, got {n_moved}")
+        raise ValueError(f"n_moved must be 0, 2, 3, 4 or 5 colours, got {n_moved}")
     new_colours = np.arange(6, dtype=np.uint8)
     moved = list(_ORDER[:n_moved])
     new_colours[moved] = moved[1:] + moved[:1]
@@ -32,15 +32,15 @@ def colour_permutation(n_moved: int) -> NDArray[np.uint8]:
 
 
 def permute_colours(images: NDArray[np.uint8], new_colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Grid views `images` (…, 7, 7, 3) with the colour of every thing in them replaced."""
+    """Grid views `images` (…, 7, 7, 3) with the colour of every object replaced."""
     result = images.copy()
-    things = images[..., 0] >= _FIRST_THING
-    result[..., 1] = np.where(things, new_colours[images[..., 1]], images[..., 1])
+    coloured = images[..., 0] >= _FIRST_COLOURED
+    result[..., 1] = np.where(coloured, new_colours[images[..., 1]], images[..., 1])
     return result
 
 
 class PermutedColours(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """A MiniGrid environment whose colours look permuted. Its rules and its text do not change."""
+    """A MiniGrid environment in permuted colours. Its rules and its mission do not change."""
 
     def __init__(self, env: gym.Env[dict[str, Any], Any], *, n_moved: int) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, n_moved=n_moved)
@@ -48,5 +48,5 @@ class PermutedColours(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordCon
         self._new_colours = colour_permutation(n_moved)
 
     def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
-        """One raw observation in other colours."""
+        """The raw observation in the new colours."""
         return {**observation, "image": permute_colours(observation["image"], self._new_colours)}

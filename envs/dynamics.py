@@ -1,7 +1,7 @@
 """Classic control with other physics: the ranges of Packer et al., arXiv 1810.12282.
 
 Each episode draws its parameters from the environment's own seeded generator: `"random"` from an
-interval around the defaults, `"extreme"` from what lies outside it, on either side.
+interval around the defaults, `"extreme"` from two intervals, one below and one above it.
 
 | parameter          | default | random      | extreme                    |
 |--------------------|---------|-------------|----------------------------|
@@ -12,8 +12,8 @@ interval around the defaults, `"extreme"` from what lies outside it, on either s
 | Acrobot mass       | 1       | 0.75 … 1.25 | 0.5 … 0.75 and 1.25 … 1.5  |
 | Acrobot inertia    | 1       | 0.75 … 1.25 | 0.5 … 0.75 and 1.25 … 1.5  |
 
-What follows from a parameter follows here as well: CartPole's `total_mass` and
-`polemass_length`, and the centres of Acrobot's links.
+Quantities that depend on a parameter are recomputed: CartPole's `total_mass` and
+`polemass_length`, and the centres of mass of Acrobot's links.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Spread = Literal["random", "extreme"]
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Where one physical parameter is drawn from."""
+    """The range of one physical parameter."""
 
     random: tuple[float, float]
     """The interval around the default."""
     extreme: tuple[float, float]
-    """The wider interval; `random` is cut out of it."""
+    """The wider interval; `"extreme"` excludes `random` from it."""
 
     def draw(self, spread: Spread, generator: np.random.Generator) -> float:
-        """A value, uniform over what `spread` allows."""
+        """Draw a value uniformly from the interval or intervals of `spread`."""
         low, high = self.random
         if spread == "random":
             return float(generator.uniform(low, high))
@@ -62,7 +62,7 @@ ACROBOT_RANGES: Mapping[str, Range] = {
 
 
 class VariedCartPole(CartPoleEnv):
-    """CartPole that draws some of `force`, `length` and `mass` anew for each episode."""
+    """CartPole that draws some of `force`, `length` and `mass` for each episode."""
 
     def __init__(
         self, *, spread: Spread, parameters: Sequence[str], render_mode: str | None = None
@@ -74,7 +74,7 @@ class VariedCartPole(CartPoleEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode, then draw its physics."""
+        """Start an episode and draw its parameters."""
         first: tuple[NDArray[np.float32], dict[str, Any]]
         first = super().reset(seed=seed, options=options)
         drawn = _draw(CARTPOLE_RANGES, self._parameters, self._spread, self.np_random)
@@ -87,9 +87,9 @@ class VariedCartPole(CartPoleEnv):
 
 
 class VariedAcrobot(AcrobotEnv):
-    """Acrobot that draws some of `length`, `mass` and `inertia` anew for each episode.
+    """Acrobot that draws some of `length`, `mass` and `inertia` for each episode.
 
-    Both links share the parameters, and their masses stay in their middles.
+    Both links have the same parameters, and their centres of mass stay in their middles.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class VariedAcrobot(AcrobotEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode, then draw its physics."""
+        """Start an episode and draw its parameters."""
         first: tuple[NDArray[np.float32], dict[str, Any]]
         first = super().reset(seed=seed, options=options)
         drawn = _draw(ACROBOT_RANGES, self._parameters, self._spread, self.np_random)
@@ -115,17 +115,19 @@ class VariedAcrobot(AcrobotEnv):
 
 
 class SwappedActions(gym.ActionWrapper[Any, int, int], gym.utils.RecordConstructorArgs):
-    """Discrete actions in reverse order: in CartPole, left is right."""
+    """Discrete actions in reverse order: in CartPole, left and right are exchanged."""
 
     def __init__(self, env: gym.Env[Any, int]) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
         if not isinstance(env.action_space, gym.spaces.Discrete):
-            raise ValueError(f"only Discrete actions can be swapped, got {env.action_space}")
+            raise ValueError(
+                f"SwappedActions needs a Discrete action space, got {env.action_space}"
+            )
         self._last = int(env.action_space.n) - 1
 
     def action(self, action: int) -> int:
-        """The action that is meant."""
+        """The action with the opposite index."""
         return self._last - int(action)
 
 

@@ -1,8 +1,8 @@
 """A block of EnvPool environments: the same observations and rules, many times faster.
 
-EnvPool resets a finished environment only with the *next* step, ignoring that step's action
-and giving reward 0. SB3 wants the reset within the step. So after a step the finished ones,
-and only those, are reset at once, and EnvPool never gets to take its empty step.
+EnvPool resets a finished environment in the *next* step, which ignores its action and has reward
+0. Stable-Baselines3 expects the reset within the step. The block therefore resets the finished
+environments right after each step, so that EnvPool's empty step never happens.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from .block import BlockStep, Observations
 from .colours import permute_colours
-from .grid import grid_space, picture_space
 from .mission import MISSION_LENGTH, encode_mission
+from .observations import grid_space, picture_refusal, picture_space
 from .pictures import draw_pictures
 from .procgen import (
     PROCGEN,
@@ -27,17 +27,17 @@ from .procgen import (
     PROCGEN_REFUSAL,
     procgen_available,
 )
-from .single import make_raw_env
-from .stepping import stepping
+from .registry import make_raw_env
+from .running_step import track_step
 from .variants import COLOUR_VARIANTS
 
-_MISSION_BYTES = 256  # the default, 96, cuts BabyAI's longer sentences short
+_MISSION_BYTES = 256  # the default, 96, truncates BabyAI's longer sentences
 _SAME_PHYSICS = frozenset({"CartPole-v1", "Acrobot-v1"})
 _GRIDS = ("MiniGrid-", "BabyAI-")
 
 
 def envpool_ids() -> frozenset[str]:
-    """Every id that EnvPool has here; empty where EnvPool does not import."""
+    """The ids that EnvPool has; empty if EnvPool does not import."""
     try:
         from envpool.registration import list_all_envs
     except ImportError:
@@ -46,7 +46,7 @@ def envpool_ids() -> frozenset[str]:
 
 
 def envpool_has(env_id: str) -> bool:
-    """Whether the block below gives what the Gymnasium environment `env_id` gives."""
+    """Whether EnvPool has an environment that equals Gymnasium's `env_id`."""
     if env_id in PROCGEN:
         return procgen_available()
     base = COLOUR_VARIANTS[env_id].base_id if env_id in COLOUR_VARIANTS else env_id
@@ -54,18 +54,18 @@ def envpool_has(env_id: str) -> bool:
 
 
 def check_envpool_has(env_id: str) -> None:
-    """Raise ValueError, saying why, where `envpool_has` says no."""
+    """Raise ValueError if `envpool_has` is False; the message says why."""
     if env_id in PROCGEN and not procgen_available():
         raise ValueError(PROCGEN_REFUSAL)
     if not envpool_has(env_id):
         raise ValueError(
-            f"EnvPool has no environment {env_id!r} that equals Gymnasium's: use "
+            f"EnvPool does not have an environment that equals Gymnasium's {env_id!r}. Use "
             f'backend="auto" or backend="gymnasium".'
         )
 
 
 class EnvPoolBlock:
-    """`n_envs` EnvPool environments of one id, in the synchronous mode."""
+    """`n_envs` EnvPool environments of one id, in synchronous mode."""
 
     backend = "envpool"
     envs: Sequence[gym.Env[Any, Any]] = ()
@@ -102,19 +102,19 @@ class EnvPoolBlock:
             env.close()
         if not self._grid:
             if observation == "picture":
-                raise ValueError(f"environment {self.env_id!r} has no grid to draw as a picture.")
+                raise ValueError(picture_refusal(self.env_id))
             return plain, action_space
         return (picture_space() if self._picture else grid_space(mission=mission)), action_space
 
     def seed(self, seeds: Sequence[int]) -> None:
-        """Use `seeds`, one for each environment, from the next reset on (which makes a pool)."""
+        """Set the seeds, one for each environment; the next `reset` makes a new pool with them."""
         self._seeds = list(seeds)
         self._stale = True
 
     def reset(self, options: Sequence[dict[str, Any]]) -> Observations:
         """Start a new episode in every environment. Raises ValueError for reset options."""
         if any(options):
-            raise ValueError('EnvPool takes no reset options: use backend="gymnasium".')
+            raise ValueError('EnvPool does not accept reset options. Use backend="gymnasium".')
         if self._pool is None or self._stale:
             self.close()
             self._pool = self._make_pool()
@@ -136,12 +136,12 @@ class EnvPoolBlock:
                 seed=self._seeds,
                 **self._pool_settings,
             )
-            _ = pool.observation_space  # made on first use, with a warning about float64 bounds
+            _ = pool.observation_space  # its first use warns about float64 bounds
             return pool
 
     def step(self, actions: NDArray[Any]) -> BlockStep:
-        """Take one step in every environment, and reset those that it finished."""
-        with stepping(self.env_id, 0):
+        """Step every environment, and reset those whose episode ended."""
+        with track_step(self.env_id, 0):
             raw, rewards, terminated, truncated, _ = self._pool.step(actions)
         finished = np.flatnonzero(terminated | truncated)
         last = None
@@ -157,7 +157,10 @@ class EnvPoolBlock:
         )
 
     def _restart(self, raw: Any, finished: NDArray[np.intp]) -> Observations:
-        """Reset the `finished`, put what they now see into `raw`, return what they last saw."""
+        """Reset the `finished` environments: put their first observations into `raw`.
+
+        Returns the last observations of their finished episodes.
+        """
         fresh, _ = self._pool.reset(finished.astype(np.int32))
         if not isinstance(raw, dict):
             last: Observations = raw[finished]
@@ -174,7 +177,7 @@ class EnvPoolBlock:
     def _read_missions(self, fresh: Any, envs: NDArray[np.intp]) -> None:
         """Encode the missions of environments that were just reset, into a new array.
 
-        A new one, since the arrays of earlier steps belong to whoever got them.
+        The array of earlier steps is not changed, since callers may still hold it.
         """
         if self._missions is None:
             return
@@ -184,7 +187,7 @@ class EnvPoolBlock:
             self._missions[env] = encode_mission(sentence)
 
     def _observe(self, raw: Any, missions: NDArray[np.uint8] | None) -> Observations:
-        """EnvPool's arrays as the observation space has them."""
+        """Convert EnvPool's arrays to the observation space."""
         if not self._grid:
             return raw  # type: ignore[no-any-return]
         image = raw["image"]
@@ -198,11 +201,11 @@ class EnvPoolBlock:
         return parts
 
     def replace(self, envs: Sequence[gym.Env[Any, Any]]) -> None:
-        """There are none to replace: a pool cannot take its state back."""
-        raise RuntimeError(f"{self.env_id!r} runs in EnvPool, which has no Python environments")
+        """Not supported: a pool cannot load a state."""
+        raise RuntimeError(f"cannot load a state into {self.env_id!r}: it runs in EnvPool")
 
     def close(self) -> None:
-        """Free the pool."""
+        """Close the pool."""
         if self._pool is not None:
             self._pool.close()
             self._pool = None

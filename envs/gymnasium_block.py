@@ -1,8 +1,9 @@
-"""A block of Python environments: slow, and the reference for the fast one."""
+"""A block of Python environments: slow, and the reference for EnvPool's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -10,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .block import BlockStep, Observations
-from .single import make_raw_env, observe, quiet
-from .stepping import STEPPING, EnvironmentFailedError, stepping
+from .observations import observe
+from .registry import make_raw_env
+from .running_step import RUNNING_STEP, EnvironmentFailedError, track_step
 
 
 class GymnasiumBlock:
@@ -45,27 +47,27 @@ class GymnasiumBlock:
         self._seeds: list[int | None] = [None] * n_envs
 
     def seed(self, seeds: Sequence[int]) -> None:
-        """Use `seeds`, one for each environment, from the next reset on."""
+        """Set the seeds, one for each environment, that the next `reset` uses."""
         self._seeds = list(seeds)
 
     def reset(self, options: Sequence[dict[str, Any]]) -> Observations:
         """Start a new episode in every environment."""
         first = []
         for i, (env, seed, option) in enumerate(zip(self.envs, self._seeds, options, strict=True)):
-            with stepping(self.env_id, i), quiet(self.env_id):
+            with track_step(self.env_id, i), _quiet(self.env_id):
                 first.append(env.reset(seed=seed, options=option or None)[0])
         self._seeds = [None] * self.n_envs
         return self._stack(first)
 
     def step(self, actions: NDArray[Any]) -> BlockStep:
-        """Take one step in every environment, and reset those that it finished."""
+        """Step every environment, and reset those whose episode ended."""
         rewards = np.zeros(self.n_envs, dtype=np.float32)
         terminated = np.zeros(self.n_envs, dtype=np.bool_)
         truncated = np.zeros(self.n_envs, dtype=np.bool_)
         following, last, infos = [], [], {}
         for i, env in enumerate(self.envs):
             action = int(actions[i]) if self._discrete else actions[i]
-            STEPPING.begin(self.env_id, i)
+            RUNNING_STEP.begin(self.env_id, i)
             try:
                 observation, reward, terminated[i], truncated[i], info = env.step(action)
             except Exception as error:
@@ -73,13 +75,13 @@ class GymnasiumBlock:
                     env_id=self.env_id, env_index=i, error=error
                 ) from error
             finally:
-                STEPPING.end()
+                RUNNING_STEP.end()
             rewards[i] = reward
             if info:
                 infos[i] = info
             if terminated[i] or truncated[i]:
                 last.append(observation)
-                with stepping(self.env_id, i), quiet(self.env_id):
+                with track_step(self.env_id, i), _quiet(self.env_id):
                     observation, _ = env.reset()
             following.append(observation)
         return BlockStep(
@@ -93,7 +95,7 @@ class GymnasiumBlock:
         )
 
     def replace(self, envs: Sequence[gym.Env[Any, Any]]) -> None:
-        """Go on with these environments instead; those there were are closed."""
+        """Close the environments and replace them by `envs`, in the middle of their episodes."""
         self.close()
         self.envs[:] = envs
         self._seeds = [None] * self.n_envs
@@ -104,7 +106,7 @@ class GymnasiumBlock:
             env.close()
 
     def _stack(self, observations: list[Any]) -> Observations:
-        """Observations of single environments as arrays of the space's dtype."""
+        """Stack one observation per environment into arrays of the space's dtype."""
         space = self.observation_space
         if isinstance(space, gym.spaces.Dict):
             return {
@@ -112,3 +114,13 @@ class GymnasiumBlock:
                 for key, part in space.spaces.items()
             }
         return np.array(observations, dtype=space.dtype)
+
+
+@contextlib.contextmanager
+def _quiet(env_id: str) -> Iterator[None]:
+    """Suppress the messages that BabyAI prints while it draws a level ("Sampling rejected: …")."""
+    if "BabyAI" not in env_id:
+        yield
+        return
+    with contextlib.redirect_stdout(None):
+        yield

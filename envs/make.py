@@ -1,4 +1,4 @@
-"""From environment ids to one vectorised environment."""
+"""Make one vectorised environment from environment ids."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Literal
 from .block import Block
 from .envpool_block import EnvPoolBlock, check_envpool_has, envpool_has
 from .gymnasium_block import GymnasiumBlock
-from .single import find_spec, resolve_mission
+from .observations import resolve_mission
+from .registry import find_spec
 from .spaces import compare_spaces, space_table
 from .vector import TaskVecEnv
 
@@ -27,21 +28,25 @@ def make_vec(
     num_threads: int = 1,
     render_mode: str | None = None,
 ) -> TaskVecEnv:
-    """One `VecEnv` of `n_envs` environments over the tasks `env_ids`, in equal shares.
+    """Make one `VecEnv` with `n_envs` environments, shared equally by the tasks `env_ids`.
 
     The first `n_envs / len(env_ids)` environments belong to the first task, and so on.
 
-    * `seed` in [0, 2³¹): see `episode_seed`.
-    * `backend="auto"` takes EnvPool where it has the environment and imports, else Gymnasium;
-      another layout comes of the same seed in the other backend.
-    * `observation` is `"auto"` (the grid for MiniGrid and BabyAI, else as it comes) or
-      `"picture"` (a grid's picture, channel first).
-    * `mission` is `"auto"` (part of the grid observation where `mission_varies`), `"on"`, `"off"`.
-    * `num_threads` is EnvPool's, for each task; one is enough where seeds run side by side.
-    * `render_mode="rgb_array"` makes `get_images` work, and "auto" mean Gymnasium.
+    Args:
+        env_ids: one environment id, or several with equal spaces.
+        n_envs: number of environments, a multiple of the number of tasks.
+        seed: in [0, 2³¹); see `episode_seed`. The backends draw different episodes from it.
+        backend: `"envpool"`, `"gymnasium"`, or `"auto"`: EnvPool for the environments that it
+            has, if it imports, and Gymnasium for the others.
+        observation: `"auto"` (the grid for MiniGrid and BabyAI, the environment's own observation
+            for others) or `"picture"` (a picture of the grid, channel first).
+        mission: whether a grid observation holds the mission: `"auto"` (if `mission_varies`),
+            `"on"` or `"off"`.
+        num_threads: EnvPool's threads for each task; 1 is enough if several trainings run at once.
+        render_mode: `"rgb_array"` makes `get_images` work; `backend="auto"` is then Gymnasium.
 
     Raises UnknownNameError for an unknown id; ValueError for a wrong setting, for `n_envs` that is
-    no multiple of the number of tasks, and for tasks whose spaces differ.
+    not a multiple of the number of tasks, and for tasks whose spaces differ.
     """
     ids = [env_ids] if isinstance(env_ids, str) else list(env_ids)
     share = _share(ids, n_envs)
@@ -49,7 +54,7 @@ def make_vec(
     if num_threads < 1:
         raise ValueError(f"num_threads must be at least 1, got {num_threads}")
     if backend == "envpool" and render_mode is not None:
-        raise ValueError('EnvPool does not draw here: use backend="gymnasium" with render_mode.')
+        raise ValueError('EnvPool does not render. Use backend="gymnasium" with render_mode.')
     with_mission = resolve_mission(ids, mission, observation)
     blocks = [
         _make_block(env_id, share, backend, observation, with_mission, num_threads, render_mode)
@@ -60,9 +65,9 @@ def make_vec(
 
 
 def _share(ids: list[str], n_envs: int) -> int:
-    """How many environments each task gets."""
+    """The number of environments per task."""
     if not ids:
-        raise ValueError("env_ids must not be empty: name at least one environment")
+        raise ValueError("env_ids is empty: name at least one environment")
     if n_envs < 1:
         raise ValueError(f"n_envs must be at least 1, got {n_envs}")
     share, left = divmod(n_envs, len(ids))
@@ -70,14 +75,14 @@ def _share(ids: list[str], n_envs: int) -> int:
         lower, upper = share * len(ids), (share + 1) * len(ids)
         near = f"{lower} or {upper}" if lower else str(upper)
         raise ValueError(
-            f"n_envs must be a multiple of the number of environments, {len(ids)}, so that each "
-            f"has an equal share; got {n_envs}. Use {near}."
+            f"n_envs must be a multiple of {len(ids)}, the number of tasks, so that each has "
+            f"as many environments; got {n_envs}. Use {near}."
         )
     return share
 
 
 def check_backend(env_ids: Sequence[str], backend: str) -> None:
-    """Raise ValueError where `backend` is none, or cannot run one of `env_ids` here.
+    """Raise ValueError if `backend` is unknown or cannot run one of `env_ids`.
 
     Raises UnknownNameError for an unknown id.
     """
@@ -128,7 +133,7 @@ def _make_block(
 
 
 def _check_spaces(blocks: list[Block]) -> None:
-    """Raise ValueError, with a table, if one agent cannot act in all of `blocks`."""
+    """Raise ValueError, with a table, if the spaces of `blocks` differ."""
     first = blocks[0]
     for other in blocks[1:]:
         rows = compare_spaces(

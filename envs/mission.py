@@ -1,7 +1,7 @@
 """Missions (the sentence MiniGrid and BabyAI give with an observation) as word tokens.
 
-The vocabulary is fixed, so that a saved agent reads the same words for ever: those of the
-mission functions in `minigrid/envs/*.py` and of BabyAI's grammar
+The vocabulary is fixed, so that a saved agent always reads the same words. It holds the words of
+the mission functions in `minigrid/envs/*.py` and of BabyAI's grammar
 (`minigrid/envs/babyai/core/verifier.py`). New words may only be appended.
 """
 
@@ -16,26 +16,29 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from .procgen import PROCGEN
+from .registry import make_raw_env
+
 # fmt: off
 MISSION_WORDS: tuple[str, ...] = (
-    # colours and things
+    # colours and objects
     "red", "green", "blue", "purple", "yellow", "grey",
     "ball", "box", "key", "door", "goal", "lava", "room", "rooms", "square", "hallway", "maze",
     "object", "opening", "end",
-    # what to do
+    # actions
     "go", "get", "open", "pick", "up", "put", "unlock", "use", "find", "fetch", "reach", "avoid",
     "traverse", "must", "matching",
-    # where and when
+    # place and time
     "to", "at", "of", "in", "on", "from", "near", "next", "front", "behind", "left", "right",
     "then", "after", "and", "you", "your", "the", "a",
 )
 # fmt: on
 
 MISSION_LENGTH = 32
-"""Tokens of a mission, padded with 0."""
+"""Number of tokens of a mission, padded with 0."""
 
 MISSION_VOCABULARY = len(MISSION_WORDS) + 1
-"""Number of different tokens, padding included."""
+"""Number of different tokens, including the padding."""
 
 _TOKEN_OF_WORD = {word: token for token, word in enumerate(MISSION_WORDS, start=1)}
 
@@ -46,8 +49,8 @@ def _tokens(mission: str) -> bytes:
     for word in words:
         if word not in _TOKEN_OF_WORD:
             raise ValueError(
-                f"the mission {mission!r} has the word {word!r}, which the mission vocabulary "
-                f'does not know. Leave the mission out (mission="off"), or use an environment '
+                f"the mission {mission!r} has the word {word!r}, which is not in the mission "
+                f'vocabulary. Leave the mission out (mission="off"), or use an environment '
                 f"of MiniGrid or BabyAI."
             )
     if len(words) > MISSION_LENGTH:
@@ -61,10 +64,10 @@ def _tokens(mission: str) -> bytes:
 
 
 def encode_mission(mission: str) -> NDArray[np.uint8]:
-    """The words of `mission` as (32,) uint8 tokens, 0 where there are none left.
+    """The words of `mission` as (32,) uint8 tokens, padded with 0.
 
-    Commas and capitals do not count. Raises ValueError for a word outside the vocabulary and
-    for a mission of more than 32 words, naming it.
+    Commas and capital letters are ignored. Raises ValueError for a word that is not in the
+    vocabulary and for a mission of more than 32 words.
     """
     return np.frombuffer(_tokens(mission), dtype=np.uint8).copy()
 
@@ -72,8 +75,8 @@ def encode_mission(mission: str) -> NDArray[np.uint8]:
 def mission_varies(env_ids: Sequence[str]) -> bool:
     """Whether the mission must be part of the observation for these environments together.
 
-    True if one of them draws its mission anew for each episode (BabyAI always does), or if
-    they differ in their missions. Environments without a mission do not count. Pass sources
+    True if one of them draws a mission for each episode (BabyAI always does), or if their
+    missions differ. Environments without a mission are ignored. Pass sources
     and targets together: an agent must see the same observation in all of them.
     """
     known = [missions for missions in map(_missions_of, env_ids) if missions is not None]
@@ -81,24 +84,21 @@ def mission_varies(env_ids: Sequence[str]) -> bool:
 
 
 def warn_hidden_mission(env_ids: Sequence[str]) -> None:
-    """Warn where the mission varies although the observation leaves it out."""
+    """Warn if the mission varies; call it if the observation does not hold the mission."""
     if not mission_varies(env_ids):
         return
     alone = [env_id for env_id in env_ids if mission_varies([env_id])]
     names = ", ".join(alone or dict.fromkeys(env_ids))
     warnings.warn(
-        f"the mission of {names} varies, but the observation leaves it out: the agent cannot "
-        f'know what it is asked to do. Use mission="auto" with the grid observation.',
+        f"the mission of {names} varies, but the observation does not hold it: the agent cannot "
+        f'know its goal. Use mission="auto" with the grid observation.',
         stacklevel=4,
     )
 
 
 @cache
 def _missions_of(env_id: str) -> frozenset[str] | None:
-    """The missions of one environment: None without any, empty for "too many to list"."""
-    from .procgen import PROCGEN
-    from .single import make_raw_env
-
+    """The missions of one environment: None if it has none, empty if there are too many."""
     if env_id in PROCGEN:
         return None
     env = make_raw_env(env_id)

@@ -1,4 +1,4 @@
-"""Names that were not found, and the ones that were probably meant."""
+"""Unknown names, and suggestions for them."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from collections.abc import Iterable
 
 
 def nearest_names(name: str, names: Iterable[str], n: int = 3) -> list[str]:
-    """The `n` entries of `names` that look most like `name`, best first.
+    """The `n` entries of `names` that are most similar to `name`, best first.
 
-    Case does not count, and a name that contains what was typed counts as near, so that
-    `DoorKey-5x5` finds `MiniGrid-DoorKey-5x5-v0`.
+    Upper and lower case are equal. Names that contain `name` rank higher, so that `DoorKey-5x5`
+    finds `MiniGrid-DoorKey-5x5-v0`.
     """
     typed = name.lower()
 
-    def likeness(candidate: str) -> float:
+    def similarity(candidate: str) -> float:
         text = candidate.lower()
         contained = bool(typed) and (typed in text or text in typed)
         return difflib.SequenceMatcher(None, typed, text).ratio() + (0.5 if contained else 0.0)
 
-    scored = sorted(((likeness(each), each) for each in set(names)), key=lambda s: (-s[0], s[1]))
+    scored = sorted(((similarity(each), each) for each in set(names)), key=lambda s: (-s[0], s[1]))
     return [each for score, each in scored[:n] if score >= 0.4]
 
 
 _FEW = 12
-"""Of so many names, all are said where none is near."""
+"""Up to this many names are all listed if none is similar."""
 
 
 class UnknownNameError(ValueError):
-    """A name (of an environment, a suite, a configuration key, …) that nothing goes by.
+    """An unknown name of an environment, a suite, a configuration key, ….
 
-    Attributes: `kind` (what it should have named), `name` (as typed), `nearest` (best first).
+    Attributes: `kind` (`"environment"`, `"suite"`, …), `name` (as typed), `nearest` (similar known
+    names, best first).
     """
 
     def __init__(self, kind: str, name: str, names: Iterable[str], *, hint: str = "") -> None:
@@ -42,5 +43,5 @@ class UnknownNameError(ValueError):
         if self.nearest:
             text += f" Nearest: {', '.join(self.nearest)}."
         elif 0 < len(known) <= _FEW:
-            text += f" There are: {', '.join(known)}."
+            text += f" Choose from: {', '.join(known)}."
         super().__init__(f"{text} {hint}".rstrip())

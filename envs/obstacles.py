@@ -1,4 +1,4 @@
-"""MiniGrid's Dynamic-Obstacles with the seven actions that its other environments have."""
+"""MiniGrid's Dynamic-Obstacles with the seven actions of MiniGrid's other environments."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ SEVEN_ACTIONS_BASE = "MiniGrid-Dynamic-Obstacles-Random-5x5-v0"
 
 
 class SurplusActionsDoNothing(gym.ActionWrapper[Any, int, int], gym.utils.RecordConstructorArgs):
-    """All of MiniGrid's actions, of which those that the environment does not know do nothing.
+    """Offer all of MiniGrid's actions; those that the environment lacks do nothing.
 
-    They do what `done` does: a step passes. (Dynamic-Obstacles by itself turns left instead, and
-    with seven actions of its own it would let the agent pick its obstacles up.)
+    They become the action `done`, which lets one step pass. (Dynamic-Obstacles itself would turn
+    left instead, and with seven actions it would let the agent pick up obstacles.)
     """
 
     def __init__(self, env: gym.Env[Any, int]) -> None:
@@ -28,12 +28,12 @@ class SurplusActionsDoNothing(gym.ActionWrapper[Any, int, int], gym.utils.Record
         env.unwrapped.action_space = self.action_space
 
     def action(self, action: int) -> int:
-        """The action that is meant."""
+        """The action itself, or `done` for one that the environment lacks."""
         return action if int(action) < self._n_known else self._done
 
 
 def make_seven_actions(**settings: Any) -> gym.Env[Any, Any]:
-    """`SEVEN_ACTIONS_ID`, an environment that has nothing to do with keys, doors or corridors."""
+    """Make `SEVEN_ACTIONS_ID`, an environment without keys, doors or corridors."""
     import minigrid  # noqa: F401  (registers the base)
 
     return SurplusActionsDoNothing(

@@ -1,8 +1,8 @@
-"""Grid views as pictures, by looking tiles up instead of drawing them.
+"""Grid views as pictures, assembled from a table of tiles.
 
-The result equals minigrid's `RGBImgPartialObsWrapper(tile_size=8)`, which draws each tile of
-each view anew: cells that are seen are highlighted, and the agent is a red triangle on top of
-whatever it carries, in the middle of the bottom row.
+The result equals minigrid's `RGBImgPartialObsWrapper(tile_size=8)`, which draws every tile of
+every view: visible cells are highlighted, and the agent is a red triangle over the object that it
+carries, in the middle of the bottom row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _AGENT_LOOKS_UP = 3
 
 @lru_cache(maxsize=1)
 def _tiles() -> NDArray[np.uint8]:
-    """All tiles, (2, cells, 3, 8, 8): without the agent on it, and with."""
+    """All tiles, (2, cells, 3, 8, 8): without and with the agent on them."""
     from minigrid.core.grid import Grid
     from minigrid.core.world_object import WorldObj
 
@@ -33,12 +33,12 @@ def _tiles() -> NDArray[np.uint8]:
         kind, rest = divmod(cell, _N_COLOURS * _N_STATES)
         colour, state = divmod(rest, _N_STATES)
         try:
-            thing = WorldObj.decode(kind, colour, state)
-        except (AssertionError, KeyError, ValueError):  # no such thing: never seen
+            obj = WorldObj.decode(kind, colour, state)
+        except (AssertionError, KeyError, ValueError):  # such an object does not exist
             continue
         for agent in (False, True):
             tile = Grid.render_tile(
-                thing,
+                obj,
                 agent_dir=_AGENT_LOOKS_UP if agent else None,
                 highlight=kind != 0,
                 tile_size=TILE_SIZE,
@@ -48,7 +48,7 @@ def _tiles() -> NDArray[np.uint8]:
 
 
 def draw_pictures(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The pictures (N, 3, 56, 56) of the grid views `images` (N, 7, 7, 3), both uint8."""
+    """Draw the grid views `images` (N, 7, 7, 3) as pictures (N, 3, 56, 56), both uint8."""
     cells = images[..., 0].astype(np.intp) * _N_COLOURS + images[..., 1]
     cells = cells * _N_STATES + images[..., 2]
     tiles = _tiles()

@@ -1,6 +1,6 @@
-"""Procgen games: a few levels to learn from, all levels to transfer to. Only in EnvPool.
+"""Procgen games: a few levels as sources, all levels as targets. Only in EnvPool.
 
-Procgen draws with Qt 5, which EnvPool's wheel does not bring: on Debian and Ubuntu install
+Procgen draws with Qt 5, which EnvPool's wheel does not contain: on Debian and Ubuntu install
 `libqt5gui5`, or install `PyQt5-Qt5` from PyPI and put its `lib` folder on `LD_LIBRARY_PATH`.
 """
 
@@ -26,10 +26,9 @@ class ProcgenGame:
     pool_id: str
     """EnvPool's id."""
     n_levels: int
-    """How many levels there are; 0 means all."""
+    """Number of levels; 0 means all."""
     return_range: tuple[float, float]
-    """Returns of an agent that sees nothing and of a perfect one: Cobbe et al., arXiv 1912.01588,
-    appendix C."""
+    """Returns of a blind agent and of a perfect one: Cobbe et al., arXiv 1912.01588, appendix C."""
 
 
 _RANGES = {"CoinRun": (5.0, 10.0), "FruitBot": (-1.5, 32.4), "BossFight": (0.5, 13.0)}
@@ -49,7 +48,7 @@ PROCGEN_ACTION = spaces.Discrete(15)
 
 @cache
 def procgen_available() -> bool:
-    """Whether EnvPool is installed and finds the Qt library that Procgen draws with."""
+    """Whether EnvPool and the Qt library that Procgen draws with are installed."""
     if importlib.util.find_spec("envpool") is None:
         return False
     try:
@@ -70,7 +69,7 @@ def _no_python_game(**_: Any) -> NoReturn:
 
 
 def register_procgen() -> None:
-    """Make the names known to Gymnasium, which cannot run them."""
+    """Register the ids with Gymnasium, which cannot run the games."""
     for env_id in PROCGEN:
         if env_id not in gym.registry:
             gym.register(env_id, entry_point=_no_python_game)

@@ -1,9 +1,8 @@
-"""Seeds: what trains and what is evaluated never share one.
+"""Seeds. Training and evaluation never share one.
 
-A seed of a vectorised environment lies in [0, 2³¹). Bit 30 says what it is for: clear for
-training (so every small number a person types is a training seed), set for evaluation. The
-seeds of the single environments keep that bit. The two can therefore not meet, whatever the
-numbers below it are.
+The seed of a vectorised environment is in [0, 2³¹). Bit 30 is clear for training (so every small
+number is a training seed) and set for evaluation, also in the seeds of its single environments.
+Training and evaluation seeds are therefore always different.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Purpose = Literal["train", "evaluate"]
 
 
 def episode_seed(seed: int, purpose: Purpose, index: int = 0) -> int:
-    """The seed for `make_vec` of run `seed`, for training or the `index`-th evaluation.
+    """The seed to pass to `make_vec` for training, or for the `index`-th evaluation, of run `seed`.
 
     Returns an int in [0, 2³⁰) for `"train"` and in [2³⁰, 2³¹) for `"evaluate"`. Raises
     ValueError for another purpose, a negative seed or a negative index.
@@ -33,7 +32,7 @@ def episode_seed(seed: int, purpose: Purpose, index: int = 0) -> int:
 
 
 def env_seeds(seed: int, n_envs: int) -> list[int]:
-    """One seed for each of `n_envs` environments, all different, for the same purpose as `seed`.
+    """Seeds for `n_envs` environments, all different, of the same purpose as `seed`.
 
     Raises ValueError for a seed outside [0, 2³¹).
     """
@@ -45,5 +44,5 @@ def env_seeds(seed: int, n_envs: int) -> list[int]:
 
 
 def _hash30(*numbers: int) -> int:
-    """A number in [0, 2³⁰) made of all of `numbers`."""
+    """A hash of `numbers` in [0, 2³⁰)."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0]) >> 2

@@ -1,4 +1,4 @@
-"""Whether what an agent learned to see and to do fits another environment."""
+"""Compare the observation and action spaces of two environments."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from gymnasium import spaces
 
 @dataclass(frozen=True)
 class SpaceRow:
-    """One line of the comparison."""
+    """One row of the comparison."""
 
     name: str
     """`action`, `observation`, or the key of a Dict observation."""
     source: str
-    """What the source has there, `-` for nothing."""
+    """The source's space, `-` if it has none."""
     target: str
-    """What the target has there, `-` for nothing."""
+    """The target's space, `-` if it has none."""
     fits: bool
-    """Whether an agent of the source can be used in the target."""
+    """Whether an agent of the source can act in the target."""
 
 
 def compare_spaces(
@@ -30,9 +30,10 @@ def compare_spaces(
     target_observation: spaces.Space[Any],
     target_action: spaces.Space[Any],
 ) -> list[SpaceRow]:
-    """What fits and what does not, a row for each part of the observation, then the action.
+    """Compare the spaces: one row for each part of the observation, then one for the action.
 
-    Numbers in floats may lie in other bounds; whole numbers, which stand for things, may not.
+    Float spaces may have different bounds. Integer spaces may not, since their numbers are
+    categories.
     """
     rows = []
     source_parts, target_parts = _parts(source_observation), _parts(target_observation)
@@ -43,7 +44,7 @@ def compare_spaces(
 
 
 def space_table(rows: Sequence[SpaceRow], source: str = "source", target: str = "target") -> str:
-    """The rows as a plain-text table under the names of both sides."""
+    """Format the rows as a plain-text table."""
     lines = [("", source, target, "fits")]
     lines += [(row.name, row.source, row.target, "yes" if row.fits else "NO") for row in rows]
     widths = [max(len(line[column]) for line in lines) for column in range(4)]

@@ -1,6 +1,6 @@
-"""The state of running Python environments as bytes, and back.
+"""Save and load the state of running Python environments.
 
-There is no way to it but pickle. So these bytes may only be read where it is sure who wrote them.
+Only pickle can do this, and unpickling runs code. Load such bytes only if their author is trusted.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ Envs = Sequence[gym.Env[Any, Any]]
 
 
 class StateUnavailableError(ValueError):
-    """An environment whose state cannot be saved or taken back; its text says why."""
+    """The state of an environment cannot be saved or loaded; the message says why."""
 
 
 def pack_state(env_lists: Sequence[Envs], counts: Any) -> bytes:
-    """The environments of each task, and what is counted beside them.
+    """Pickle the environments of each task, together with the vector's `counts`.
 
-    Raises StateUnavailableError for EnvPool's, and for environments that pickle without their
-    state or not at all.
+    Raises StateUnavailableError for EnvPool's environments, and for environments that cannot be
+    pickled or are pickled without their state.
     """
     for envs in env_lists:
         if not envs:
-            raise StateUnavailableError("EnvPool's environments cannot give their state")
-        forgetful = _forgetful(envs[0])
-        if forgetful is not None:
+            raise StateUnavailableError("EnvPool's environments cannot save their state")
+        stateless = _class_pickled_without_state(envs[0])
+        if stateless is not None:
             raise StateUnavailableError(
-                f"{forgetful} is pickled by its arguments (EzPickle), without its state"
+                f"{stateless} is pickled by its arguments (EzPickle), without its state"
             )
     try:
         return pickle.dumps(([list(envs) for envs in env_lists], counts))
@@ -40,9 +40,10 @@ def pack_state(env_lists: Sequence[Envs], counts: Any) -> bytes:
 
 
 def unpack_state(state: bytes, like: Sequence[Envs]) -> tuple[list[Envs], Any]:
-    """Environments and counts of `pack_state`, of as many as in `like`.
+    """Unpickle the environments and counts of `pack_state`.
 
-    Raises StateUnavailableError where they cannot be read, or are others.
+    Raises StateUnavailableError if they cannot be read, or if their number or classes differ from
+    those of `like`.
     """
     try:
         env_lists, counts = pickle.loads(state)
@@ -50,12 +51,12 @@ def unpack_state(state: bytes, like: Sequence[Envs]) -> tuple[list[Envs], Any]:
         raise StateUnavailableError(f"{type(error).__name__}: {error}") from error
     found = [[type(env.unwrapped) for env in envs] for envs in env_lists]
     if found != [[type(env.unwrapped) for env in envs] for envs in like]:
-        raise StateUnavailableError("they are the states of other environments")
+        raise StateUnavailableError("the state belongs to other environments")
     return env_lists, counts
 
 
-def _forgetful(env: gym.Env[Any, Any]) -> str | None:
-    """The class in an environment's wrappers that loses its state when it is pickled."""
+def _class_pickled_without_state(env: gym.Env[Any, Any]) -> str | None:
+    """The first class among an environment's wrappers that is pickled without its state."""
     layer: gym.Env[Any, Any] = env
     while True:
         if isinstance(layer, EzPickle):

@@ -1,4 +1,4 @@
-"""Suites: which environments an agent learns in, and which it is then transferred to."""
+"""Suites: sets of source and target environments, with the frames to train on each."""
 
 from __future__ import annotations
 
@@ -11,52 +11,53 @@ from typing import Any
 import yaml
 
 from .names import UnknownNameError
+from .observations import OBSERVATIONS
 from .obstacles import SEVEN_ACTIONS_ID
 from .procgen import PROCGEN, PROCGEN_REFUSAL, procgen_available
-from .single import OBSERVATIONS, find_spec
-from .tasks import Task, task, task_in_range
+from .registry import find_spec
+from .tasks import Task, get_task, task_in_range
 from .variants import BASE_OF_VARIANT, COLOUR_DOSES, NAMESPACE
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """Sources and targets, and what is spent on them.
+    """Source and target environments, and the frames to train on them.
 
     Raises ValueError, naming the field, for a value of the wrong type or range.
     """
 
     name: str
-    """What it is called on the command line."""
+    """Its name on the command line."""
     summary: str
-    """One line: what carries over, and what changes."""
+    """One line: what sources and targets share, and what differs."""
     sources: tuple[str, ...]
-    """Environment ids that one agent learns together, so of one observation and action space."""
+    """Ids of the environments that one agent learns together; their spaces must be equal."""
     targets: tuple[str, ...]
-    """Environment ids that it is transferred to, one at a time."""
+    """Ids of the environments that the agent is transferred to, one at a time."""
     source_frames: int
-    """Frames at most, for all sources together."""
+    """The maximum of frames for all sources together."""
     target_frames: int
     """Frames for each target."""
     agents: tuple[str, ...]
-    """Agents that can learn it; the first is the default."""
+    """Names of agents that can learn the suite; the first is the default."""
     observation: str = "auto"
-    """`auto` (the grid for MiniGrid and BabyAI, else as the environment gives it) or `picture`."""
+    """`auto` or `picture`; see `make_vec`."""
     return_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Returns that count as score 0 and 1, where they differ from what `task` knows."""
+    """Returns that are score 0 and score 1, by id, if they differ from those of `get_task`."""
     learnt_score: float = 0.9
     """The score that every source must reach to count as learnt."""
     unrelated: str | None = None
-    """A source that has nothing to do with the targets, for the control; see `unrelated_source`."""
+    """The source of the control `unrelated_source`; None: that of the function of this name."""
 
     def __post_init__(self) -> None:
         _check_fields(self)
         object.__setattr__(self, "return_ranges", MappingProxyType(dict(self.return_ranges)))
 
     def task(self, env_id: str) -> Task:
-        """What is known of one of its environments."""
+        """The task of one of its environments."""
         if env_id in self.return_ranges:
             return task_in_range(env_id, self.return_ranges[env_id])
-        return task(env_id)
+        return get_task(env_id)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by value (a mapping proxy does not pickle)."""
@@ -64,7 +65,7 @@ class Suite:
 
 
 def suite_settings(suite: Suite) -> dict[str, Any]:
-    """The suite as plain data, such as a YAML file holds; `load_suite` reads it back."""
+    """The suite as plain data, as in a YAML file; `load_suite` reads it back."""
     settings: dict[str, Any] = {}
     for each in fields(Suite):
         value = getattr(suite, each.name)
@@ -79,7 +80,7 @@ def suite_settings(suite: Suite) -> dict[str, Any]:
 
 
 def get_suite(name: str) -> Suite:
-    """The suite called `name`. Raises UnknownNameError with the nearest names."""
+    """The suite called `name`. Raises UnknownNameError, which suggests similar names."""
     if name not in SUITES:
         hint = "A suite of your own is a YAML file."
         if name == "procgen":
@@ -89,16 +90,16 @@ def get_suite(name: str) -> Suite:
 
 
 def load_suite(path: str | Path) -> Suite:
-    """A suite from a YAML file with the fields of `Suite` as keys; `name` may be left out.
+    """Load a suite from a YAML file whose keys are the fields of `Suite`; `name` is optional.
 
     Raises UnknownNameError for an unknown key or environment, ValueError for a missing key, for a
-    value of the wrong type or range, and for a file that is no YAML mapping.
+    value of the wrong type or range, and for a file that does not hold a YAML mapping.
     """
     path = Path(path)
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"there is no suite file {str(path)!r}") from None
+        raise ValueError(f"the suite file {str(path)!r} does not exist") from None
     except OSError as error:
         raise ValueError(
             f"the suite file {str(path)!r} cannot be read: {error.strerror}"
@@ -106,7 +107,9 @@ def load_suite(path: str | Path) -> Suite:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"the suite file {str(path)!r} is not YAML: {error}") from error
     if not isinstance(settings, dict):
-        raise ValueError(f"the suite file {str(path)!r} must hold keys and values, such as name: …")
+        raise ValueError(
+            f"the suite file {str(path)!r} must hold keys and values, such as name: my_suite"
+        )
     suite = _suite_of({"name": path.stem, **settings})
     named = () if suite.unrelated is None else (suite.unrelated,)
     for env_id in (*suite.sources, *suite.targets, *named):
@@ -115,10 +118,10 @@ def load_suite(path: str | Path) -> Suite:
 
 
 def unrelated_source(suite: Suite) -> str | None:
-    """The environment whose agent is carried over in the control of an unrelated source.
+    """The source environment of the control `unrelated_source`.
 
-    The suite's own; else Dynamic-Obstacles, with seven actions, for a suite of MiniGrid's and
-    BabyAI's grids; None where there is none.
+    It is the suite's own `unrelated`, or Dynamic-Obstacles with seven actions for a suite of
+    MiniGrid's and BabyAI's grids, or None.
     """
     if suite.unrelated is not None:
         return suite.unrelated
@@ -136,7 +139,7 @@ def _suite_of(settings: Mapping[str, Any]) -> Suite:
     required = ["summary", "sources", "targets", "source_frames", "target_frames", "agents"]
     missing = [key for key in required if key not in settings]
     if missing:
-        raise ValueError(f"a suite needs the keys {', '.join(required)}; missing: {missing}")
+        raise ValueError(f"a suite needs the keys {', '.join(required)}; add {', '.join(missing)}")
     values = dict(settings)
     for key in ("sources", "targets", "agents"):
         value = values[key]
@@ -153,11 +156,11 @@ def _suite_of(settings: Mapping[str, Any]) -> Suite:
 def _check_fields(suite: Suite) -> None:
     for key in ("name", "summary"):
         value = getattr(suite, key)
-        _require(isinstance(value, str) and bool(value), key, "a text", value)
+        _require(isinstance(value, str) and bool(value), key, "a non-empty text", value)
     for key in ("sources", "targets", "agents"):
         value = getattr(suite, key)
         fine = isinstance(value, tuple) and value and all(isinstance(x, str) and x for x in value)
-        _require(bool(fine), key, "a list of one name or more", value)
+        _require(bool(fine), key, "a list of one or more names", value)
         _require(len(set(value)) == len(value), key, "a list without repetitions", value)
     for key in ("source_frames", "target_frames"):
         value = getattr(suite, key)
@@ -211,7 +214,7 @@ def _suites() -> dict[str, Suite]:
         ),
         Suite(
             name="smoke",
-            summary="empty rooms, to see that everything runs; never a result",
+            summary="empty rooms, a quick check that everything runs; not for results",
             sources=("MiniGrid-Empty-Random-5x5-v0",),
             targets=(
                 "MiniGrid-Empty-Random-6x6-v0",
@@ -275,7 +278,7 @@ def _suites() -> dict[str, Suite]:
         ),
         Suite(
             name="pixels",
-            summary="doorkey, seen as pictures",
+            summary="doorkey with pictures as observations",
             sources=(grids["5x5"],),
             targets=(grids["6x6"], grids["8x8"]),
             source_frames=500_000,

@@ -1,4 +1,4 @@
-"""What the program knows of one environment: what its returns mean."""
+"""Tasks: environments with the scale of their returns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .procgen import PROCGEN
-from .single import find_spec, make_raw_env
+from .registry import find_spec, make_raw_env
 from .variants import BASE_OF_VARIANT
 
 _UNKNOWN_RANGE = (0.0, 1.0)
 
-# Acrobot: -500 is never getting there; -60 lies just above the best agents of RL Baselines3 Zoo
+# Acrobot: -500 is never reaching the goal; -60 lies just above the best agents of RL Baselines3 Zoo
 # (QR-DQN -69, PPO -73). Thresholds of success are Gymnasium's own.
 _KNOWN: dict[str, tuple[tuple[float, float], float]] = {
     "CartPole-v0": ((0.0, 200.0), 195.0),
@@ -24,43 +24,43 @@ _KNOWN: dict[str, tuple[tuple[float, float], float]] = {
     "MountainCar-v0": ((-200.0, -110.0), -110.0),
 }
 
-# MiniGrid and BabyAI pay 1 - 0.9 * steps / limit for success, at least 0.1, and else nothing
-# (Dynamic-Obstacles: -1 for a collision). Half of that tells success from the rest.
+# MiniGrid and BabyAI give 1 - 0.9 * steps / limit for a success, which is at least 0.1, and 0
+# otherwise (Dynamic-Obstacles: -1 for a collision). Half of 0.1 separates success from the rest.
 _GRID = ((0.0, 1.0), 0.05)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One environment id, and how its returns are read."""
+    """One environment id, and the scale of its returns."""
 
     env_id: str
     """A Gymnasium id, or `module:ID`."""
     return_range: tuple[float, float]
-    """The returns that count as score 0 and score 1."""
+    """The returns that are score 0 and score 1."""
     success_return: float
-    """An episode that returns at least this is a success."""
+    """The smallest return of a successful episode."""
     max_episode_steps: int | None
-    """Steps after which an episode is cut; None where there is no one number."""
+    """Steps after which an episode is truncated; None if it varies or is unknown."""
 
     def score(self, returns: ArrayLike) -> NDArray[np.float64]:
-        """Returns, of any shape, as scores: 0 … 1 over `return_range`, clipped."""
+        """Map returns of any shape to scores: linear over `return_range`, clipped to [0, 1]."""
         low, high = self.return_range
         scores: NDArray[np.float64] = (np.asarray(returns, dtype=np.float64) - low) / (high - low)
         return np.clip(scores, 0.0, 1.0)
 
 
-def task(env_id: str) -> Task:
-    """What is known of `env_id`.
+def get_task(env_id: str) -> Task:
+    """The task of `env_id`.
 
-    For an environment that nobody told us about, returns count from 0 to its `reward_threshold`;
-    if it has none, from 0 to 1, with a warning, since that is seldom right: give `return_ranges`
-    in a suite. Raises UnknownNameError for an id that does not exist.
+    For an environment without an entry here, the return range is from 0 to its
+    `reward_threshold`. If it has none, the range is from 0 to 1, with a warning, since that is
+    rarely right: set `return_ranges` in a suite. Raises UnknownNameError for an unknown id.
     """
     known, limit = _look_up(env_id)
     if known is None:
         warnings.warn(
-            f"no return range is known for {env_id!r}: its returns are scored from 0 to 1. Give "
-            f"return_ranges in a suite of your own.",
+            f"the return range of {env_id!r} is unknown: returns of 0 to 1 become scores of 0 to "
+            f"1. Set return_ranges in a suite of your own.",
             stacklevel=2,
         )
         known = (_UNKNOWN_RANGE, 1.0)
@@ -70,9 +70,9 @@ def task(env_id: str) -> Task:
 
 
 def task_in_range(env_id: str, return_range: tuple[float, float]) -> Task:
-    """The task with a return range of the user's own.
+    """The task of `env_id` with another return range.
 
-    Where nothing else is known, nine tenths of the range is a success.
+    If the return of a success is unknown, it is nine tenths of the range.
     """
     known, limit = _look_up(env_id)
     low, high = return_range
@@ -87,7 +87,7 @@ def task_in_range(env_id: str, return_range: tuple[float, float]) -> Task:
 
 @cache
 def _look_up(env_id: str) -> tuple[tuple[tuple[float, float], float] | None, int | None]:
-    """Range and success of the returns, if known, and the length of an episode."""
+    """The return range and the return of a success, if known, and the length of an episode."""
     spec = find_spec(env_id)
     base_id = BASE_OF_VARIANT.get(env_id, env_id)
     limit = spec.max_episode_steps

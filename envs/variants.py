@@ -43,9 +43,9 @@ class ColourVariant:
     """A MiniGrid environment in other colours."""
 
     base_id: str
-    """The environment as it was."""
+    """Id of the original environment."""
     n_moved: int
-    """How many colour ids change."""
+    """Number of colour ids that change."""
 
     @property
     def new_colours(self) -> NDArray[np.uint8]:
@@ -60,7 +60,7 @@ COLOUR_VARIANTS: dict[str, ColourVariant] = {
     for size in DOORKEY_SIZES
     for n_moved in COLOUR_DOSES
 }
-"""The grids in other colours, by id."""
+"""The variants by id."""
 
 
 def _make_recoloured(*, variant: ColourVariant, **settings: Any) -> gym.Env[Any, Any]:
@@ -75,7 +75,7 @@ def _make_swapped(*, base_id: str, **settings: Any) -> gym.Env[Any, Any]:
 
 
 def _control_makers() -> dict[str, tuple[str, Callable[..., gym.Env[Any, Any]]]]:
-    """Base id and maker of each classic-control variant, by id."""
+    """Base id and constructor of each classic-control variant, by id."""
     families: list[tuple[str, type[VariedCartPole] | type[VariedAcrobot], tuple[str, ...]]] = [
         ("CartPole", VariedCartPole, tuple(CARTPOLE_RANGES)),
         ("Acrobot", VariedAcrobot, tuple(ACROBOT_RANGES)),
@@ -100,7 +100,7 @@ BASE_OF_VARIANT: dict[str, str] = {
     **{env_id: base_id for env_id, (base_id, _) in _CONTROL_MAKERS.items()},
     SEVEN_ACTIONS_ID: SEVEN_ACTIONS_BASE,
 }
-"""The environment that each of ours varies. Returns mean the same in both."""
+"""The original environment of each of ours. Both have the same scale of returns."""
 
 
 def _register() -> None:

@@ -19,7 +19,7 @@ from .states import pack_state, unpack_state
 
 
 class BadNumberError(ValueError):
-    """An environment gave NaN or an infinite number.
+    """An environment returned NaN or an infinite number.
 
     Attributes: `env_id`, `env_index` (its number in the vector), `step` (steps of the vector
     since its reset), `key` (`"reward"`, `"observation"`, or the key of a Dict observation).
@@ -28,9 +28,9 @@ class BadNumberError(ValueError):
     def __init__(self, *, env_id: str, env_index: int, step: int, key: str) -> None:
         self.env_id, self.env_index, self.step, self.key = env_id, env_index, step, key
         super().__init__(
-            f"environment {env_id!r} (number {env_index}) gave NaN or infinity as its {key} at "
-            f"step {step}. Training stopped, since one such number spoils every weight: mend the "
-            f"environment."
+            f"environment {env_id!r} (number {env_index}) returned NaN or infinity as its {key} at "
+            f"step {step}. Training stopped, since one such number makes every weight NaN: correct "
+            f"the environment."
         )
 
 
@@ -38,18 +38,18 @@ class TaskVecEnv(VecEnv):
     """Blocks of environments, one block for each task, as one `VecEnv`.
 
     A step that ends an episode returns the next episode's first observation, and
-    `infos[i]` holds `terminal_observation`, `TimeLimit.truncated` (cut, not ended by itself) and
+    `infos[i]` holds `terminal_observation`, `TimeLimit.truncated` (a time limit cut it) and
     `episode` with `r` (sum of rewards), `l` (steps) and `t` (seconds since the start). NaN or
-    infinity, as a reward or in an observation of floats, raises BadNumberError.
+    infinity in a reward or in a float observation raises BadNumberError.
 
     `env_ids` names the tasks, `task_of_env` (n_envs,) int64 gives each environment's task, and
     `backend` each task's backend. `reset_rng_limited` names the tasks whose environments cannot
-    give or take back their state (EnvPool's): resuming a run reseeds them.
+    save and load their state (EnvPool's): resuming a run reseeds them.
     """
 
     def __init__(self, *, blocks: Sequence[Block], seed: int) -> None:
         if not blocks:
-            raise ValueError("blocks must not be empty: name at least one environment")
+            raise ValueError("blocks is empty: name at least one environment")
         self.blocks = tuple(blocks)
         self.env_ids = tuple(block.env_id for block in blocks)
         self.backend = tuple(block.backend for block in blocks)
@@ -67,10 +67,11 @@ class TaskVecEnv(VecEnv):
         self.seed(seed)
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Reseed every environment from the next reset on; the same seed, the same episodes.
+        """Set the seed that the next `reset` uses; the same seed gives the same episodes.
 
-        Returns the seeds of the single environments. EnvPool's are made anew, since it takes
-        seeds only then. None draws a seed from the operating system.
+        Returns the seeds of the single environments. EnvPool accepts seeds only in its
+        constructor, so its environments are made again. None draws a seed from the operating
+        system.
         """
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0]) >> 2
@@ -80,7 +81,7 @@ class TaskVecEnv(VecEnv):
         return seeds
 
     def reset(self) -> VecEnvObs:
-        """Start a new episode everywhere. Returns the observations (n_envs, …)."""
+        """Start a new episode in every environment. Returns the observations (n_envs, …)."""
         observations: VecEnvObs = _join(
             [
                 block.reset(self._options[start : start + block.n_envs])
@@ -95,11 +96,11 @@ class TaskVecEnv(VecEnv):
         return observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Keep the actions (n_envs, …) for `step_wait`."""
+        """Store the actions (n_envs, …) for `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Take the step. Returns observations, rewards, dones (n_envs, …) and infos."""
+        """Step. Returns observations, rewards, dones (n_envs, …) and infos."""
         steps = [
             block.step(self._actions[start : start + block.n_envs])
             for block, start in zip(self.blocks, self._starts, strict=False)
@@ -117,7 +118,7 @@ class TaskVecEnv(VecEnv):
         return observations, rewards, dones, infos
 
     def _fill_infos(self, infos: list[dict[str, Any]], start: int, step: BlockStep) -> None:
-        """Tell what ended in one block, and start counting anew there."""
+        """Fill the infos of one block's finished episodes, and reset their counters."""
         for i, info in step.infos.items():
             infos[start + i].update(info)
         if step.last_observations is None:
@@ -143,9 +144,9 @@ class TaskVecEnv(VecEnv):
         *,
         envs: NDArray[np.intp] | None = None,
     ) -> None:
-        """Raise BadNumberError for NaN and infinity; `envs` numbers the rows if not all are there.
+        """Raise BadNumberError for NaN and infinity in floats.
 
-        Whole numbers cannot be either, and are not looked at.
+        `envs` holds the environment of each row, if the rows are not all environments.
         """
         if rewards is not None and not np.isfinite(rewards).all():
             self._raise_bad_number("reward", rewards, envs)
@@ -164,17 +165,17 @@ class TaskVecEnv(VecEnv):
         )
 
     def save_state(self) -> bytes:
-        """All environments in the middle of their episodes, with their generators: a pickle.
+        """Pickle all environments in the middle of their episodes, with their generators.
 
-        Raises StateUnavailableError where an environment cannot give its state.
+        Raises StateUnavailableError if an environment cannot save its state.
         """
         counts = (self._steps, self._returns, self._lengths)
         return pack_state([block.envs for block in self.blocks], counts)
 
     def load_state(self, state: bytes) -> None:
-        """Go on where `save_state` was called. Unpickles: only for bytes that can be trusted.
+        """Continue where `save_state` was called. It unpickles: pass only trusted bytes.
 
-        Raises StateUnavailableError where the state is not that of such environments.
+        Raises StateUnavailableError if the state belongs to other environments.
         """
         env_lists, counts = unpack_state(state, [block.envs for block in self.blocks])
         for block, envs in zip(self.blocks, env_lists, strict=True):
@@ -187,7 +188,7 @@ class TaskVecEnv(VecEnv):
             block.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """An attribute of Python environments. EnvPool's have only `render_mode`, which is None."""
+        """Get an attribute of Python environments. EnvPool's have only `render_mode`, None."""
         if attr_name == "render_mode":
             return [env and env.render_mode for env in self._python_envs(indices, strict=False)]
         return [env.get_wrapper_attr(attr_name) for env in self._python_envs(indices)]
@@ -209,14 +210,14 @@ class TaskVecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None
     ) -> list[bool]:
-        """Whether environments have a wrapper; True for `Monitor`, whose work is done here."""
+        """Whether environments have a wrapper; True for `Monitor`, which this class replaces."""
         return [
             wrapper_class is Monitor or (env is not None and _is_wrapped(env, wrapper_class))
             for env in self._python_envs(indices, strict=False)
         ]
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """A picture of each Python environment, for `render`."""
+        """An image of each Python environment, for `render`."""
         return [env.render() for env in self._python_envs(None)]
 
     def _python_envs(self, indices: Any, *, strict: bool = True) -> list[Any]:
@@ -228,15 +229,15 @@ class TaskVecEnv(VecEnv):
             block = self.blocks[task]
             if strict and not block.envs:
                 raise AttributeError(
-                    f"environment {block.env_id!r} runs in EnvPool, which has no Python object "
-                    f'to ask: use backend="gymnasium".'
+                    f"environment {block.env_id!r} runs in EnvPool, which does not have Python "
+                    f'objects. Use backend="gymnasium".'
                 )
             envs.append(block.envs[int(i) - int(self._starts[task])] if block.envs else None)
         return envs
 
 
 def _float_keys(space: gym.Space[Any]) -> tuple[str | None, ...]:
-    """Keys of an observation that hold floats; `(None,)` for an array of floats."""
+    """Keys of the float parts of an observation; `(None,)` for a float array."""
     if isinstance(space, gym.spaces.Dict):
         return tuple(key for key, part in space.spaces.items() if _holds_floats(part))
     return (None,) if _holds_floats(space) else ()
@@ -247,7 +248,7 @@ def _holds_floats(space: gym.Space[Any]) -> bool:
 
 
 def _join(parts: list[Observations]) -> Any:
-    """The blocks' observations one below the other."""
+    """Concatenate the blocks' observations."""
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
@@ -257,7 +258,7 @@ def _join(parts: list[Observations]) -> Any:
 
 
 def _row(observations: Observations, row: int) -> Any:
-    """One environment's observation, on its own."""
+    """A copy of one environment's observation."""
     if isinstance(observations, dict):
         return {key: values[row].copy() for key, values in observations.items()}
     return observations[row].copy()

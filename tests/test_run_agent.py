@@ -97,18 +97,21 @@ def test_list_fits_80_columns_and_names_everything(capsys: pytest.CaptureFixture
         (["train", "--device", "gpu"], "'auto', 'cpu', 'cuda'"),
         (["train", "--suite", "keydoor", "--n-envs", "64"], "use 63 or 66"),
         (["train", "--n-envs", "512", "--memory-capacity", "256"], "--memory-capacity 256"),
-        (["train", "--suite", "mine.yaml"], "there is no suite file 'mine.yaml'"),
+        (["train", "--suite", "mine.yaml"], "the suite file 'mine.yaml' does not exist"),
         (["train", "--agent", "dqn", "--env", "Pendulum-v1"], "needs discrete actions"),
-        (["train", "--memory", "xyz"], "unknown memory 'xyz'. There are: episodic, replay."),
+        (["train", "--memory", "xyz"], "unknown memory 'xyz'. Choose from: episodic, replay."),
         (["train", "--env", "Blackjack-v1"], "an agent here sees Box, Discrete, MultiDiscrete"),
-        (["train", "--env", "gymnasium:Nope-v0"], "gymnasium is there, but registers no Nope-v0"),
+        (
+            ["train", "--env", "gymnasium:Nope-v0"],
+            "gymnasium imports, but does not register Nope-v0",
+        ),
         (
             ["train", "--env", "FrozenLake-v1", "--backend", "envpool"],
-            "EnvPool has no environment 'FrozenLake-v1'",
+            "EnvPool does not have an environment that equals Gymnasium's 'FrozenLake-v1'",
         ),
         (
             [*["transfer", "--source", "CartPole-v1", "--backend", "envpool", "--target"], VARIED],
-            f"EnvPool has no environment '{VARIED}'",
+            f"EnvPool does not have an environment that equals Gymnasium's '{VARIED}'",
         ),
         (["evaluate", "nowhere"], "nowhere: is no run's directory"),
         (["watch", "nowhere", "--output", "film.mp4"], "must end in .gif"),
@@ -177,7 +180,7 @@ def test_a_warning_is_shown_once(
     monkeypatch.setattr(run_agent, "_WARNED", set())
     words = ["train", "--env", "Pendulum-v1", "--agent", "dqn"]
     said = refused(capsys, *words) + refused(capsys, *words)
-    assert said.count("no return range is known for 'Pendulum-v1'") == 1
+    assert said.count("the return range of 'Pendulum-v1' is unknown") == 1
 
 
 def test_an_output_that_is_no_run_is_left_alone(

@@ -87,7 +87,7 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], expected: str) -> 
 
 def test_picture_of_no_grid_is_refused() -> None:
     for backend in ("auto", "gymnasium"):
-        with pytest.raises(ValueError, match="no grid to draw"):
+        with pytest.raises(ValueError, match="not have a grid to draw"):
             make_vec("CartPole-v1", 1, 0, backend, observation="picture")
 
 
@@ -101,7 +101,7 @@ def test_tasks_with_other_spaces_are_refused_with_a_table() -> None:
 
 def test_explicit_envpool_without_the_environment_is_refused() -> None:
     pytest.importorskip("envpool")
-    with pytest.raises(ValueError, match="EnvPool has no environment"):
+    with pytest.raises(ValueError, match="EnvPool does not have an environment"):
         make_vec("contrastive/CartPole-Random-v0", 1, 0, "envpool")
     assert make_vec("contrastive/CartPole-Random-v0", 1, 0).backend == ("gymnasium",)
     assert make_vec("MiniGrid-MultiRoom-N4-S5-v1", 1, 0).backend == ("gymnasium",)

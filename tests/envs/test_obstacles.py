@@ -9,11 +9,11 @@ import yaml
 from contrastive_distillation.envs import (
     SUITES,
     get_suite,
+    get_task,
     load_suite,
     make_env,
     make_vec,
     suite_settings,
-    task,
     unrelated_source,
 )
 from contrastive_distillation.envs.obstacles import SEVEN_ACTIONS_BASE, SEVEN_ACTIONS_ID
@@ -64,7 +64,9 @@ def test_it_can_be_continued() -> None:
 def test_it_fits_the_grids_and_scores_as_they_do() -> None:
     vec = make_vec([SEVEN_ACTIONS_ID, "MiniGrid-DoorKey-5x5-v0"], 2, 0)
     assert vec.action_space.n == 7
-    assert task(SEVEN_ACTIONS_ID).return_range == task("MiniGrid-DoorKey-5x5-v0").return_range
+    assert (
+        get_task(SEVEN_ACTIONS_ID).return_range == get_task("MiniGrid-DoorKey-5x5-v0").return_range
+    )
     vec.close()
 
 

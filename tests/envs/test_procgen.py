@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from contrastive_distillation.envs import SUITES, make_vec, task
+from contrastive_distillation.envs import SUITES, get_task, make_vec
 from contrastive_distillation.envs.procgen import PROCGEN, procgen_available
 
 TRAIN, ALL = "contrastive/CoinRun-200Levels-v0", "contrastive/CoinRun-AllLevels-v0"
@@ -12,7 +12,7 @@ TRAIN, ALL = "contrastive/CoinRun-200Levels-v0", "contrastive/CoinRun-AllLevels-
 def test_offered_only_where_it_runs() -> None:
     assert ("procgen" in SUITES) == procgen_available()
     assert len(PROCGEN) == 6
-    assert task(TRAIN).score([5, 7.5, 10]).tolist() == [0, 0.5, 1]
+    assert get_task(TRAIN).score([5, 7.5, 10]).tolist() == [0, 0.5, 1]
 
 
 def test_python_cannot_run_it() -> None:

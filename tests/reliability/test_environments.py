@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from contrastive_distillation.agents import FiniteGradients
-from contrastive_distillation.envs import STEPPING, BadNumberError, EnvironmentFailedError
+from contrastive_distillation.envs import RUNNING_STEP, BadNumberError, EnvironmentFailedError
 from contrastive_distillation.run_agent import main
 from contrastive_distillation.transfer.evaluation.evaluator import Episodes, Evaluator
 from contrastive_distillation.transfer.training.watchdog import watching_steps
@@ -22,7 +22,7 @@ from contrastive_distillation.transfer.training.watchdog import watching_steps
 from . import broken_envs
 from .conftest import VECTOR, Trainer
 
-pytestmark = pytest.mark.filterwarnings("ignore:no return range is known")
+pytestmark = pytest.mark.filterwarnings("ignore:the return range of")
 sys.modules.setdefault("broken_envs", broken_envs)
 TINY: dict[str, Any] = {"frames": 1_000, "n_envs": 4, "memory_capacity": 500}
 
@@ -133,14 +133,14 @@ def test_the_watchdog_hears_of_one_long_step_and_not_of_many_short_ones() -> Non
 
     with watching_steps(0.2, give_up):
         for _ in range(50):
-            STEPPING.begin("short", 1)
+            RUNNING_STEP.begin("short", 1)
             gave_up.wait(0.01)
-            STEPPING.end()
+            RUNNING_STEP.end()
         gave_up.wait(0.5)  # no step at all
         assert heard == []
-        STEPPING.begin("long", 7)
+        RUNNING_STEP.begin("long", 7)
         assert gave_up.wait(30)
-        STEPPING.end()
+        RUNNING_STEP.end()
     ((reason, stack),) = heard
     assert "environment 'long' (number 7)" in reason and "--env-timeout" in reason
     assert "test_the_watchdog" in stack

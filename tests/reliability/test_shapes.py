@@ -22,7 +22,7 @@ from contrastive_distillation.run_agent import main
 from . import shaped_envs
 from .conftest import VECTOR
 
-pytestmark = pytest.mark.filterwarnings("ignore:no return range is known")
+pytestmark = pytest.mark.filterwarnings("ignore:the return range of")
 sys.modules.setdefault("shaped_envs", shaped_envs)
 
 

@@ -20,10 +20,10 @@ from contrastive_distillation.envs import (
     BadNumberError,
     TaskVecEnv,
     episode_seed,
+    get_task,
     make_env,
     make_vec,
-    stepping,
-    task,
+    track_step,
 )
 
 from .policies import Act, Observations, join_observations, take_observations
@@ -83,7 +83,7 @@ class _PythonStage:
     ) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_]]:
         steps = []
         for i, action in zip(going, actions, strict=True):
-            with stepping(self._env_id, int(i)):
+            with track_step(self._env_id, int(i)):
                 steps.append(self._envs[i].step(int(action) if self._discrete else action))
         rewards = np.array([step[1] for step in steps], np.float32)
         dones = np.array([step[2] or step[3] for step in steps], np.bool_)
@@ -161,7 +161,7 @@ class Evaluator:
         mission: bool,
     ) -> None:
         self.env_ids = tuple(env_ids)
-        self._longest = [task(env_id).max_episode_steps or UNKNOWN_LENGTH for env_id in env_ids]
+        self._longest = [get_task(env_id).max_episode_steps or UNKNOWN_LENGTH for env_id in env_ids]
         self._stages = [_make_stage(env_id, backend, observation, mission) for env_id in env_ids]
 
     def play(self, act: Act, *, n_episodes: int, seed: int, index: int = 0) -> list[Episodes]:

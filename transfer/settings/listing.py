@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from inspect import getmodule
 
 from contrastive_distillation.agents import SUMMARIES
-from contrastive_distillation.envs import SUITES, Suite, task
+from contrastive_distillation.envs import SUITES, Suite, get_task
 from contrastive_distillation.losses import LOSSES
 from contrastive_distillation.memory import KEEPS, MEMORIES, NEGATIVES, POSITIVES
 
@@ -70,7 +70,7 @@ def _environments() -> Iterator[str]:
         env_id for suite in SUITES.values() for env_id in (*suite.sources, *suite.targets)
     )
     for env_id in sorted(ids):
-        steps = task(env_id).max_episode_steps
+        steps = get_task(env_id).max_episode_steps
         yield f"  {env_id}" if steps is None else f"  {env_id:<58}{steps:>6} steps at most"
 
 

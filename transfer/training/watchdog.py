@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 
-from contrastive_distillation.envs import STEPPING
+from contrastive_distillation.envs import RUNNING_STEP
 
 GiveUp = Callable[[str, str], None]
 """Takes the reason, in one line, and where the training stands, as a stack."""
@@ -35,13 +35,13 @@ def watching_steps(timeout_seconds: float, give_up: GiveUp) -> Iterator[None]:
         while not ended.wait(pause):
             now = time.monotonic()
             passed, before = min(now - before, 2 * pause), now
-            count, env_id = STEPPING.count, STEPPING.env_id
+            count, env_id = RUNNING_STEP.count, RUNNING_STEP.env_id
             waited = waited + passed if count == known and env_id is not None else 0.0
             known = count
             if waited > timeout_seconds:
                 stack = "".join(traceback.format_stack(sys._current_frames()[trained_by]))
                 give_up(
-                    f"environment {env_id!r} (number {STEPPING.env_index}) has not come back "
+                    f"environment {env_id!r} (number {RUNNING_STEP.env_index}) has not come back "
                     f"from a step for more than {timeout_seconds:g} s (--env-timeout); where it "
                     "hangs is in the training's worker.log",
                     stack,

@@ -1,4 +1,4 @@
-"""Which environment is in the middle of a step just now, for whoever watches from outside."""
+"""Which environment this process is stepping now, for a watchdog in another thread."""
 
 from __future__ import annotations
 
@@ -6,46 +6,46 @@ import contextlib
 from collections.abc import Iterator
 
 
-class Stepping:
-    """Written by what steps environments, read by another thread; costs next to nothing."""
+class RunningStep:
+    """The step or reset that runs now: written by the environments, read by another thread."""
 
     def __init__(self) -> None:
         self.env_id: str | None = None
-        """None while no environment is being stepped or reset."""
+        """The environment's id; None while no step or reset runs."""
         self.env_index = 0
         """Its number among those of its id; 0 where all are stepped together."""
         self.count = 0
-        """Steps begun since the process started: tells one step from the next."""
+        """Steps and resets begun since the process started."""
 
     def begin(self, env_id: str, env_index: int = 0) -> None:
-        """A step or reset begins."""
+        """Record that a step or reset begins."""
         self.count += 1
         self.env_index = env_index
         self.env_id = env_id
 
     def end(self) -> None:
-        """No environment is at work any more."""
+        """Record that it has returned."""
         self.env_id = None
 
 
-STEPPING = Stepping()
-"""Of this process: it trains one agent."""
+RUNNING_STEP = RunningStep()
+"""The one of this process, which trains one agent."""
 
 
 @contextlib.contextmanager
-def stepping(env_id: str, env_index: int) -> Iterator[None]:
-    """Around a step or reset of one environment: says so, and names it where it raises."""
-    STEPPING.begin(env_id, env_index)
+def track_step(env_id: str, env_index: int) -> Iterator[None]:
+    """Record a step or reset in `RUNNING_STEP`; turn errors into EnvironmentFailedError."""
+    RUNNING_STEP.begin(env_id, env_index)
     try:
         yield
     except Exception as error:
         raise EnvironmentFailedError(env_id=env_id, env_index=env_index, error=error) from error
     finally:
-        STEPPING.end()
+        RUNNING_STEP.end()
 
 
 class EnvironmentFailedError(RuntimeError):
-    """An environment raised; the error it raised is the cause.
+    """An environment raised an error, which is the cause (`__cause__`).
 
     Attributes: `env_id`, `env_index`.
     """
