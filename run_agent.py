@@ -157,7 +157,6 @@ def _prepare_training(settings: TrainSettings | TransferSettings, command: Seque
         command=command,
         console=Console(),
         debug=settings.debug,
-        information_points=settings.information_points,
     )
 
 

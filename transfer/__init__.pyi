@@ -41,7 +41,6 @@ from .settings.commands import TrainSettings as TrainSettings
 from .settings.commands import TransferSettings as TransferSettings
 from .settings.commands import WatchSettings as WatchSettings
 from .settings.listing import listing as listing
-from .settings.spec import LossChoice as LossChoice
 from .settings.spec import TrainingSpec as TrainingSpec
 from .study.dry_run import forecast as forecast
 from .study.local_executor import warm_up as warm_up

@@ -49,18 +49,18 @@ class EvaluationCallback(BaseCallback):
         self._path = directory / CURVES
         self._report = report
         self._stop = stop
-        longest = [spec.suite.task(env_id).max_episode_steps for env_id in spec.env_ids]
-        self._due = checkpoint_frames(spec.frames, longest, extra=spec.extra_frames)
-        self.outlook = Outlook.at_first(longest, trained=spec.source is not None)
+        longest = [spec.task.suite.task(env_id).max_episode_steps for env_id in spec.task.env_ids]
+        self._due = checkpoint_frames(spec.task.frames, longest, extra=spec.source.extra_frames)
+        self.outlook = Outlook.at_first(longest, trained=spec.source.directory is not None)
         """What the next round of episodes may be like."""
         self._n_rounds = 0
         self._last_report = -np.inf
         self._started = time.perf_counter()
         self._evaluator = Evaluator(
-            env_ids=spec.env_ids,
-            backend=spec.backend,
-            observation=spec.suite.observation,
-            mission=spec.mission,
+            env_ids=spec.task.env_ids,
+            backend=spec.task.backend,
+            observation=spec.task.suite.observation,
+            mission=spec.task.mission,
         )
         self.points: list[CurvePoint] = []
         """The learning curve so far, also in the run's ``curves.csv``."""
@@ -71,7 +71,7 @@ class EvaluationCallback(BaseCallback):
         self.stopped = False
         """Whether it stops here: it was asked to, and the rollout then going on is finished."""
         self._asked_to_stop = False
-        self.learnt = dict.fromkeys(spec.env_ids, False)
+        self.learnt = dict.fromkeys(spec.task.env_ids, False)
         """Environment id → whether the last evaluation found it learnt."""
         self._ends_early = False
         self._elapsed = 0.0
@@ -148,7 +148,7 @@ class EvaluationCallback(BaseCallback):
     @property
     def scores(self) -> dict[str, float]:
         """Environment id → score of the last evaluation."""
-        return {point.env_id: point.score for point in self.points[-len(self._spec.env_ids) :]}
+        return {point.env_id: point.score for point in self.points[-len(self._spec.task.env_ids) :]}
 
     def _on_training_start(self) -> None:
         self._started = time.perf_counter() - self._elapsed
@@ -179,7 +179,7 @@ class EvaluationCallback(BaseCallback):
         points = self._play()
         self.points += points
         self.learnt = self._found_learnt(points)
-        if self._spec.until_learnt and self.num_timesteps > 0 and all(self.learnt.values()):
+        if self._spec.task.until_learnt and self.num_timesteps > 0 and all(self.learnt.values()):
             self.learnt = self._found_learnt(self._play())
             self._ends_early = all(self.learnt.values())
         write_curves(self._path, self.points)
@@ -194,7 +194,7 @@ class EvaluationCallback(BaseCallback):
             self.model,
             self._evaluator,
             memory=self.memory,
-            n_episodes=episodes_at_checkpoint(spec.frames, self.outlook),
+            n_episodes=episodes_at_checkpoint(spec.task.frames, self.outlook),
             seed=spec.seed,
             index=self._n_rounds,
         )
@@ -211,7 +211,7 @@ class EvaluationCallback(BaseCallback):
         return points
 
     def _found_learnt(self, points: list[CurvePoint]) -> dict[str, bool]:
-        threshold = self._spec.suite.learnt_score
+        threshold = self._spec.task.suite.learnt_score
         return {point.env_id: point.score >= threshold for point in points}
 
 
@@ -243,8 +243,8 @@ def curve_point(
 ) -> CurvePoint:
     """What a round of episodes comes to, as a point of a learning curve."""
     return CurvePoint(
-        suite=spec.suite.name,
-        agent=spec.agent,
+        suite=spec.task.suite.name,
+        agent=spec.agent.name,
         arm=spec.arms[0] if spec.arms else spec.name,
         seed=spec.seed,
         role=spec.role,
@@ -252,7 +252,7 @@ def curve_point(
         frames=frames,
         episodes=len(episodes.returns),
         wall_seconds=round(seconds, 3),
-        **measures(spec.suite, episodes),
+        **measures(spec.task.suite, episodes),
     )
 
 

@@ -112,7 +112,7 @@ class InformationProbe(BaseCallback):
         self._auxiliary = auxiliary
         self._evaluation = evaluation
         self._weights = weights
-        self._due = [spec.frames * i // n_points for i in range(1, n_points)]
+        self._due = [spec.task.frames * i // n_points for i in range(1, n_points)]
         self._source: FrozenTeacher | None = None
         self.points: list[InformationPoint] = []
         """What was measured so far, also in the run's ``information.csv``."""
@@ -178,8 +178,8 @@ class InformationProbe(BaseCallback):
     ) -> InformationPoint:
         spec = self._spec
         return InformationPoint(
-            suite=spec.suite.name,
-            agent=spec.agent,
+            suite=spec.task.suite.name,
+            agent=spec.agent.name,
             arm=spec.arms[0] if spec.arms else spec.name,
             seed=spec.seed,
             role=spec.role,

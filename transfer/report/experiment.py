@@ -116,7 +116,7 @@ def read_experiment(directory: Path) -> Experiment:
         raise SettingsError(f"{directory}: has nothing to report yet: no training was judged")
     rows, notes = _without_nan(rows, notes)
     specs = {
-        (spec.arms[0], spec.env_ids[0], spec.seed): directory / spec.name
+        (spec.arms[0], spec.task.env_ids[0], spec.seed): directory / spec.name
         for spec in (each.spec for each in whole)
         if spec.role == "target" and spec.arms
     }

@@ -66,7 +66,7 @@ def remember(directory: Path) -> Remembered:
     assert joined.learner is not None
     return Remembered(
         directory=directory,
-        env_id=spec.env_ids[0],
+        env_id=spec.task.env_ids[0],
         loss=loss,
         learner=joined.learner,
         memory=joined.memory,

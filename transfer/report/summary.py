@@ -123,25 +123,25 @@ def summarise(
     scratch: dict[tuple[int, tuple[str, ...]], list[FinishedTraining]] = {}
     for each in finished:
         if any(arm_of(arm) == "scratch" for arm in each.spec.arms):
-            scratch.setdefault((each.spec.seed, each.spec.env_ids), []).append(each)
+            scratch.setdefault((each.spec.seed, each.spec.task.env_ids), []).append(each)
     rows = []
     for each in finished:
         spec = each.spec
         source = given_source
         if spec.needs is not None:
             source = by_name[spec.needs].result if spec.needs in by_name else None
-        source = None if spec.source is None else source
+        source = None if spec.source.directory is None else source
         for arm in spec.arms:
-            candidates = scratch.get((spec.seed, spec.env_ids), [])
+            candidates = scratch.get((spec.seed, spec.task.env_ids), [])
             beside = next((s for s in candidates if is_part_of(s.spec.arms[0], arm)), None)
-            for env_id in spec.env_ids:
+            for env_id in spec.task.env_ids:
                 rows.append(_row(each, arm, env_id, source, beside))
     return rows
 
 
 def _source_kind(spec: TrainingSpec) -> str | None:
     """``with_loss+n_negatives=8``, out of the name of its directory."""
-    name = spec.name if spec.role == "source" else (spec.needs if spec.source else None)
+    name = spec.name if spec.role == "source" else (spec.needs if spec.source.directory else None)
     if not name:
         return None
     return name.removeprefix("sources/").rpartition("-seed")[0] or None
@@ -165,8 +165,8 @@ def _row(
     if scratch is not None and spec.role == "target":
         jump = jumpstart(scores, [p.score for p in scratch.points if p.env_id == env_id])
     return SummaryRow(
-        suite=spec.suite.name,
-        agent=spec.agent,
+        suite=spec.task.suite.name,
+        agent=spec.agent.name,
         arm=arm,
         seed=spec.seed,
         role=spec.role,

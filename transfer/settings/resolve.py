@@ -5,8 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import yaml
-
 from contrastive_distillation.agents import (
     AGENTS,
     default_every,
@@ -27,8 +25,9 @@ from contrastive_distillation.memory import KEEPS, MEMORIES, NEGATIVES, POSITIVE
 from ..errors import SettingsError
 from .arms import ARMS, OWN, Arm
 from .commands import TrainSettings, TransferSettings
+from .loss_settings import read_loss_settings
 from .spaces import spaces_of
-from .spec import LossChoice
+from .spec import LossSpec
 
 DEFAULT_SUITE = "doorkey"
 DEFAULT_BALANCE = "norm"
@@ -82,7 +81,7 @@ def choose_arms(names: Sequence[str]) -> list[Arm]:
     return [ARMS[name] for name in names]
 
 
-def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossChoice:
+def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossSpec:
     """The loss, tried out: an unknown name or setting shows here."""
     if settings.memory not in MEMORIES:
         raise UnknownNameError("memory", settings.memory, MEMORIES)
@@ -97,18 +96,10 @@ def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossC
         raise UnknownNameError("negatives", settings.negatives, NEGATIVES)
     if settings.positives is not None and settings.positives not in POSITIVES:
         raise UnknownNameError("positives", settings.positives, POSITIVES)
-    keywords = {
-        key: value
-        for key, value in (
-            ("negatives", settings.negatives),
-            ("n_negatives", settings.n_negatives),
-            ("positives", settings.positives),
-        )
-        if value is not None
-    } | _loss_settings(settings.loss_settings)
+    keywords = read_loss_settings(vars(settings))
     loss = _tried_loss(settings.loss, keywords)
     joining = _joining(settings, agent, loss)
-    choice = LossChoice(
+    choice = LossSpec(
         name=settings.loss,
         settings=keywords,
         weight=joining.weight,
@@ -209,23 +200,6 @@ def _with_source() -> list[str]:
     return [*own, "fine_tune", "scratch"]
 
 
-def _loss_settings(given: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE as keywords; a value is read as YAML reads it."""
-    keywords = {}
-    for each in given:
-        name, equals, text = each.partition("=")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = None
-        if not (name.isidentifier() and equals) or not isinstance(value, int | float | str):
-            raise SettingsError(
-                f"--loss-settings {each}: expected NAME=VALUE, such as temperature=0.2"
-            )
-        keywords[name] = value
-    return keywords
-
-
 def choose_n_envs(given: int | None, agent: str, n_tasks: int, suite: Suite, mission: bool) -> int:
     """As given, or the agent's default, rounded up to equal shares for the tasks."""
     if given is None:
@@ -247,7 +221,7 @@ def choose_workers(given: int | None) -> int:
     return given or max(1, min(2, cores or 1))
 
 
-def without_loss(loss: LossChoice) -> LossChoice:
+def without_loss(loss: LossSpec) -> LossSpec:
     """The same memory, without a loss: a later transfer wants the source's observations."""
     return replace(loss, name="none", settings={}, weight=0.0)
 

@@ -8,7 +8,7 @@ from ..errors import SettingsError
 from .commands import TrainSettings, TransferSettings
 from .resolve import choose_loss, choose_n_envs
 from .spaces import check_spaces
-from .spec import TrainingSpec
+from .spec import AgentSpec, RuntimeSpec, TaskSpec, TrainingSpec
 
 
 def settled_spec(
@@ -36,21 +36,25 @@ def settled_spec(
         name="",
         role="target",
         arms=(),
-        suite=suite,
-        suite_as_given=_suite_as_given(settings, suite),
-        env_ids=(),
-        agent=agent,
-        loss=loss,
         seed=settings.seed,
-        frames=1,
-        backend=settings.backend,
-        n_envs=n_envs,
-        gamma=settings.gamma,
-        mission=mission,
-        device=resolve_device(settings.device),
-        threads=settings.threads,
-        checkpoint_every=settings.checkpoint_every,
-        env_timeout=settings.env_timeout,
+        task=TaskSpec(
+            suite=suite,
+            suite_as_given=_suite_as_given(settings, suite),
+            env_ids=(),
+            frames=1,
+            backend=settings.backend,
+            n_envs=n_envs,
+            mission=mission,
+        ),
+        agent=AgentSpec(name=agent, gamma=settings.gamma),
+        loss=loss,
+        runtime=RuntimeSpec(
+            device=resolve_device(settings.device),
+            threads=settings.threads,
+            checkpoint_every=settings.checkpoint_every,
+            env_timeout=settings.env_timeout,
+            information_points=settings.information_points,
+        ),
     )
 
 

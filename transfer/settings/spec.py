@@ -1,26 +1,88 @@
-"""One training as a value: everything a worker needs to know, and nothing it has to look up."""
+"""One training as a value: everything that a worker needs to know about it.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+A `TrainingSpec` is also what a run's ``config.yaml`` says: the metadata of each field gives its
+place in there (by default the field's name), and `_write` and `_read` convert between the two.
+"""
 
-import yaml
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Self, TypeVar, get_type_hints
 
 from contrastive_distillation.envs import Suite, suite_settings
 
 from ..run_directory.directory import RESOLVED
 from .arms import Mode
+from .loss_settings import read_loss_settings, write_loss_settings
 
-_LOSS_FLAGS = ("negatives", "n_negatives", "positives")
+Entry = Callable[[Any], Any]
+
+
+def _at(
+    path: str | None,
+    *,
+    optional: bool = False,
+    write: Entry | None = None,
+    read: Entry | None = None,
+) -> dict[str, Any]:
+    """A field's place in ``config.yaml``.
+
+    Args:
+        path: its key, behind ``resolved.`` where no flag says it; empty: its value is a mapping
+            whose keys are the configuration's own; None: it is not kept.
+        optional: leave it out where it has its default.
+        write: converts its value to what the configuration holds.
+        read: converts it back.
+    """
+    return {"path": path, "optional": optional, "write": write, "read": read}
+
+
+def _suite(kept: Mapping[str, Any]) -> Suite:
+    settings = dict(kept)
+    for key in ("sources", "targets", "agents"):
+        settings[key] = tuple(settings[key])
+    settings["return_ranges"] = {
+        env_id: (float(low), float(high))
+        for env_id, (low, high) in settings["return_ranges"].items()
+    }
+    return Suite(**settings)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossChoice:
+class TaskSpec:
+    """What a training trains on, and for how long."""
+
+    suite: Suite = field(metadata=_at(f"{RESOLVED}.suite", write=suite_settings, read=_suite))
+    suite_as_given: str | None = field(metadata=_at("suite"))
+    """The suite's name or file as the user gave it; None for environments of their own."""
+    env_ids: tuple[str, ...] = field(metadata=_at("env"))
+    frames: int
+    """Frames to train for; the most there may be with ``until_learnt``."""
+    until_learnt: bool = False
+    """Whether to stop as soon as every environment is learnt."""
+    backend: str = "auto"
+    n_envs: int = 1
+    mission: bool = field(default=False, metadata=_at(f"{RESOLVED}.mission"))
+    """Whether observations of a grid hold the mission; one answer for sources and targets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentSpec:
+    """Which agent learns."""
+
+    name: str = field(metadata=_at("agent"))
+    gamma: float | None = None
+    """Discount per step; None: the agent's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSpec:
     """Which loss, over which memory, and how it joins the agent's update."""
 
-    name: str
+    name: str = field(metadata=_at("loss"))
     """A name of `losses.LOSSES`, ``module:Class``, or ``none``."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(
+        default_factory=dict, metadata=_at("", write=write_loss_settings, read=read_loss_settings)
+    )
     """Keywords of its constructor."""
     weight: float = 0.1
     balance: str = "norm"
@@ -30,86 +92,77 @@ class LossChoice:
     """Which episodes stay when the memory is full."""
     memory_capacity: int = 100_000
 
-    def flags(self) -> dict[str, Any]:
-        """Its settings as flags of the command line."""
-        named = {key: self.settings[key] for key in _LOSS_FLAGS if key in self.settings}
-        others = [f"{key}={x}" for key, x in self.settings.items() if key not in _LOSS_FLAGS]
-        return {**named, "loss_settings": others} if others else named
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """The choice that a run's ``config.yaml`` keeps."""
-        settings = {key: config[key] for key in _LOSS_FLAGS if config.get(key) is not None}
-        for each in config.get("loss_settings") or ():
-            name, _, text = each.partition("=")
-            settings[name] = yaml.safe_load(text)
-        own = ("weight", "balance", "every", "memory", "keep", "memory_capacity")
-        given = {key: config[key] for key in own if key in config}
-        return cls(name=config["loss"], settings=settings, **given)
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """What a training takes from the training of a source; nothing by default."""
+
+    directory: str | None = field(default=None, metadata=_at(f"{RESOLVED}.source"))
+    """Directory of the source, relative to the training's own; or a path as the user gave it."""
+    mode: Mode = field(default="fine_tune", metadata=_at(f"{RESOLVED}.mode"))
+    """What becomes of the source's weights."""
+    teacher: bool = field(default=False, metadata=_at(f"{RESOLVED}.teacher"))
+    """Whether the loss distils from a frozen encoder, and has the source's memory beside it."""
+    random_teacher: bool = field(
+        default=False, metadata=_at(f"{RESOLVED}.random_teacher", optional=True)
+    )
+    """Whether the weights of that encoder are random, in place of the source's."""
+    adds_frames_of: str | None = field(
+        default=None, metadata=_at(f"{RESOLVED}.adds_frames_of", optional=True)
+    )
+    """Directory, as `directory`, of a training whose frames are added before its own."""
+    extra_frames: int = field(default=0, metadata=_at(None))
+    """Those frames: at most, as long as they are not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSpec:
-    """One training of one agent, on the sources together or on one target."""
+class RuntimeSpec:
+    """Where a training runs, and what it records; nothing here changes what is learnt."""
 
-    name: str
-    """Its directory, under that of the whole run; empty where it is the whole run."""
-    role: str
-    """``source`` or ``target``."""
-    arms: tuple[str, ...]
-    """The arms that its learning curve is a part of."""
-    suite: Suite
-    suite_as_given: str | None
-    """The suite's name or file as the user named it; None for environments of their own."""
-    env_ids: tuple[str, ...]
-    agent: str
-    loss: LossChoice
-    """Its memory is written in every training; its name is ``none`` where no loss joins."""
-    seed: int
-    frames: int
-    """Frames to train for; the most there may be with ``until_learnt``."""
-    until_learnt: bool = False
-    backend: str = "auto"
-    n_envs: int = 1
-    gamma: float | None = None
-    """None: the agent's own."""
-    mission: bool = False
-    """Whether observations of a grid hold the mission; one answer for sources and targets."""
     device: str = "cpu"
     threads: int = 1
     checkpoint_every: int = 200_000
     """Frames between two checkpoints."""
     env_timeout: float = 600.0
     """Seconds that a step of an environment may take; 0 for as long as it likes."""
-    needs: str | None = None
+    information_points: int = field(default=2, metadata=_at(None))
+    """How often the information of the features is measured; 1: at the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec:
+    """One training of one agent, on the sources together or on one target."""
+
+    name: str = field(metadata=_at(None))
+    """Its directory, under that of the whole run; empty where it is the whole run."""
+    role: str = field(metadata=_at(f"{RESOLVED}.role"))
+    """``source`` or ``target``."""
+    arms: tuple[str, ...] = field(metadata=_at(None))
+    """The arms that its learning curve is a part of."""
+    needs: str | None = field(default=None, metadata=_at(None))
     """Name of the spec that must be finished first: its source."""
-    source: str | None = None
-    """Directory of its source, relative to its own; or a path as the user gave it."""
-    mode: Mode = "fine_tune"
-    """What becomes of the source's weights."""
-    teacher: bool = False
-    """Whether the loss distils from a frozen encoder, and has the source's memory beside it."""
-    random_teacher: bool = False
-    """Whether that encoder's weights are random, in place of the source's."""
-    matched_loss: LossChoice | None = None
-    """It learns more often instead, so that its encoder sees as much as with this loss."""
-    adds_frames_of: str | None = None
-    """Directory, as `source`, of a training whose frames are added to its own, before them."""
-    extra_frames: int = 0
-    """Those frames: at most, as long as they are not known."""
+    seed: int
+    task: TaskSpec
+    agent: AgentSpec
+    loss: LossSpec
+    """Its memory is written in every training; its name is ``none`` where no loss joins."""
+    matched_loss: LossSpec | None = field(default=None, metadata=_at(None))
+    """The agent learns more often instead, so that its encoder sees as much as with this loss."""
+    source: SourceSpec = field(default_factory=SourceSpec)
+    runtime: RuntimeSpec = field(default_factory=RuntimeSpec)
 
     @property
     def most_frames(self) -> int:
         """Frames it trains for at most."""
-        return self.frames + self.extra_frames
+        return self.task.frames + self.source.extra_frames
 
     @property
     def stream(self) -> int:
         """Number of its random streams: sources and each target have their own."""
         if self.role == "source":
             return 0
-        targets = self.suite.targets
-        return 1 + (targets.index(self.env_ids[0]) if self.env_ids[0] in targets else len(targets))
+        env_id, targets = self.task.env_ids[0], self.task.suite.targets
+        return 1 + (targets.index(env_id) if env_id in targets else len(targets))
 
     @property
     def group(self) -> str:
@@ -125,53 +178,17 @@ class TrainingSpec:
 
     def config(self) -> dict[str, Any]:
         """What its ``config.yaml`` says: settings of ``train``, and what those cannot say."""
-        return {
-            "command": "train",
-            "suite": self.suite_as_given,
-            "env": list(self.env_ids),
-            "agent": self.agent,
-            "loss": self.loss.name,
-            **self.loss.flags(),
-            "weight": self.loss.weight,
-            "balance": self.loss.balance,
-            "every": self.loss.every,
-            "memory": self.loss.memory,
-            "keep": self.loss.keep,
-            "memory_capacity": self.loss.memory_capacity,
-            "frames": self.frames,
-            "until_learnt": self.until_learnt,
-            "seed": self.seed,
-            "backend": self.backend,
-            "n_envs": self.n_envs,
-            "gamma": self.gamma,
-            "device": self.device,
-            "threads": self.threads,
-            "checkpoint_every": self.checkpoint_every,
-            "env_timeout": self.env_timeout,
-            RESOLVED: {
-                "role": self.role,
-                "mission": self.mission,
-                "source": self.source,
-                "mode": self.mode,
-                "teacher": self.teacher,
-                **self._controls(),
-                "suite": suite_settings(self.suite),
-            },
-        }
-
-    def _controls(self) -> dict[str, Any]:
-        """What only controls have; left out elsewhere, so that earlier runs are found again."""
-        controls: dict[str, Any] = {}
-        if self.random_teacher:
-            controls["random_teacher"] = True
+        config: dict[str, Any] = {"command": "train"}
+        _write(self, config)
         if self.matched_loss is not None:
-            matched: dict[str, Any] = {"loss": self.matched_loss.name, **self.matched_loss.flags()}
+            matched = {
+                "loss": self.matched_loss.name,
+                **write_loss_settings(self.matched_loss.settings),
+            }
             if self.matched_loss.every != self.loss.every:
                 matched["every"] = self.matched_loss.every
-            controls["matched_loss"] = matched
-        if self.adds_frames_of is not None:
-            controls["adds_frames_of"] = self.adds_frames_of
-        return controls
+            config[RESOLVED]["matched_loss"] = matched
+        return config
 
     @classmethod
     def from_config(
@@ -182,41 +199,53 @@ class TrainingSpec:
         Raises:
             KeyError, TypeError, ValueError: it is not what `config` gives.
         """
-        own = (
-            "agent", "seed", "frames", "until_learnt", "backend", "n_envs", "gamma", "device",
-            "threads", "checkpoint_every", "env_timeout",
-        )  # fmt: skip
-        resolved = config[RESOLVED]
-        return cls(
-            name=name,
-            role=resolved["role"],
-            arms=arms,
-            suite=suite_of(config),
-            suite_as_given=config["suite"],
-            env_ids=tuple(config["env"]),
-            loss=LossChoice.from_config(config),
-            mission=resolved["mission"],
-            needs=needs,
-            source=resolved["source"],
-            mode=resolved["mode"],
-            teacher=resolved["teacher"],
-            random_teacher=bool(resolved.get("random_teacher", False)),
-            matched_loss=(
-                LossChoice.from_config({"every": config["every"], **resolved["matched_loss"]})
-                if "matched_loss" in resolved
-                else None
-            ),
-            adds_frames_of=resolved.get("adds_frames_of"),
-            **{key: config[key] for key in own if key in config},
-        )
+        matched = config[RESOLVED].get("matched_loss")
+        if matched is not None:
+            matched = _read(LossSpec, {"every": config["every"], **matched})
+        return _read(cls, config, name=name, arms=arms, needs=needs, matched_loss=matched)
 
 
 def suite_of(config: Mapping[str, Any]) -> Suite:
     """The suite that a run's ``config.yaml`` keeps in full."""
-    kept = dict(config[RESOLVED]["suite"])
-    for key in ("sources", "targets", "agents"):
-        kept[key] = tuple(kept[key])
-    kept["return_ranges"] = {
-        env_id: (float(low), float(high)) for env_id, (low, high) in kept["return_ranges"].items()
-    }
-    return Suite(**kept)
+    return _suite(config[RESOLVED]["suite"])
+
+
+_Spec = TypeVar("_Spec")
+_GROUPS = (TaskSpec, AgentSpec, LossSpec, SourceSpec, RuntimeSpec)
+
+
+def _write(spec: Any, config: dict[str, Any]) -> None:
+    """Enter the fields of a spec, and those of its groups, into a configuration."""
+    for each in fields(spec):
+        value, entry = getattr(spec, each.name), each.metadata or _at(each.name)
+        if isinstance(value, _GROUPS) and not each.metadata:
+            _write(value, config)
+        elif entry["path"] is not None and not (entry["optional"] and value == each.default):
+            value = list(value) if isinstance(value, tuple) else value
+            value = entry["write"](value) if entry["write"] else value
+            *above, key = entry["path"].split(".")
+            place = config
+            for name in above:
+                place = place.setdefault(name, {})
+            place.update({key: value} if key else value)
+
+
+def _read(kind: type[_Spec], config: Mapping[str, Any], **known: Any) -> _Spec:
+    """A spec, or a group of one, from a configuration; fields that it lacks have their default."""
+    hints = get_type_hints(kind)
+    for each in fields(kind):  # type: ignore[arg-type]
+        entry = each.metadata or _at(each.name)
+        if each.name in known or entry["path"] is None:
+            continue
+        if hints[each.name] in _GROUPS:
+            known[each.name] = _read(hints[each.name], config)
+            continue
+        *above, key = entry["path"].split(".")
+        place: Any = config
+        for name in above:
+            place = place[name]
+        if not key or key in place or each.default is MISSING:
+            value = place[key] if key else place
+            value = entry["read"](value) if entry["read"] else value
+            known[each.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**known)

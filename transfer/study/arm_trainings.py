@@ -12,11 +12,12 @@ from ..errors import SettingsError
 from ..settings.arms import ARMS, OWN, Arm
 from ..settings.commands import TransferSettings
 from ..settings.fields import annotations_of
+from ..settings.loss_settings import LOSS_FLAGS
 from ..settings.resolve import choose_n_envs
 from ..settings.settled import settled_spec
 from ..settings.spaces import compare_all
-from ..settings.spec import TrainingSpec
-from .variations import OF_LOSS, Variant
+from ..settings.spec import SourceSpec, TrainingSpec
+from .variations import Variant
 
 
 def check_arms(
@@ -112,13 +113,20 @@ class ArmTrainings:
             name=f"sources/{variant.source}-seed{seed}",
             role="source",
             arms=() if arm.source_kind is None else (variant.label,),
-            env_ids=env_ids,
-            frames=_source_frames(variant.source_settings, suite),
-            until_learnt=True,
-            n_envs=choose_n_envs(
-                variant.source_settings.n_envs, common.agent, len(env_ids), suite, common.mission
-            ),
             seed=seed,
+            task=replace(
+                common.task,
+                env_ids=env_ids,
+                frames=_source_frames(variant.source_settings, suite),
+                until_learnt=True,
+                n_envs=choose_n_envs(
+                    variant.source_settings.n_envs,
+                    common.agent.name,
+                    len(env_ids),
+                    suite,
+                    common.task.mission,
+                ),
+            ),
         )
 
     def targets(self, seed: int) -> Iterator[TrainingSpec]:
@@ -139,22 +147,27 @@ class ArmTrainings:
             self._on_target,
             name=name,
             arms=(variant.label,),
-            env_ids=(env_id,),
-            frames=settings.frames or self._suite.target_frames,
             needs=needs,
-            source=None if arm.more_frames else source,
-            mode=arm.mode,
-            teacher=arm.teacher is not None,
-            random_teacher=arm.teacher == "random",
-            adds_frames_of=source if arm.more_frames else None,
-            extra_frames=_source_frames(settings, self._suite) if arm.more_frames else 0,
             seed=seed,
+            task=replace(
+                self._on_target.task,
+                env_ids=(env_id,),
+                frames=settings.frames or self._suite.target_frames,
+            ),
+            source=SourceSpec(
+                directory=None if arm.more_frames else source,
+                mode=arm.mode,
+                teacher=arm.teacher is not None,
+                random_teacher=arm.teacher == "random",
+                adds_frames_of=source if arm.more_frames else None,
+                extra_frames=_source_frames(settings, self._suite) if arm.more_frames else 0,
+            ),
         )
 
 
 def plainly(settings: TransferSettings) -> TransferSettings:
     """The settings without a loss: the memory is written all the same."""
-    changes: dict[str, Any] = {"loss": "none", "loss_settings": ()} | dict.fromkeys(OF_LOSS)
+    changes: dict[str, Any] = {"loss": "none", "loss_settings": ()} | dict.fromkeys(LOSS_FLAGS)
     if "as_published" in annotations_of(type(settings)):
         changes["as_published"] = False
     return replace(settings, **changes)

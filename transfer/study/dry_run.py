@@ -40,7 +40,7 @@ def forecast(plan: Plan, console: Console, *, frames_per_second: float) -> int:
         at_once = min(plan.workers, max(len(left), 1))
         text = f"{at_once} at once: {_hours(hours / at_once)} for {what}"
     say(console, f"At {frames_per_second:_.0f} frames/s each, {text}.")
-    if any(spec.until_learnt for spec in left):
+    if any(spec.task.until_learnt for spec in left):
         say(console, "Sources stop as soon as they are learnt, so it may take less.")
     say(console, "Nothing was written: --dry-run.")
     return 0

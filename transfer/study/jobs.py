@@ -33,7 +33,6 @@ class Job:
     command: tuple[str, ...]
     resume: str = "auto"
     trust: bool = False
-    information_points: int = 2
 
 
 def run_job(
@@ -60,7 +59,7 @@ def run_job(
                 print(stack, file=sys.stderr, flush=True)
             give_up(Outcome(status="failed", reason=reason, traceback=stack))
 
-        with watching_steps(job.spec.env_timeout, hangs):
+        with watching_steps(job.spec.runtime.env_timeout, hangs):
             status = run_training(
                 job.spec,
                 job.directory,
@@ -69,7 +68,6 @@ def run_job(
                 stop=stop,
                 resume=job.resume,
                 trust=job.trust,
-                information_points=job.information_points,
                 say=send,
             )
         return Outcome(status=status)

@@ -11,6 +11,7 @@ from ..errors import SettingsError
 from ..run_directory.directory import RESOLVED, default_directory
 from ..settings.arms import Arm
 from ..settings.commands import AblateSettings, TrainSettings, TransferSettings
+from ..settings.loss_settings import Value
 from ..settings.resolve import (
     choose_arms,
     choose_n_envs,
@@ -25,7 +26,6 @@ from ..settings.spec import TrainingSpec
 from .arm_trainings import ArmTrainings, check_arms
 from .ray_executor import check_executor
 from .variations import (
-    Value,
     any_published,
     check_axes_are_used,
     joined_as_ours,
@@ -82,12 +82,15 @@ def plan_train(settings: TrainSettings) -> Plan:
         common,
         role="source",
         arms=("train",),
-        env_ids=suite.sources,
-        n_envs=choose_n_envs(
-            settings.n_envs, common.agent, len(suite.sources), suite, common.mission
+        task=replace(
+            common.task,
+            env_ids=suite.sources,
+            n_envs=choose_n_envs(
+                settings.n_envs, common.agent.name, len(suite.sources), suite, mission
+            ),
+            frames=settings.frames or suite.source_frames,
+            until_learnt=settings.until_learnt,
         ),
-        frames=settings.frames or suite.source_frames,
-        until_learnt=settings.until_learnt,
     )
     specs: tuple[TrainingSpec, ...] = (first,)
     config = first.config()
@@ -141,7 +144,7 @@ def _plan_arms(settings: TransferSettings, *, command: str, vary: Sequence[str])
         check_executor(settings.executor)
     alike = joined_as_ours(settings) if any_published(arms) else settings
     common = settled_spec(alike, suite, mission)
-    check_arms(arms, settings, suite, common.agent, mission)
+    check_arms(arms, settings, suite, common.agent.name, mission)
     axes = read_axes(vary, settings, arms)
     for name in ("agent", "gamma"):
         if given is not None and name in axes:
@@ -211,10 +214,10 @@ def _around_suite(settings: TransferSettings) -> tuple[Suite, bool]:
 
 
 def _config(settings: TransferSettings, common: TrainingSpec, command: str) -> dict[str, Any]:
-    suite = common.suite
+    suite = common.task.suite
     config: dict[str, Any] = {
         "command": command,
-        "suite": common.suite_as_given,
+        "suite": common.task.suite_as_given,
         "source": list(suite.sources),
         "target": list(suite.targets),
         "from": settings.from_,
@@ -233,16 +236,18 @@ def _config(settings: TransferSettings, common: TrainingSpec, command: str) -> d
     config["n_envs"] = settings.n_envs
     if settings.as_published:  # weight, balance and frequency are each arm's own
         config |= {"weight": None, "balance": None, "every": None, "as_published": True}
-    config[RESOLVED] = {"mission": common.mission, "suite": suite_settings(suite)}
+    config[RESOLVED] = {"mission": common.task.mission, "suite": suite_settings(suite)}
     return config
 
 
 def _notes(common: TrainingSpec) -> tuple[str, ...]:
-    suite = common.suite
-    if common.agent in suite.agents:
+    suite = common.task.suite
+    if common.agent.name in suite.agents:
         return ()
     made_for = " and ".join(suite.agents)
-    return (f"The suite {suite.name} is made for {made_for}; {common.agent} may not learn it.",)
+    return (
+        f"The suite {suite.name} is made for {made_for}; {common.agent.name} may not learn it.",
+    )
 
 
 def shortened(settings: AblateSettings, suite: Suite) -> AblateSettings:

@@ -54,7 +54,6 @@ def carry_out(
     command: Sequence[str],
     console: Console,
     debug: bool,
-    information_points: int = 2,
 ) -> int:
     """Train the specs that are not finished, and show the results.
 
@@ -63,7 +62,6 @@ def carry_out(
         command: the command line, for manifests.
         console: where to show progress and results.
         debug: show the traceback of a spec that failed.
-        information_points: how often each training measures the information of its features.
 
     Returns:
         The exit code: 0 done, 1 a training failed, 130 or 143 interrupted.
@@ -87,7 +85,7 @@ def carry_out(
         (plan.directory / RESULT).unlink(missing_ok=True)  # of a study that has grown
         if not plan.is_one_training or not (plan.directory / MANIFEST).exists():
             start_directory(plan.directory, plan.config, command=command)
-        jobs = _jobs(plan, todo, command, information_points)
+        jobs = _jobs(plan, todo, command)
         results = ResultsWriter(plan)
         executor = (RayExecutor if plan.executor == "ray" else LocalExecutor)(plan.workers)
         with make_display(console, many=plan.command == "ablate") as display:
@@ -126,9 +124,7 @@ def _unfinished(plan: Plan) -> list[TrainingSpec]:
     ]
 
 
-def _jobs(
-    plan: Plan, specs: Sequence[TrainingSpec], command: Sequence[str], information_points: int
-) -> list[Job]:
+def _jobs(plan: Plan, specs: Sequence[TrainingSpec], command: Sequence[str]) -> list[Job]:
     """A job for each spec: of each seed the sources first, of these the longest first."""
     ordered = sorted(specs, key=lambda spec: (spec.seed, spec.role == "target", -spec.cost))
     return [
@@ -138,7 +134,6 @@ def _jobs(
             command=tuple(command),
             resume=_resume(plan, plan.directory_of(spec)),
             trust=plan.trust,
-            information_points=information_points,
         )
         for spec in ordered
     ]
@@ -183,9 +178,9 @@ class _Reporter:
         self._progress.finish(name, frames, failed=failed)
         is_source = self._has_sources and spec.role == "source"
         self._display.say(_line(name or str(directory), outcome, result, is_source=is_source))
-        if spec.mode not in self._modes_shown and (lines := _carried(directory)):
-            self._modes_shown.add(spec.mode)
-            self._display.say(f"  {spec.mode}: {lines}; all names in its {CARRIED}")
+        if spec.source.mode not in self._modes_shown and (lines := _carried(directory)):
+            self._modes_shown.add(spec.source.mode)
+            self._display.say(f"  {spec.source.mode}: {lines}; all names in its {CARRIED}")
         self._display.refresh(self._progress)
         self._results.write_now_and_then()
 

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, loss_class
 
 from ..errors import SettingsError
 from ..settings.arms import OWN, Arm
 from ..settings.commands import TransferSettings
 from ..settings.fields import annotations_of, key_of, nearest, read
+from ..settings.loss_settings import LOSS_FLAGS, Value, format_setting, parse_value
 
 EVERYWHERE = ("agent", "backend", "n_envs", "gamma")
 """Settings that matter in every training."""
@@ -27,10 +26,7 @@ OF_TEACHER = ("source_weight", "source_anneal")
 """Settings, of losses that take a teacher, that matter only where a source teaches."""
 OF_PASSES = ("loss", "every", "as_published", "source_weight")
 """Settings that change how many samples a loss puts through the encoder."""
-OF_LOSS = ("negatives", "n_negatives", "positives")
-"""Settings of the loss that have flags of their own."""
 
-Value = int | float | str | bool
 Variation = tuple[tuple[str, Value], ...]
 """Settings with the values they take."""
 
@@ -53,7 +49,7 @@ class Variant:
 def known_settings(settings: TransferSettings, arms: Sequence[Arm]) -> dict[str, Any]:
     """What may vary: name → annotation of the flag; None where only the loss knows it."""
     flags = {key_of(name): kind for name, kind in annotations_of(type(settings)).items()}
-    own = [*EVERYWHERE, *OF_FRAMES, *OF_MEMORY, "loss", *OF_JOINING, *OF_LOSS]
+    own = [*EVERYWHERE, *OF_FRAMES, *OF_MEMORY, "loss", *OF_JOINING, *LOSS_FLAGS]
     known = {name: flags[name] for name in own if name in flags}
     for arm in arms:
         for role in ("source", "target"):
@@ -94,21 +90,10 @@ def read_axes(
 def _value(given: str, name: str, annotation: Any, word: str) -> Value:
     word = word.strip()
     try:
-        value = _plain_value(word) if annotation is None else read(annotation, word)
+        value = parse_value(word) if annotation is None else read(annotation, word)
     except SettingsError as error:
         raise SettingsError(f"--vary {given}: {name} {word!r}: {error}") from None
     assert isinstance(value, int | float | str)
-    return value
-
-
-def _plain_value(word: str) -> Value:
-    """A value of the loss, as ``--loss-settings`` reads it."""
-    try:
-        value = yaml.safe_load(word)
-    except yaml.YAMLError:
-        value = None
-    if not isinstance(value, int | float | str):
-        raise SettingsError("must be a number, a word, true or false")
     return value
 
 
@@ -163,7 +148,7 @@ def varied(settings: TransferSettings, variation: Variation, arm: Arm) -> Transf
     names another, that has its own, but for those that vary.
     """
     flags = {name.rstrip("_") for name in annotations_of(type(settings))}
-    others = [f"{name}={yaml_word(value)}" for name, value in variation if name not in flags]
+    others = [format_setting(name, value) for name, value in variation if name not in flags]
     changes: dict[str, Any] = {name: value for name, value in variation if name in flags}
     named = {arm.source_loss, arm.target_loss} - {None, OWN}
     kept = [
@@ -172,8 +157,8 @@ def varied(settings: TransferSettings, variation: Variation, arm: Arm) -> Transf
     if named:
         (name,) = named
         kept = []
-        changes = {**dict.fromkeys(OF_LOSS), **changes, "loss": name}
-    own = [f"{name}={yaml_word(value)}" for name, value in arm.loss_settings.items()]
+        changes = {**dict.fromkeys(LOSS_FLAGS), **changes, "loss": name}
+    own = [format_setting(name, value) for name, value in arm.loss_settings.items()]
     changes |= {"loss_settings": (*kept, *others, *own), "arms": (arm.name,)}
     return joined_as_ours(replace(settings, **changes))
 
@@ -188,11 +173,6 @@ def any_published(arms: Sequence[Arm]) -> bool:
     """Whether the paper of a loss that an arm names gives a weight."""
     named = {str(loss) for arm in arms for loss in (arm.source_loss, arm.target_loss)}
     return any(LOSSES[name].published for name in named if name in LOSSES)
-
-
-def yaml_word(value: Value) -> str:
-    """A value as ``--loss-settings`` reads it back."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def matters(name: str, arm: Arm, role: str, settings: TransferSettings) -> bool:

@@ -71,7 +71,7 @@ def finish(
         {
             "weights_sha256": policy_sha256(model),
             "frames": evaluation.frames,
-            **({"counted_from": spec.extra_frames} if spec.extra_frames else {}),
+            **({"counted_from": spec.source.extra_frames} if spec.source.extra_frames else {}),
             "frames_per_second": round(evaluation.frames / learning, 1),
             "seconds": round(learning + evaluation_seconds + evaluation.saving_seconds, 3),
             "evaluation_seconds": round(evaluation_seconds, 3),
@@ -90,9 +90,9 @@ def evaluate_at_end(
     spec: TrainingSpec, model: BaseAlgorithm, evaluation: EvaluationCallback
 ) -> dict[str, dict[str, Any]]:
     """Environment id → score and returns in the reference environment."""
-    n_episodes = episodes_at_end(spec.frames, evaluation.outlook)
+    n_episodes = episodes_at_end(spec.task.frames, evaluation.outlook)
     return _judge(
-        spec, model, spec.env_ids, n_episodes, index=FINAL_INDEX, memory=evaluation.memory
+        spec, model, spec.task.env_ids, n_episodes, index=FINAL_INDEX, memory=evaluation.memory
     )
 
 
@@ -102,8 +102,8 @@ def evaluate_on_sources(
     """The same for what the agent's source learnt, before which the target came; few episodes."""
     if not source_ids:
         return {}
-    longest = [spec.suite.task(env_id).max_episode_steps for env_id in source_ids]
-    n_episodes = episodes_for_retention(spec.frames, longest)
+    longest = [spec.task.suite.task(env_id).max_episode_steps for env_id in source_ids]
+    n_episodes = episodes_for_retention(spec.task.frames, longest)
     return _judge(spec, model, source_ids, n_episodes, index=RETENTION_INDEX)
 
 
@@ -119,13 +119,13 @@ def _judge(
     evaluator = Evaluator(
         env_ids=env_ids,
         backend="gymnasium",
-        observation=spec.suite.observation,
-        mission=spec.mission,
+        observation=spec.task.suite.observation,
+        mission=spec.task.mission,
     )
     try:
         return {
             episodes.env_id: {
-                **measures(spec.suite, episodes),
+                **measures(spec.task.suite, episodes),
                 "episodes": len(episodes.returns),
                 "backend": episodes.backend,
             }

@@ -47,7 +47,7 @@ from ..run_directory.directory import (
 )
 from ..run_directory.locking import TRAINING_LOCK, locked
 from ..run_directory.logger import EPISODES_PER_ROW, PacedLog, make_logger
-from ..settings.spec import LossChoice, TrainingSpec
+from ..settings.spec import LossSpec, TrainingSpec
 from . import state as training_state
 from .checkpoint_callback import CheckpointCallback, RestorePoint, find_restore_point
 from .checkpoints import CheckpointStore, Say
@@ -74,7 +74,6 @@ def run_training(
     stop: Stop,
     resume: str = "auto",
     trust: bool = False,
-    information_points: int = 2,
     say: Say = print,
 ) -> Status:
     """Train one spec, and leave a whole run in its directory.
@@ -89,7 +88,6 @@ def run_training(
         resume: ``auto`` continues where there is a checkpoint, ``never`` starts from the seed,
             ``require`` refuses to.
         trust: unpickle the environments of a checkpoint that this user has not signed.
-        information_points: how often the features' information is measured; 1: at the end.
         say: shows the user one line.
 
     Returns:
@@ -99,7 +97,7 @@ def run_training(
         LockedError: another process trains there.
         CheckpointError: there is a checkpoint, but it does not fit; or none, where required.
     """
-    torch.set_num_threads(spec.threads)
+    torch.set_num_threads(spec.runtime.threads)
     with locked(directory, TRAINING_LOCK, patience_seconds=_PATIENCE_SECONDS):
         spec = _with_extra_frames(spec, directory)
         store = CheckpointStore(directory / "checkpoints", identity=fingerprint(spec.config()))
@@ -120,7 +118,6 @@ def run_training(
                 command=command,
                 report=report,
                 stop=stop,
-                information_points=information_points,
                 say=say,
             )
             return training.run(store, restore_point)
@@ -130,13 +127,13 @@ def run_training(
 
 def _make_env(spec: TrainingSpec) -> TaskVecEnv:
     return make_vec(
-        spec.env_ids,
-        spec.n_envs,
+        spec.task.env_ids,
+        spec.task.n_envs,
         _env_seed(spec),
-        spec.backend,
-        observation=spec.suite.observation,
-        mission=spec.mission,
-        num_threads=spec.threads,
+        spec.task.backend,
+        observation=spec.task.suite.observation,
+        mission=spec.task.mission,
+        num_threads=spec.runtime.threads,
     )
 
 
@@ -152,7 +149,6 @@ class _Training:
         command: Sequence[str],
         report: Report,
         stop: Stop,
-        information_points: int,
         say: Say,
     ) -> None:
         self._spec = spec
@@ -162,7 +158,6 @@ class _Training:
         self._say = say
         self._model = build(spec, env)
         self._report, self._stop = report, stop
-        self._information_points = information_points
 
     def run(self, store: CheckpointStore, restore_point: RestorePoint | None) -> Status:
         """Train to the end, or until asked to stop; write the result."""
@@ -198,12 +193,12 @@ class _Training:
             auxiliary=auxiliary,
             evaluation=evaluation,
             weights=weights,
-            n_points=self._information_points,
+            n_points=spec.runtime.information_points,
             state=information,
         )
         saver = CheckpointCallback(
             store=store,
-            every=spec.checkpoint_every,
+            every=spec.runtime.checkpoint_every,
             env=self._env,
             auxiliary=auxiliary,
             evaluation=evaluation,
@@ -212,11 +207,11 @@ class _Training:
             say=self._say,
             restore_random=restore_random,
         )
-        callbacks = [*default_callbacks(model), auxiliary, FiniteGradients(spec.env_ids)]
+        callbacks = [*default_callbacks(model), auxiliary, FiniteGradients(spec.task.env_ids)]
         if spec.matched_loss is not None:
             callbacks.insert(0, _matched_passes(spec, spec.matched_loss, model))
-        if TRANSFER_MODES[spec.mode].encoder_rate != 1.0:
-            callbacks.insert(0, EncoderRate(TRANSFER_MODES[spec.mode].encoder_rate))
+        if TRANSFER_MODES[spec.source.mode].encoder_rate != 1.0:
+            callbacks.insert(0, EncoderRate(TRANSFER_MODES[spec.source.mode].encoder_rate))
         on_policy = isinstance(model, OnPolicyAlgorithm)
         with auxiliary, evaluation, contextlib.closing(model.logger):
             model.learn(
@@ -234,8 +229,8 @@ class _Training:
 
 def build(spec: TrainingSpec, env: VecEnv) -> BaseAlgorithm:
     """The spec's agent, untrained."""
-    gamma = {} if spec.gamma is None else {"gamma": spec.gamma}
-    model = build_agent(spec.agent, env, seed=spec.seed, device=spec.device, **gamma)
+    gamma = {} if spec.agent.gamma is None else {"gamma": spec.agent.gamma}
+    model = build_agent(spec.agent.name, env, seed=spec.seed, device=spec.runtime.device, **gamma)
     env.seed(_env_seed(spec))  # the model has seeded it with its own
     return model
 
@@ -246,7 +241,8 @@ def _env_seed(spec: TrainingSpec) -> int:
 
 def _source_directory(spec: TrainingSpec, directory: Path) -> Path | None:
     """The source's directory."""
-    return None if spec.source is None else _named_directory(spec, directory, spec.source)
+    name = spec.source.directory
+    return None if name is None else _named_directory(spec, directory, name)
 
 
 def _named_directory(spec: TrainingSpec, directory: Path, name: str) -> Path:
@@ -256,13 +252,13 @@ def _named_directory(spec: TrainingSpec, directory: Path, name: str) -> Path:
 
 def _with_extra_frames(spec: TrainingSpec, directory: Path) -> TrainingSpec:
     """The spec with the frames that it adds to its own, now that they are known."""
-    if spec.adds_frames_of is None:
+    if spec.source.adds_frames_of is None:
         return spec
-    other = read_result(_named_directory(spec, directory, spec.adds_frames_of))
-    return replace(spec, extra_frames=int(other["frames"]))
+    other = read_result(_named_directory(spec, directory, spec.source.adds_frames_of))
+    return replace(spec, source=replace(spec.source, extra_frames=int(other["frames"])))
 
 
-def _matched_passes(spec: TrainingSpec, loss: LossChoice, model: BaseAlgorithm) -> MatchedPasses:
+def _matched_passes(spec: TrainingSpec, loss: LossSpec, model: BaseAlgorithm) -> MatchedPasses:
     """More epochs in place of a loss, by as much as that would show the encoder.
 
     On a target the loss would have the source's memory beside its own.
@@ -292,7 +288,7 @@ def _carry(
 ) -> None:
     """Give the model its source's weights, and write down what became of them."""
     if weights is not None:
-        carried = carry_weights(model, weights, mode=spec.mode)
+        carried = carry_weights(model, weights, mode=spec.source.mode)
         write_text(directory / CARRIED, f"{carried}\n")
 
 
@@ -306,7 +302,7 @@ def join_loss(
     choice = spec.loss
     settings: dict[str, Any] = dict(choice.settings)
     source_memory = None
-    if choice.name != "none" and spec.teacher and weights is not None:
+    if choice.name != "none" and spec.source.teacher and weights is not None:
         source = _source_directory(spec, directory)
         assert source is not None
         kind = MEMORIES[read_config(source)["memory"]]
@@ -314,7 +310,7 @@ def join_loss(
         loss = loss_class(choice.name)
         if loss.takes_teacher:
             teaching = weights
-            if spec.random_teacher:
+            if spec.source.random_teacher:
                 teaching = random_weights(model, seed=_FIRST_TEACHER_SEED + spec.seed)
             settings["teacher"] = FrozenTeacher.from_weights(teaching, like=model)
         if loss.takes_source_policy:

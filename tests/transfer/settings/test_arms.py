@@ -29,6 +29,8 @@ RIVALS = set(ARMS) - {
 }  # fmt: skip
 HERE = [name for name in ARMS if name not in RIVALS]
 
+ITS_SOURCE = {"needs", "source.directory"}
+
 
 def plan(*arms: str, **settings: Any) -> dict[str, TrainingSpec]:
     """The specs by name, of one target and seed."""
@@ -41,9 +43,17 @@ def target_of(specs: dict[str, TrainingSpec], arm: str) -> TrainingSpec:
     return specs[f"targets/{arm}/MiniGrid-UnlockPickup-v0/seed0"]
 
 
+def flat(spec: TrainingSpec) -> dict[str, Any]:
+    """The fields of a spec; those of a group behind its name."""
+    values = dict(vars(spec))
+    for group in ("task", "agent", "source", "runtime"):
+        values |= {f"{group}.{name}": value for name, value in vars(values.pop(group)).items()}
+    return values
+
+
 def differences(spec: TrainingSpec, other: TrainingSpec) -> set[str]:
-    names = {"name", "arms"}
-    return {k for k, v in vars(spec).items() if v != getattr(other, k)} - names
+    there = flat(other)
+    return {k for k, value in flat(spec).items() if value != there[k]} - {"name", "arms"}
 
 
 def test_arms_share_sources_of_a_kind() -> None:
@@ -62,25 +72,26 @@ def test_arms_share_sources_of_a_kind() -> None:
     }  # fmt: skip
     assert len(specs) == len(sources) + len(HERE)
     for spec in specs.values():
-        if spec.role == "target" and spec.source is not None:
+        if spec.role == "target" and spec.source.directory is not None:
             assert spec.needs in sources
             assert spec.arms[0] in specs[spec.needs].arms
-            assert spec.source == f"../../../../{spec.needs}"
+            assert spec.source.directory == f"../../../../{spec.needs}"
 
 
 @pytest.mark.parametrize(
     ("arm", "beside", "on_source", "on_target"),
     [
-        ("random_teacher", "contrastive_distillation", set(), {"random_teacher"}),
-        ("shuffled_values", "contrastive_distillation", {"loss"}, {"loss", "needs", "source"}),
-        ("equal_compute", "fine_tune", {"matched_loss"}, {"matched_loss", "needs", "source"}),
-        ("unrelated_source", "fine_tune", {"env_ids", "n_envs"}, {"needs", "source"}),
-        ("random_encoder", "scratch", None, {"mode"}),
-        ("frozen_encoder", "fine_tune", set(), {"mode"}),
-        ("new_head", "fine_tune", set(), {"mode"}),
-        ("contrastive_target_only", "fine_tune", set(), {"loss", "teacher"}),
+        ("random_teacher", "contrastive_distillation", set(), {"source.random_teacher"}),
+        ("shuffled_values", "contrastive_distillation", {"loss"}, {"loss", *ITS_SOURCE}),
+        ("equal_compute", "fine_tune", {"matched_loss"}, {"matched_loss", *ITS_SOURCE}),
+        ("unrelated_source", "fine_tune", {"task.env_ids", "task.n_envs"}, ITS_SOURCE),
+        ("random_encoder", "scratch", None, {"source.mode"}),
+        ("frozen_encoder", "fine_tune", set(), {"source.mode"}),
+        ("new_head", "fine_tune", set(), {"source.mode"}),
+        ("contrastive_target_only", "fine_tune", set(), {"loss", "source.teacher"}),
         (
-            "scratch_source_budget", "scratch", None, {"needs", "adds_frames_of", "extra_frames"},
+            "scratch_source_budget", "scratch", None,
+            {"needs", "source.adds_frames_of", "source.extra_frames"},
         ),
     ],
 )  # fmt: skip
@@ -110,8 +121,8 @@ def test_frames_of_the_source_are_added() -> None:
         "sources/plain-seed0", "targets/scratch_source_budget/MiniGrid-UnlockPickup-v0/seed0",
     }  # fmt: skip
     spec = target_of(specs, "scratch_source_budget")
-    assert (spec.frames, spec.extra_frames, spec.most_frames) == (1_000, 5_000, 6_000)
-    assert spec.needs == "sources/plain-seed0" and spec.source is None
+    assert (spec.task.frames, spec.source.extra_frames, spec.most_frames) == (1_000, 5_000, 6_000)
+    assert spec.needs == "sources/plain-seed0" and spec.source.directory is None
     assert specs["sources/plain-seed0"].arms == (), "no part of its own curve"
 
 
@@ -120,7 +131,7 @@ def test_the_unrelated_source_is_the_suites_own(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
     specs = plan("unrelated_source", suite=str(tmp_path / "own.yaml"), target=())
     source = specs["sources/unrelated-seed0"]
-    assert source.env_ids == ("MiniGrid-Unlock-v0",)
+    assert source.task.env_ids == ("MiniGrid-Unlock-v0",)
     assert suite_of(source.config()).unrelated == "MiniGrid-Unlock-v0"
 
 
@@ -191,10 +202,10 @@ def test_every_rival_has_its_loss_where_it_acts(all_losses: None) -> None:
         assert spec.needs
         source = specs[spec.needs]
         if ARMS[name].source_kind == "plain":
-            assert spec.teacher and source.loss.name == "none"
+            assert spec.source.teacher and source.loss.name == "none"
             assert source is specs["sources/plain-seed0"]
         else:
-            assert not spec.teacher and source.loss.name == name
+            assert not spec.source.teacher and source.loss.name == name
             assert source.arms == (name,)
     assert {"curl", "atc", "spr", "vicreg", "info_nce", "value_contrast_positives"} == {
         name for name in RIVALS if ARMS[name].source_kind == name

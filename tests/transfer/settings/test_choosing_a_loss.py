@@ -133,6 +133,7 @@ def test_a_source_reaches_its_loss(name: str, tmp_path: Path) -> None:
         n_envs=8,
         backend="gymnasium",
         memory_capacity=2000,
+        information_points=1,
         output=str(tmp_path),
     )
     plan = plan_transfer(settings)
@@ -144,7 +145,6 @@ def test_a_source_reaches_its_loss(name: str, tmp_path: Path) -> None:
             command=(),
             report=lambda _: None,
             stop=lambda: False,
-            information_points=1,
         )
     target = plan.directory_of(plan.specs[-1])
     assert read_config(target)["loss"] == name

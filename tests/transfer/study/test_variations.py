@@ -122,7 +122,7 @@ def test_axes_multiply_and_seeds_are_paired() -> None:
     for spec in targets:
         assert spec.needs and specs[spec.needs].seed == spec.seed
         source = specs[spec.needs]
-        assert (source.gamma, source.loss) == (spec.gamma, spec.loss)
+        assert (source.agent.gamma, source.loss) == (spec.agent.gamma, spec.loss)
     seeds = [spec.seed for spec in specs.values()]
     assert seeds == sorted(seeds), "seed 0 is whole first"
 
@@ -149,11 +149,11 @@ def test_what_varies_overrides_what_is_given() -> None:
 
 def test_frames_shorten_every_stage() -> None:
     specs = specs_of(frames=700)
-    assert {spec.frames for spec in specs.values()} == {700}
+    assert {spec.task.frames for spec in specs.values()} == {700}
     longer = specs_of(frames=700, source_frames=900)
-    assert {spec.frames for spec in longer.values() if spec.role == "source"} == {900}
+    assert {spec.task.frames for spec in longer.values() if spec.role == "source"} == {900}
     longest = specs_of(frames=10_000_000)
-    assert {spec.frames for spec in longest.values() if spec.role == "source"} == {200_000}
+    assert {spec.task.frames for spec in longest.values() if spec.role == "source"} == {200_000}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_given_source_does_not_vary(tmp_path: Path) -> None:
         "contrastive_distillation+weight=0.1", "contrastive_distillation+weight=0.2",
         "scratch_source_budget",
     ]  # fmt: skip
-    assert found[0].source == found[2].adds_frames_of == str(run)
+    assert found[0].source.directory == found[2].source.adds_frames_of == str(run)
     assert not any(spec.needs for spec in found)
     with pytest.raises(SettingsError, match="--vary gamma=…: the agent of --from is trained"):
         specs("gamma=0.9", arms=("fine_tune",))

@@ -237,7 +237,7 @@ def target_spec(transferred: Path, arm: str) -> TrainingSpec:
 
 def first_weights(spec: TrainingSpec) -> dict[str, Any]:
     """Those that its agent begins with."""
-    env = make_vec(spec.env_ids, spec.n_envs, 0, mission=spec.mission)
+    env = make_vec(spec.task.env_ids, spec.task.n_envs, 0, mission=spec.task.mission)
     weights = build(spec, env).policy.state_dict()
     env.close()
     return weights

@@ -37,6 +37,7 @@ def train(
         n_envs=8,
         backend="gymnasium",
         memory_capacity=2000,
+        information_points=information_points,
         output=str(directory),
     )
     (spec,) = plan_train(settings).specs
@@ -46,7 +47,6 @@ def train(
         command=(),
         report=lambda _: None,
         stop=lambda: False,
-        information_points=information_points,
     )
     return status, json.loads((directory / "result.json").read_text())["weights_sha256"]
 
