@@ -27,14 +27,8 @@ from .baselines.vicreg import VICReg
 from .contrastive_batch import ContrastiveBatch, SourceBatch, TargetBatch
 from .contrastive_distillation import ContrastiveDistillation
 from .info_nce import info_nce
-from .probe import (
-    InformationBound,
-    LaterPairs,
-    Repeated,
-    as_vectors,
-    draw_later_pairs,
-    mutual_information,
-)
+from .information import Deduplicated, InformationBound, mutual_information
+from .later_pairs import LaterPairs, as_vectors, draw_later_pairs
 from .registry import LOSSES, loss_class, make_loss
 from .settings import LossSettings
 
@@ -51,6 +45,7 @@ __all__ = [
     "AveragedEncoder",
     "ContrastiveBatch",
     "ContrastiveDistillation",
+    "Deduplicated",
     "Encoder",
     "FeatureMatching",
     "InfoNCE",
@@ -63,7 +58,6 @@ __all__ = [
     "PrototypeRelation",
     "QDagger",
     "Rehearsal",
-    "Repeated",
     "SourceBatch",
     "SourcePolicy",
     "TargetBatch",

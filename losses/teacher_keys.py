@@ -120,20 +120,23 @@ class AveragedKeys(ArraysInState):
 
 
 class FrozenKeys(ArraysInState):
-    """Keys T(o) - mean of length 1 from a frozen teacher T: computed once, for good.
+    """Keys of a frozen teacher T: each distinct observation is encoded once, and never again.
 
-    The mean is that of T's features over up to 1,024 observations when it is first asked for.
+    A key is T(o) - mean, of length 1, where the mean is T's mean feature over up to 1,024
+    observations, taken once (`fix_mean`). With `normalised=False` a key is the feature T(o).
     """
 
     mean: Tensor
     mean_known: Tensor
     snapshot = 0
 
-    def __init__(self, teacher: Teacher) -> None:
+    def __init__(self, teacher: Teacher, *, normalised: bool = True) -> None:
         super().__init__()
         self._teacher = [teacher]  # in a list, so that it is not registered as our own
-        self.register_buffer("mean", torch.zeros(teacher.n_features))
-        self.register_buffer("mean_known", torch.tensor(False))
+        self._normalised = normalised
+        if normalised:
+            self.register_buffer("mean", torch.zeros(teacher.n_features))
+            self.register_buffer("mean_known", torch.tensor(False))
         self.table = KeyTable(width=teacher.n_features, encode=self._encode)
 
     def fix_mean(self, memory: Memory, generator: np.random.Generator) -> None:
@@ -146,20 +149,23 @@ class FrozenKeys(ArraysInState):
             self.mean_known.fill_(True)
 
     def keys(self, memory: Memory, rows: np.ndarray) -> np.ndarray:
-        """(n, D) float32, of length 1."""
+        """(n, D) float32."""
         return self.table.keys(memory, rows)
 
     @torch.no_grad()
     def _encode(self, observations: Observations) -> np.ndarray:
-        keys: np.ndarray = (
-            F.normalize(self._teacher[0](observations) - self.mean, dim=1).cpu().numpy()
-        )
+        features = self._teacher[0](observations)
+        if self._normalised:
+            features = F.normalize(features - self.mean, dim=1)
+        keys: np.ndarray = features.cpu().numpy()
         return keys
 
     def state_arrays(self) -> Mapping[str, np.ndarray]:
+        """The keys computed so far, with the hashes of their observations."""
         return self.table.state_arrays()
 
     def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Put back what `state_arrays` gave."""
         self.table.restore(arrays["hashes"], arrays["keys"])
 
 

@@ -15,7 +15,8 @@ from contrastive_distillation.memory import Memory, Observations
 
 from .. import checks
 from ..auxiliary import AuxiliaryLoss, Joining, Learner, Teacher
-from .source_agent import TeacherFeatures, draw_from_both, required_teacher
+from ..teacher_keys import FrozenKeys
+from .source_agent import draw_from_both, required_teacher
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class CRD(AuxiliaryLoss):
         self.n_negatives, self.projection_dim = int(n_negatives), int(projection_dim)
         self.temperature = float(temperature)
         self.teacher = teacher
-        self.teacher_features = None if teacher is None else TeacherFeatures(teacher)
+        self.teacher_features = None if teacher is None else FrozenKeys(teacher, normalised=False)
 
     def build(self, learner: Learner) -> None:
         """
@@ -106,11 +107,11 @@ class CRD(AuxiliaryLoss):
         assert self.teacher_features is not None
         anchors = draw_from_both(memory, source_memory, n_anchors, generator)
         negatives = draw_from_both(memory, source_memory, self.n_negatives, generator)
-        of_teacher = [self.teacher_features.of(anchors), self.teacher_features.of(negatives)]
+        of_teacher = [drawn.keys(self.teacher_features) for drawn in (anchors, negatives)]
         return CRDBatch(
             anchors=anchors.observations(),
             features=np.concatenate(of_teacher),
-            usable=anchors.info().hashes[:, None] != negatives.info().hashes,
+            usable=anchors.hashes()[:, None] != negatives.hashes(),
             n_rows=len(memory) + (0 if source_memory is None else len(source_memory)),
         )
 

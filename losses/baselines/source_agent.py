@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from contrastive_distillation.memory import KeyTable, Memory, Observations, RowInfo, concatenate
+from contrastive_distillation.memory import Memory, Observations, concatenate
 
-from ..arrays_in_state import ArraysInState
 from ..auxiliary import ActsBy, Learner, SourcePolicy, Teacher
+from ..teacher_keys import FrozenKeys
 
 
 def required_teacher(teacher: Teacher | None, loss: str) -> Teacher:
@@ -76,12 +75,19 @@ class FromBoth:
             return own
         return concatenate([own, self.source_memory.observations(self.source_rows)])
 
-    def info(self) -> RowInfo:
-        """What masks need of the n rows."""
-        own = self.memory.info(self.rows)
+    def hashes(self) -> np.ndarray:
+        """(n,) int64: hashes of the observations."""
+        own = self.memory.hashes(self.rows)
         if self.source_memory is None:
             return own
-        return RowInfo.concatenate([own, self.source_memory.info(self.source_rows)])
+        return np.concatenate([own, self.source_memory.hashes(self.source_rows)])
+
+    def keys(self, keys: FrozenKeys) -> np.ndarray:
+        """(n, D) float32: a frozen teacher's keys of the observations."""
+        own = keys.keys(self.memory, self.rows)
+        if self.source_memory is None:
+            return own
+        return np.concatenate([own, keys.keys(self.source_memory, self.source_rows)])
 
 
 def draw_from_both(
@@ -93,35 +99,6 @@ def draw_from_both(
     source_rows = source_memory.sample_rows(n // 2, generator)
     rows = memory.sample_rows(n - len(source_rows), generator)
     return FromBoth(memory, rows, source_memory, source_rows)
-
-
-class TeacherFeatures(ArraysInState):
-    """Features T(o) of a frozen teacher, computed once for each observation."""
-
-    def __init__(self, teacher: Teacher) -> None:
-        super().__init__()
-        self._teacher = [teacher]  # in a list, so that it is not registered as our own
-        self.table = KeyTable(width=teacher.n_features, encode=self._encode)
-
-    def of(self, drawn: FromBoth) -> np.ndarray:
-        """(n, D) float32, in the order of `drawn.observations()`."""
-        own = self.table.keys(drawn.memory, drawn.rows)
-        if drawn.source_memory is None:
-            return own
-        return np.concatenate([own, self.table.keys(drawn.source_memory, drawn.source_rows)])
-
-    @torch.no_grad()
-    def _encode(self, observations: Observations) -> np.ndarray:
-        features: np.ndarray = self._teacher[0](observations).cpu().numpy()
-        return features
-
-    def state_arrays(self) -> Mapping[str, np.ndarray]:
-        """What it has computed."""
-        return self.table.state_arrays()
-
-    def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Put back what `state_arrays` gave."""
-        self.table.restore(arrays["hashes"], arrays["keys"])
 
 
 def kl_divergence(wanted: Tensor, found: Tensor) -> Tensor:

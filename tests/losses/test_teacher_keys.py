@@ -1,4 +1,4 @@
-"""Keys come from one snapshot, which is taken anew when it is due, and not otherwise."""
+"""All keys come from one snapshot, which is renewed only when it is due."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from contrastive_distillation.losses import ContrastiveDistillation
+from contrastive_distillation.losses import CRD, ContrastiveDistillation
 
 
 def built(learner, **settings):
@@ -134,6 +134,26 @@ def test_hard_samplers_resume_to_the_bit(learner, teacher, filled, negatives):
         outcomes.append({name: term.item() for name, term in terms.items()})
         assert np.isfinite(list(outcomes[-1].values())).all()
     assert outcomes[0] == outcomes[1]
+
+
+def test_names_in_saved_files_stay(learner, teacher, filled):
+    loss = built(learner, teacher=teacher, negatives="uniform")
+    loss.sample(filled(), 12, np.random.default_rng(0))
+    others = ("_head.", "encoder.", "teacher.")
+    names = {n for n in loss.state_dict() if not any(other in n for other in others)}
+    assert names == {
+        "source_keys.mean",
+        "source_keys.mean_known",
+        "source_keys.arrays/hashes",
+        "source_keys.arrays/keys",
+        "target_keys.arrays/hashes",
+        "target_keys.arrays/keys",
+        "target_keys.arrays/times",
+        "target_keys.arrays/drift",
+    }
+    crd = CRD(teacher=teacher)
+    names = {n for n in crd.state_dict() if not n.startswith("teacher.")}
+    assert names == {f"teacher_features.arrays/{n}" for n in ("hashes", "keys")}
 
 
 def test_keys_of_another_width_are_refused_with_both(learner, filled):

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from contrastive_distillation.agents import AuxiliaryLossCallback, FrozenTeacher
 from contrastive_distillation.losses import (
-    Repeated,
+    Deduplicated,
     as_vectors,
     draw_later_pairs,
     mutual_information,
@@ -60,10 +60,10 @@ def measure_information(
     observations, inverse = _distinct(memory, pairs.rows)
     later, inverse_later = _distinct(memory, pairs.later_rows)
     with torch.no_grad():
-        features = Repeated(learner.encoder(observations).cpu().numpy(), inverse)
-    partners = {"future": Repeated(as_vectors(later), inverse_later)}
+        features = Deduplicated(learner.encoder(observations).cpu().numpy(), inverse)
+    partners = {"future": Deduplicated(as_vectors(later), inverse_later)}
     if source is not None:
-        partners["source"] = Repeated(source(observations).cpu().numpy(), inverse)
+        partners["source"] = Deduplicated(source(observations).cpu().numpy(), inverse)
     found: dict[str, dict[str, Any]] = {}
     for name, partner in partners.items():
         bounds = mutual_information(

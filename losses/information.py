@@ -1,7 +1,8 @@
-"""How much features tell about something else: a lower bound on mutual information, in nats.
+"""A lower bound on the mutual information between features and another variable, in nats.
 
-InfoNCE is a bound only for uniform negatives, unmasked and unweighted, and a critic not fitted
-on the rows it is judged by. The training losses break all of that, so the probe fits its own.
+InfoNCE bounds mutual information only with uniform negatives, without masks or weights, and on
+rows that the critic was not fitted on. The training losses violate all three conditions, so this
+module fits critics of its own.
 """
 
 from __future__ import annotations
@@ -15,37 +16,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from contrastive_distillation.memory import Memory, Observations, draw_positives
-
 from .info_nce import info_nce
 
 _HIDDEN = 128
 _EMBEDDING = 64
 _BATCH = 256
 _LEARNING_RATE = 1e-3
-_CHECK_EVERY = 25  # updates between two looks at the validation rows
-_MIN_ROWS = 8  # per split; a task with fewer is left out
-_N_SYMBOLS = 16  # integers below this are taken as symbols
+_VALIDATE_EVERY = 25  # updates
+_MIN_ROWS = 8  # per split; tasks with fewer rows are left out
 
 
 @dataclass(frozen=True)
 class InformationBound:
-    """`I(x; y) >= nats`, as far as a critic could be fitted; never above `cap`."""
+    """`I(x; y) >= nats`: a lower bound, which may be loose, and never exceeds `cap`."""
 
     nats: float
-    """Mean of log(K + 1) - L over held-out rows. Below 0 for a critic worse than chance."""
+    """Mean of log(K + 1) - L over held-out rows. Negative for a critic worse than chance."""
     cap: float
-    """log(K + 1): no bound from K negatives can say more."""
+    """log(K + 1): the largest bound that K negatives can give."""
     n_rows: int
-    """Held-out rows it was measured on."""
+    """Number of held-out rows."""
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """N vectors of which equal ones are kept, and put through a critic, once.
+class Deduplicated:
+    """N vectors, each distinct one stored, and embedded by a critic, once.
 
     Raises:
-        ValueError: `inverse` is not as said below.
+        ValueError: `inverse` has another shape, type or range than given below.
     """
 
     distinct: np.ndarray
@@ -54,19 +52,24 @@ class Repeated:
     """(N,) int64 in [0, M), as `numpy.unique` returns it: vector i is ``distinct[inverse[i]]``."""
 
     def __post_init__(self) -> None:
-        found, m = np.asarray(self.inverse), len(self.distinct)
-        if found.ndim != 1 or found.dtype != np.int64:
-            raise ValueError(f"inverse is of {found.dtype} {found.shape}; it must be int64 of (N,)")
-        if len(found) and not 0 <= found.min() <= found.max() < m:
-            raise ValueError(f"inverse is of {found.min()} to {found.max()}; M is {m}")
+        inverse, m = np.asarray(self.inverse), len(self.distinct)
+        if inverse.ndim != 1 or inverse.dtype != np.int64:
+            raise ValueError(
+                f"inverse has dtype {inverse.dtype} and shape {inverse.shape}; expected int64, (N,)"
+            )
+        if len(inverse) and not 0 <= inverse.min() <= inverse.max() < m:
+            raise ValueError(
+                f"inverse has values from {inverse.min()} to {inverse.max()}; expected values in "
+                f"[0, {m}), as there are {m} distinct vectors"
+            )
 
     def __len__(self) -> int:
         return len(self.inverse)
 
 
 def mutual_information(
-    features: np.ndarray | Repeated,
-    partner: np.ndarray | Repeated,
+    features: np.ndarray | Deduplicated,
+    partner: np.ndarray | Deduplicated,
     episodes: np.ndarray,
     tasks: np.ndarray,
     *,
@@ -76,28 +79,31 @@ def mutual_information(
 ) -> dict[int, InformationBound]:
     """`I(x; y) >= log(K + 1) - E[ -log( e^c(x,y) / (e^c(x,y) + Σ_k e^c(x,y_k)) ) ]`, per task.
 
-    The critic `c(x, y) = g(x) · h(y)`, g and h MLPs of one hidden layer, is fitted afresh for
-    each task on half of its episodes, stopped where it does best on a quarter, and measured on
-    the rest. Negatives are uniform over the rows of the task and split. Oord et al. 2018,
+    The critic is `c(x, y) = g(x) · h(y)`, with g and h MLPs of one hidden layer. For each task, a
+    new critic is fitted on half of the episodes, selected by its loss on a quarter, and evaluated
+    on the rest. Negatives are uniform over the rows of the same task and split. Oord et al. 2018,
     https://arxiv.org/abs/1807.03748; bound: Poole et al. 2019, https://arxiv.org/abs/1905.06922.
 
     Args:
-        features: (N, D), x. `Repeated` gives the same but for rounding (which the fit of a
-            critic can magnify), sooner where vectors repeat.
-        partner: (N, E), y; likewise.
-        episodes: (N,) int; rows of one episode fall into one split.
+        features: (N, D), x. `Deduplicated` is faster where vectors repeat, and equal to rounding
+            (which fitting a critic can magnify).
+        partner: (N, E), y, of either type.
+        episodes: (N,) int; the rows of an episode go to the same split.
         tasks: (N,) int.
         n_negatives: K >= 1.
-        seed: of all chance here; the global random states are neither read nor moved.
-        n_updates: of the critic, at most; each on up to 256 rows.
+        seed: the only source of randomness; the global random states are neither read nor changed.
+        n_updates: updates of each critic, each on up to 256 rows.
 
     Returns:
-        A bound for each task that has at least 8 rows in each split; for others none.
+        A bound for each task with at least 8 rows in each split.
 
     Raises:
-        ValueError: lengths differ, a number is not finite, or K or n_updates is below 1.
+        ValueError: lengths differ, a value is not finite, or K or n_updates is below 1.
     """
-    features, partner = _repeated(features), _repeated(partner)
+    features, partner = (
+        v if isinstance(v, Deduplicated) else Deduplicated(v, np.arange(len(v)))
+        for v in (features, partner)
+    )
     _check(features, partner, episodes, tasks, n_negatives, n_updates)
     bounds = {}
     for task in np.unique(tasks).tolist():
@@ -117,66 +123,9 @@ def mutual_information(
     return bounds
 
 
-@dataclass(frozen=True)
-class LaterPairs:
-    """N rows of a memory, each with a later row of the same episode."""
-
-    rows: np.ndarray
-    """(N,) int64"""
-    later_rows: np.ndarray
-    """(N,) int64"""
-    episodes: np.ndarray
-    """(N,) int64"""
-    tasks: np.ndarray
-    """(N,) int64, indexes into the memory's `tasks`"""
-
-
-def draw_later_pairs(
-    memory: Memory, n: int, generator: np.random.Generator, *, mean_offset: float = 5.0
-) -> LaterPairs:
-    """Up to n rows with their futures, for `mutual_information` about what comes.
-
-    Offsets are geometric with `mean_offset` steps. Pairs are taken as they fall, also where both
-    show the same observation: leaving such out would bias the measurement. With x the features
-    of `rows`, let y be `as_vectors(memory.observations(later_rows))` for the future, or the source
-    encoder's features of `rows` for what is shared with the source.
-    """
-    rows = memory.rows()
-    rows = rows[memory.remaining(rows) >= 1]
-    rows = generator.choice(rows, size=min(n, len(rows)), replace=False, shuffle=False)
-    later, valid = draw_positives(memory, rows, generator, mean_offset=mean_offset, distinct=False)
-    assert valid.all()
-    return LaterPairs(rows, later, memory.episodes(rows), memory.task_ids(rows))
-
-
-def as_vectors(observations: Observations) -> np.ndarray:
-    """Observations as vectors (N, E) float32: symbols one-hot, other numbers as they are.
-
-    An array of integers none of which is negative or above 15 counts as symbols (MiniGrid's
-    grids do, pictures do not). The keys of a dict are joined in sorted order.
-    """
-    if isinstance(observations, dict):
-        return np.concatenate(
-            [as_vectors(observations[key]) for key in sorted(observations)], axis=1
-        )
-    array = observations.reshape(len(observations), -1)
-    if array.dtype.kind in "biu" and array.size and array.min() >= 0 and array.max() < _N_SYMBOLS:
-        one_hot = array.astype(np.uint8)[:, :, None] == np.arange(_N_SYMBOLS, dtype=np.uint8)
-        array = one_hot.reshape(len(array), -1)
-    vectors: np.ndarray = array.astype(np.float32)
-    return vectors
-
-
-def _repeated(vectors: np.ndarray | Repeated) -> Repeated:
-    """An array's vectors as if all were distinct."""
-    if isinstance(vectors, Repeated):
-        return vectors
-    return Repeated(vectors, np.arange(len(vectors)))
-
-
 def _check(
-    features: Repeated,
-    partner: Repeated,
+    features: Deduplicated,
+    partner: Deduplicated,
     episodes: np.ndarray,
     tasks: np.ndarray,
     n_negatives: int,
@@ -200,22 +149,21 @@ def _check(
 def _split(
     rows: np.ndarray, episodes: np.ndarray, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of half, a quarter and a quarter of the episodes."""
-    names = generator.permutation(np.unique(episodes))
-    half, quarter = len(names) // 2, len(names) - len(names) // 4
-    parts = names[:half], names[half:quarter], names[quarter:]
+    """The rows of half, a quarter and a quarter of the episodes."""
+    shuffled = generator.permutation(np.unique(episodes))
+    parts = np.split(shuffled, [len(shuffled) // 2, len(shuffled) - len(shuffled) // 4])
     fit, validate, measure = (rows[np.isin(episodes, part)] for part in parts)
     return fit, validate, measure
 
 
 @dataclass(frozen=True)
 class _Vectors:
-    """`Repeated`, as a critic takes it."""
+    """`Deduplicated` vectors as tensors."""
 
     distinct: Tensor
     inverse: Tensor
     repeat: bool
-    """Whether it pays to look for equal ones."""
+    """Whether embedding each distinct vector once is faster."""
 
     def of(self, rows: np.ndarray) -> _Vectors:
         return replace(self, inverse=self.inverse[torch.as_tensor(rows)])
@@ -224,8 +172,8 @@ class _Vectors:
         return len(self.inverse)
 
 
-def _standardised(vectors: Repeated, fit_rows: np.ndarray) -> _Vectors:
-    """Float32, with mean 0 and deviation 1 over `fit_rows`; columns constant there go."""
+def _standardised(vectors: Deduplicated, fit_rows: np.ndarray) -> _Vectors:
+    """Float32, with mean 0 and deviation 1 over `fit_rows`, without columns constant there."""
     array = vectors.distinct
     array = array.astype(np.result_type(array, np.float32), copy=False)
     shares = np.bincount(vectors.inverse[fit_rows], minlength=len(array)) / len(fit_rows)
@@ -244,9 +192,9 @@ _Critic = Mapping[str, Tensor]
 
 
 def _new_critic(n_x: int, n_y: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Weights of g and h. Plain tensors: making an nn.Linear would draw from the global state.
+    """Weights of g and h, as plain tensors: an nn.Linear would draw from the global random state.
 
-    g's last layer starts at 0, so that an unfitted critic knows nothing and its bound is 0.
+    The last layer of g starts at 0, so the bound of an unfitted critic is 0.
     """
 
     def weight(n_in: int, n_out: int) -> Tensor:
@@ -263,7 +211,7 @@ def _new_critic(n_x: int, n_y: int, generator: torch.Generator) -> dict[str, Ten
 
 
 def _embed(critic: _Critic, side: str, vectors: _Vectors, rows: Tensor | None = None) -> Tensor:
-    """(len(rows), 64), or of all; where many are equal, each distinct one is embedded once."""
+    """Embeddings (len(rows), 64); rows=None: of all vectors."""
     used = vectors.inverse if rows is None else vectors.inverse[rows]
     inverse = None
     if vectors.repeat:
@@ -281,14 +229,14 @@ def _fit(
     n_updates: int,
     generator: torch.Generator,
 ) -> _Critic:
-    """The critic that did best on the validation rows, of those met while fitting."""
+    """Fit a critic; returns the one with the lowest validation loss."""
     critic = _new_critic(x.distinct.shape[1], y.distinct.shape[1], generator)
     optimizer = torch.optim.Adam(critic.values(), lr=_LEARNING_RATE, fused=True)
-    check_seed = int(torch.randint(2**62, (), generator=generator))
+    validation_seed = int(torch.randint(2**62, (), generator=generator))
     best, best_loss = critic, math.inf
     for update in range(n_updates + 1):
-        if update % _CHECK_EVERY == 0 or update == n_updates:
-            same_negatives = torch.Generator().manual_seed(check_seed)
+        if update % _VALIDATE_EVERY == 0 or update == n_updates:
+            same_negatives = torch.Generator().manual_seed(validation_seed)
             loss = float(_losses(critic, *validate, n_negatives, same_negatives).mean())
             if loss < best_loss:
                 best_loss = loss
@@ -311,7 +259,7 @@ def _fit(
 def _losses(
     critic: _Critic, x: _Vectors, y: _Vectors, n_negatives: int, generator: torch.Generator
 ) -> Tensor:
-    """InfoNCE of every row against negatives of its own, uniform over all rows: (N,)."""
+    """InfoNCE (N,) of every row, each with its own negatives, uniform over all rows."""
     queries, keys = _embed(critic, "x", x), _embed(critic, "y", y)
     losses = []
     for begin in range(0, len(x), _BATCH):

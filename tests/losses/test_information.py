@@ -1,4 +1,4 @@
-"""The probe where mutual information is known."""
+"""The bound, for variables whose mutual information is known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from contrastive_distillation.losses import (
-    Repeated,
+    Deduplicated,
     as_vectors,
     draw_later_pairs,
     mutual_information,
@@ -48,10 +48,10 @@ def test_vectors_that_are_kept_once_tell_the_same(seed: int) -> None:
     tasks = (EPISODES % 2).astype(np.int64)
     rest: dict[str, Any] = {"seed": seed, "n_updates": 100}
     plain = mutual_information(x_of[which], y_of[which_y], EPISODES, tasks, **rest)
-    once = Repeated(x_of, which), Repeated(y_of, which_y)
+    once = Deduplicated(x_of, which), Deduplicated(y_of, which_y)
     order = generator.permutation(30)
-    turned = once[0], Repeated(y_of[order], np.argsort(order)[which_y])
-    twice = Repeated(np.repeat(x_of, 20, axis=0), 20 * which + generator.integers(0, 20, N))
+    turned = once[0], Deduplicated(y_of[order], np.argsort(order)[which_y])
+    twice = Deduplicated(np.repeat(x_of, 20, axis=0), 20 * which + generator.integers(0, 20, N))
     for given in (once, (x_of[which], once[1]), (once[0], y_of[which_y]), turned, (twice, once[1])):
         found = mutual_information(*given, EPISODES, tasks, **rest)
         for task in (0, 1):
@@ -132,11 +132,11 @@ def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="1200 features, but 1199 partners"):
         mutual_information(x, x[1:], EPISODES, ONE_TASK)
     for index in (-1, 4):
-        with pytest.raises(ValueError, match=f"inverse is of {index} to {index}; M is 4"):
-            Repeated(np.eye(4), np.full(N, index))
+        with pytest.raises(ValueError, match=rf"values from {index} to {index}; .* \[0, 4\)"):
+            Deduplicated(np.eye(4), np.full(N, index))
     for wrong in (np.ones(N), np.ones(N, dtype=bool), np.ones((N, 1), dtype=np.int64)):
-        with pytest.raises(ValueError, match=r"inverse is of .*; it must be int64 of \(N,\)"):
-            Repeated(np.eye(4), wrong)
+        with pytest.raises(ValueError, match=r"inverse has dtype .*; expected int64, \(N,\)"):
+            Deduplicated(np.eye(4), wrong)
     with pytest.raises(ValueError, match="n_negatives is 0; it must be 1 or more"):
         mutual_information(x, x, EPISODES, ONE_TASK, n_negatives=0)
 
