@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,12 +37,9 @@ from .observation_encoder import ObservationEncoder
 from .recorder import Recorder
 from .schedules import Schedule, check_weight
 from .teachers import MovingAverageTeacher
-from .update_frequency import DEFAULT_EVERY, default_every, default_n_anchors, steps_of_one_train
+from .update_frequency import DEFAULT_EVERY, default_every, default_n_anchors
 
 _log = logging.getLogger(__name__)
-
-_MOST_AHEAD = 8
-"""Auxiliary updates whose batches are drawn at once: more save little and take memory."""
 
 _FRAMES_TO_LOG = 1024
 """Frames between two counts of a memory's rows; each ends the gathering of steps to write."""
@@ -170,9 +166,8 @@ class AuxiliaryLossCallback(BaseCallback):
         self.reference = ReferenceNorm()
         self.n_updates = 0
         self._n_steps = 0
-        self._n_steps_left = self._rollout_from = 0
+        self._rollout_from = 0
         self.steps_per_update = every or DEFAULT_EVERY
-        self._drawn: Iterator[Any] = iter(())
         self._handles: list[Any] = []
         self._said_waiting = False
         self._pending_state: dict[str, Any] | None = None
@@ -250,8 +245,6 @@ class AuxiliaryLossCallback(BaseCallback):
         self.detach()
         self._running_learn = self.model.start_time
         self._updated = False
-        n_frames = self.model.num_timesteps - self._rollout_from
-        self._n_steps_left = steps_of_one_train(self.model, n_frames)
         self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
         self._handles.append(self._optimizer.register_step_post_hook(self._after_step))
         if self.model.num_timesteps // _FRAMES_TO_LOG > self._rollout_from // _FRAMES_TO_LOG:
@@ -267,7 +260,6 @@ class AuxiliaryLossCallback(BaseCallback):
 
     def detach(self) -> None:
         """Take the hook off the optimiser; harmless when there is none."""
-        self._drawn = iter(())
         while self._handles:
             self._handles.pop().remove()
 
@@ -286,7 +278,6 @@ class AuxiliaryLossCallback(BaseCallback):
             self.detach()  # another learn() runs now, without this callback
             return
         self._n_steps += 1
-        self._n_steps_left -= 1
         weight = self._current_weight()
         if weight == 0.0 or self._n_steps % self.steps_per_update:
             return
@@ -338,17 +329,11 @@ class AuxiliaryLossCallback(BaseCallback):
 
     def _draw(self) -> Any | None:
         """What the loss needs for one step; None, said once, while memory has no whole batch."""
-        batch = next(self._drawn, None)
-        if batch is None and len(self.memory) >= self._n_drawn:
-            n_left = 1 + max(0, self._n_steps_left) // self.steps_per_update
-            self._drawn = self.loss.sample_many(
-                self.memory,
-                self._n_drawn,
-                min(n_left, _MOST_AHEAD),
-                self.generator,
-                source_memory=self.source_memory,
+        batch = None
+        if len(self.memory) >= self._n_drawn:
+            batch = self.loss.sample(
+                self.memory, self._n_drawn, self.generator, source_memory=self.source_memory
             )
-            batch = next(self._drawn, None)
         if batch is not None:
             return batch
         if not self._said_waiting:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 DEFAULT_EVERY = 8
 """Optimiser steps for each auxiliary update; twice as many where it costs more beside them."""
@@ -33,14 +32,6 @@ def default_n_anchors(model: BaseAlgorithm) -> int:
     At least 8.
     """
     return max(8, min(256, _batch_size(model) // 4))
-
-
-def steps_of_one_train(model: BaseAlgorithm, n_frames: int) -> int:
-    """Optimiser steps that `train()` makes after a rollout of `n_frames`, if nothing stops it."""
-    if isinstance(model, OnPolicyAlgorithm):
-        return int(getattr(model, "n_epochs", 1)) * -(-n_frames // _batch_size(model))
-    steps = int(getattr(model, "gradient_steps", 1))
-    return steps if steps >= 0 else n_frames
 
 
 def _batch_size(model: BaseAlgorithm) -> int:

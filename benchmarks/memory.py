@@ -33,7 +33,6 @@ from contrastive_distillation.memory import (
     NearestKeys,
     Observations,
     make_negatives,
-    may_look_ahead,
     negative_mask,
 )
 
@@ -138,8 +137,6 @@ def draws(memory: Memory, name: str) -> Callable[[], object]:
 
     def work() -> None:
         insight.renew()
-        if may_look_ahead(sampler):
-            sampler.look_ahead(memory, DRAWS_PER_SNAPSHOT, N_ANCHORS, generator, insight)
         for _ in range(DRAWS_PER_SNAPSHOT):
             anchors = sampler.draw_anchors(memory, N_ANCHORS, generator, insight)
             sampler.draw(memory, anchors, K, generator, insight)

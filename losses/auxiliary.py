@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -252,24 +252,6 @@ class AuxiliaryLoss(nn.Module):
         memory has not enough rows yet: the step is then left out.
         """
         return memory.sample(n_anchors, generator) if len(memory) else None
-
-    def sample_many(
-        self,
-        memory: Memory,
-        n_anchors: int,
-        n_batches: int,
-        generator: np.random.Generator,
-        source_memory: Memory | None = None,
-    ) -> Iterator[Any]:
-        """What `sample` gives, for each of up to `n_batches` steps to come; none for its None.
-
-        Between them nothing is added to the memory, but the agent learns. By default one, from
-        `sample`. A loss overrides it where to draw several at once takes less, and they do not
-        depend on what the agent learns.
-        """
-        batch = self.sample(memory, n_anchors, generator, source_memory=source_memory)
-        if batch is not None:
-            yield batch
 
     def forward(self, learner: Learner, batch: Any) -> Mapping[str, Tensor]:
         """One scalar tensor, float32, for each term of the loss, by the term's name.

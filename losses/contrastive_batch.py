@@ -137,11 +137,6 @@ class SourceRows:
     lines: np.ndarray
     """(G, k): negatives, with those of the other memory beside them."""
 
-    @property
-    def all(self) -> np.ndarray:
-        """All of them, (n + G·k,)."""
-        return np.concatenate([self.anchors, self.lines.reshape(-1)])
-
 
 def draw_source_rows(
     own: SourceRows,

@@ -7,7 +7,7 @@ formulation of its claims, not a reproduction.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -17,12 +17,10 @@ from torch import Tensor, nn
 from contrastive_distillation.memory import (
     Memory,
     NegativeSampler,
-    Pool,
     UniformNegatives,
     check_pool,
     concatenate,
     make_negatives,
-    may_look_ahead,
     n_observations,
     with_shuffled_returns,
 )
@@ -185,40 +183,9 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         source_memory: Memory | None = None,
     ) -> ContrastiveBatch | None:
         """One step's rows; None while the memory has fewer than two that may be drawn."""
-        return next(self._draw(memory, n_anchors, 1, generator, source_memory), None)
-
-    def sample_many(
-        self,
-        memory: Memory,
-        n_anchors: int,
-        n_batches: int,
-        generator: np.random.Generator,
-        source_memory: Memory | None = None,
-    ) -> Iterator[ContrastiveBatch]:
-        """The rows of `n_batches` steps to come; none where `sample` gives None.
-
-        Drawn together they take less than half the time, for what is near is searched for, and
-        unknown keys are computed, once. One alone where its sampler does not look ahead, where
-        values are shuffled, which is done anew for each, or where a subclass has a `sample`.
-        """
-        own_sample = getattr(self.sample, "__func__", None) is not ContrastiveDistillation.sample
-        if own_sample:
-            return super().sample_many(memory, n_anchors, n_batches, generator, source_memory)
-        if self.settings.shuffled_values or not may_look_ahead(self.negatives):
-            n_batches = 1
-        return self._draw(memory, n_anchors, n_batches, generator, source_memory)
-
-    def _draw(
-        self,
-        memory: Memory,
-        n_anchors: int,
-        n_batches: int,
-        generator: np.random.Generator,
-        source_memory: Memory | None,
-    ) -> Iterator[ContrastiveBatch]:
         settings, recent = self.settings, self.negatives.recent
         if len(memory.recent_rows() if recent else memory) < 2:
-            return
+            return None
         if settings.shuffled_values:
             memory = with_shuffled_returns(memory, generator)
             if source_memory is not None:
@@ -232,78 +199,36 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         keys = self.target_keys if self.has_target_term else self.source_keys
         assert keys is not None
         insight = LearnerInsight(memory, keys, self._learner)
-        if n_batches > 1:
-            self.negatives.look_ahead(memory, n_batches, n_anchors, generator, insight)
-        drawn = []
-        for _ in range(n_batches):
-            rows = self.negatives.draw_anchors(memory, n_anchors, generator, insight)
-            pool = self.negatives.draw(memory, rows, settings.n_negatives, generator, insight)
-            check_pool(pool, self.negatives, memory, rows)
-            drawn.append((rows, pool))
-        positives, sources = [], []
+        rows = self.negatives.draw_anchors(memory, n_anchors, generator, insight)
+        pool = self.negatives.draw(memory, rows, settings.n_negatives, generator, insight)
+        check_pool(pool, self.negatives, memory, rows)
+        target = source = None
         if self.has_target_term:
-            positives = [self._positives(memory, rows, generator) for rows, _ in drawn]
-            asked = [
-                np.concatenate([p, pool.lines.reshape(-1)])
-                for (p, _), (_, pool) in zip(positives, drawn, strict=True)
-            ]
-            self.target_keys.table.prepare(memory, np.concatenate(asked))
-        if self.has_source_term:
-            sources = self._source_rows(memory, drawn, source_memory, generator)
-        for i, (rows, pool) in enumerate(drawn):
-            target = source = None
-            if self.has_target_term:
-                target = target_batch(
-                    memory, rows, positives[i], pool, self.target_keys, window=settings.window
-                )
-            if self.has_source_term and self.source_keys is not None:
-                source = source_batch(sources[i], self.source_keys, window=settings.window)
-            metrics["duplicate_rate"] = duplicate_rate(memory, pool)
-            yield ContrastiveBatch(memory.observations(rows), target, source, dict(metrics))
-
-    def _positives(
-        self, memory: Memory, rows: np.ndarray, generator: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return draw_positive_rows(
-            memory,
-            rows,
-            generator,
-            positives=self.settings.positives,
-            positive_offset=self.settings.positive_offset,
-            recent=self.negatives.recent,
-        )
-
-    def _source_rows(
-        self,
-        memory: Memory,
-        drawn: Sequence[tuple[np.ndarray, Pool]],
-        source_memory: Memory | None,
-        generator: np.random.Generator,
-    ) -> list[list[SourceRows]]:
-        """What the source term learns from in each step; its unknown keys are computed at once."""
-        assert self.source_keys is not None
-        own = [SourceRows(memory, rows, pool.lines) for rows, pool in drawn]
-        steps = [[each] for each in own]
-        if source_memory is not None and len(source_memory):
-            insight = LearnerInsight(source_memory, self.source_keys, self._learner)
-            n = len(own[0].anchors) - len(own[0].anchors) // 2
-            if len(own) > 1 and may_look_ahead(self.source_negatives):
-                self.source_negatives.look_ahead(source_memory, len(own), n, generator, insight)
-            steps = [
-                draw_source_rows(
-                    each,
+            positives = draw_positive_rows(
+                memory,
+                rows,
+                generator,
+                positives=settings.positives,
+                positive_offset=settings.positive_offset,
+                recent=recent,
+            )
+            target = target_batch(
+                memory, rows, positives, pool, self.target_keys, window=settings.window
+            )
+        if self.has_source_term and self.source_keys is not None:
+            parts = [SourceRows(memory, rows, pool.lines)]
+            if source_memory is not None and len(source_memory):
+                parts = draw_source_rows(
+                    parts[0],
                     source_memory,
-                    insight,
+                    LearnerInsight(source_memory, self.source_keys, self._learner),
                     generator,
                     sampler=self.source_negatives,
-                    n_negatives=self.settings.n_negatives,
+                    n_negatives=settings.n_negatives,
                 )
-                for each in own
-            ]
-        for parts in zip(*steps, strict=True):
-            rows = np.concatenate([part.all for part in parts])
-            self.source_keys.table.prepare(parts[0].memory, rows)
-        return steps
+            source = source_batch(parts, self.source_keys, window=settings.window)
+        metrics["duplicate_rate"] = duplicate_rate(memory, pool)
+        return ContrastiveBatch(memory.observations(rows), target, source, metrics)
 
     def forward(self, learner: Learner, batch: ContrastiveBatch) -> Mapping[str, Tensor]:
         """The terms, each a scalar. A term that weighs 0 at `learner.progress` is left out."""

@@ -14,7 +14,6 @@ from .negatives import (
     Pool,
     UniformNegatives,
     check_pool,
-    may_look_ahead,
 )
 from .observations import Observations, concatenate, hash_observations, n_observations, take
 from .packing import pack, unpack
@@ -60,7 +59,6 @@ __all__ = [
     "hash_observations",
     "make_keep",
     "make_negatives",
-    "may_look_ahead",
     "n_observations",
     "negative_mask",
     "pack",

@@ -58,16 +58,6 @@ class KeyTable:
                 task, step and frame).
             ValueError: the teacher gives keys of another width.
         """
-        found = self.prepare(memory, rows)
-        keys: np.ndarray = self._keys[self._places[found]]
-        return keys
-
-    def prepare(self, memory: Memory, rows: np.ndarray) -> Int64Array:
-        """Compute those that are not known yet, in one pass; their places (n,) in the table.
-
-        Raises:
-            FloatingPointError, ValueError: as `keys`.
-        """
         hashes = memory.hashes(rows)
         found, known = self._find(hashes)
         if not known.all():
@@ -77,7 +67,8 @@ class KeyTable:
             fresh, first = np.unique(hashes[~known], return_index=True)
             self._add(fresh, memory, rows[~known][first])
             found, _ = self._find(hashes)
-        return found
+        keys: np.ndarray = self._keys[self._places[found]]
+        return keys
 
     def _find(self, hashes: Int64Array) -> tuple[Int64Array, np.ndarray]:
         """Place of each hash among the sorted ones, and whether it is there."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,43 +25,15 @@ N_GROUPS = 8
 """Neighbourhoods that the anchors of one auxiliary step come from."""
 
 
-@dataclass(frozen=True)
-class _Near:
-    """What is near to Q rows of a memory, as long as nothing is added to it."""
+class _Nearest(NamedTuple):
+    """The observations nearest to Q queries."""
 
-    memory: Memory
-    n_written: int
-    snapshot: int
-    """Of the keys by which they are near."""
-    queries: Int64Array
-    """(Q,) rows."""
     rows: Int64Array
-    """(Q, k): of distinct observations, the nearest first."""
+    """(Q, k): rows of distinct observations, the nearest first."""
     n_usable: Int64Array
-    """(Q,): how many of a line are to be used."""
-    n_searched: int
+    """(Q,): only the first so many of a query's rows may be used."""
+    n_ranked: int
     """Distinct observations that were ranked."""
-
-    def holds(self, memory: Memory, insight: Insight) -> bool:
-        """Would looking again find the same?"""
-        return (
-            self.memory is memory
-            and self.n_written == memory.n_written
-            and self.snapshot == insight.snapshot
-        )
-
-    def split(self, n: int) -> list[_Near]:
-        """One for each n of the queries."""
-        parts = [slice(start, start + n) for start in range(0, len(self.queries), n)]
-        return [
-            replace(
-                self,
-                queries=self.queries[part],
-                rows=self.rows[part],
-                n_usable=self.n_usable[part],
-            )
-            for part in parts
-        ]
 
 
 class NearestNegatives(NegativeSampler):
@@ -84,7 +55,6 @@ class NearestNegatives(NegativeSampler):
     """
 
     name = "nearest"
-    looks_ahead = True
 
     def __init__(
         self,
@@ -112,36 +82,17 @@ class NearestNegatives(NegativeSampler):
         self._searched = SearchedRows(n_searched)
         self._distinct: Int64Array = np.empty(0, np.int64)  # places among the searched rows
         self._keys: NearestKeys | None = None
-        self._ahead: deque[_Near] = deque()  # for each draw to come, of so many anchors:
-        self._n_ahead = 0
-        self._at_hand: _Near | None = None  # of the anchors drawn last
-
-    def look_ahead(
-        self,
-        memory: Memory,
-        n_draws: int,
-        n: int,
-        generator: np.random.Generator,
-        insight: Insight,
-    ) -> None:
-        """One search for all of them."""
-        self._renew(memory, insight, generator, n_draws=n_draws)
-        drawn = [memory.sample_rows(min(N_GROUPS, n), generator) for _ in range(n_draws)]
-        n_others = math.ceil(n / len(drawn[0])) - 1
-        near = self._near(memory, np.concatenate(drawn), n_others, insight)
-        self._ahead, self._n_ahead = deque(near.split(len(drawn[0]))), n
 
     def draw_anchors(
         self, memory: Memory, n: int, generator: np.random.Generator, insight: Insight
     ) -> Int64Array:
         """Up to n rows, in neighbourhoods; see the class. Fewer where there is less to search."""
-        if n != self._n_ahead or not (self._ahead and self._ahead[0].holds(memory, insight)):
-            self.look_ahead(memory, 1, n, generator, insight)
-        near = self._at_hand = self._ahead.popleft()
-        n_others = math.ceil(n / len(near.queries)) - 1
-        others = near.rows[:, : min(n_others, int(near.n_usable.min()))]
-        rows = np.concatenate([near.queries, others.T.ravel()])
-        return rows[:n]
+        self._renew(memory, insight, generator, n_draws=1)
+        queries = memory.sample_rows(min(N_GROUPS, n), generator)
+        n_others = math.ceil(n / len(queries)) - 1
+        nearest = self._nearest(memory, queries, n_others, insight)
+        others = nearest.rows[:, : min(n_others, int(nearest.n_usable.min()))]
+        return np.concatenate([queries, others.T.ravel()])[:n]
 
     def draw(
         self,
@@ -166,12 +117,7 @@ class NearestNegatives(NegativeSampler):
         return Pool(np.take_along_axis(both, order, axis=1))
 
     def _renew(
-        self,
-        memory: Memory,
-        insight: Insight,
-        generator: np.random.Generator,
-        *,
-        n_draws: int = 1,
+        self, memory: Memory, insight: Insight, generator: np.random.Generator, *, n_draws: int
     ) -> bool:
         renewed = self._searched.renew(memory, insight.snapshot, generator, n_draws=n_draws)
         if renewed or self._keys is None:
@@ -193,50 +139,40 @@ class NearestNegatives(NegativeSampler):
         Returns:
             (Q, n') int64, n' <= n; -1 in place of a row that is not to be used.
         """
-        near, self._at_hand = self._at_hand, None
-        known = near is not None and near.holds(memory, insight)
-        if near is None or not known or not np.array_equal(near.queries, queries):
-            self._renew(memory, insight, generator)
-            near = self._near(memory, queries, 0, insight)
-        if n == 0 or near.n_searched == 0:
-            return np.empty((len(queries), 0), np.int64)
-        first, last = self._ranks(near.n_searched)
-        last = min(last, near.rows.shape[1])
-        if last <= first:
+        self._renew(memory, insight, generator, n_draws=0)
+        nearest = self._nearest(memory, queries, 0, insight)
+        first, last = self._ranks(nearest.n_ranked)
+        last = min(last, nearest.rows.shape[1])
+        if n == 0 or last <= first:
             return np.empty((len(queries), 0), np.int64)
         n_drawn = min(n, last - first)
         ranks = first + _distinct_numbers(generator, len(queries), n_drawn, last - first)
-        rows = np.take_along_axis(near.rows, ranks, axis=1)
-        found: Int64Array = np.where(ranks < near.n_usable[:, None], rows, -1)
+        rows = np.take_along_axis(nearest.rows, ranks, axis=1)
+        found: Int64Array = np.where(ranks < nearest.n_usable[:, None], rows, -1)
         return found
 
-    def _near(self, memory: Memory, queries: np.ndarray, k: int, insight: Insight) -> _Near:
-        """What is near to the rows `queries` (Q,): the whole band, and the k nearest at least.
+    def _nearest(self, memory: Memory, queries: np.ndarray, k: int, insight: Insight) -> _Nearest:
+        """Rank observations for the rows `queries` (Q,): the whole band, and at least the first k.
 
-        An observation of the query's own is left out, and those overwritten since.
+        The query's own observation and those overwritten since the sample was drawn are left out.
         """
         assert self._keys is not None
         live = self._searched.unchanged(memory, self._distinct)
         m = int(live.sum())
-        k = max(k, self._ranks(m)[1] if m else 0)
-        n_skipped = 1 + len(live) - m  # the own, and those overwritten
+        k = max(k, self._ranks(m)[1])
+        n_skipped = 1 + len(live) - m  # the query's own, and those overwritten
         found, _ = self._keys.search(insight.keys(queries), k + n_skipped)
         own = self._searched.hashes[self._distinct[found]] == memory.hashes(queries)[:, None]
         usable = live[found] & ~own & (found >= 0)
         order = np.argsort(~usable, axis=1, kind="stable")[:, :k]  # usable ones to the front
         places = np.take_along_axis(found, order, axis=1)
-        return _Near(
-            memory=memory,
-            n_written=memory.n_written,
-            snapshot=insight.snapshot,
-            queries=queries,
-            rows=self._searched.rows[self._distinct[places]],
-            n_usable=np.minimum(usable.sum(axis=1), k),
-            n_searched=m,
-        )
+        rows = self._searched.rows[self._distinct[places]]
+        return _Nearest(rows, np.minimum(usable.sum(axis=1), k), m)
 
     def _ranks(self, m: int) -> tuple[int, int]:
-        """First and one past the last of m ranks in the band; at least one."""
+        """First and one past the last of m ranks in the band: at least one, unless m is 0."""
+        if m == 0:
+            return 0, 0
         first = min(math.floor(self.band[0] * m), m - 1)
         return first, max(math.ceil(self.band[1] * m), first + 1)
 
@@ -250,8 +186,6 @@ class NearestNegatives(NegativeSampler):
         }
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._ahead.clear()
-        self._at_hand = None
         self._searched.restore({key: arrays[key] for key in arrays if key in KEPT})
         if not arrays:
             self._keys = None

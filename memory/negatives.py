@@ -66,23 +66,6 @@ class NegativeSampler(ABC):
     """Do anchors and negatives come only from the current rollout?"""
     uses_returns: ClassVar[bool] = False
     """Does it look at what followed? Else there is nothing to shuffle for a control."""
-    looks_ahead: ClassVar[bool] = False
-    """May several draws be made at once, as long as memory and keys stay as they are? Not where a
-    draw depends on what the agent learns in between, as `Insight.errors` do. Each class says so for
-    itself: it is not inherited (`may_look_ahead`)."""
-
-    def look_ahead(  # noqa: B027
-        self,
-        memory: Memory,
-        n_draws: int,
-        n: int,
-        generator: np.random.Generator,
-        insight: Insight,
-    ) -> None:
-        """`n_draws` pairs of `draw_anchors`, each for n anchors, and `draw` follow at once.
-
-        The place to do together what they have in common. Asked for only if `may_look_ahead`.
-        """
 
     def draw_anchors(
         self, memory: Memory, n: int, generator: np.random.Generator, insight: Insight
@@ -132,7 +115,6 @@ class InBatchNegatives(NegativeSampler):
 
     name = "in_batch"
     recent = True
-    looks_ahead = True
 
     def draw(
         self,
@@ -149,7 +131,6 @@ class UniformNegatives(NegativeSampler):
     """Uniform over the whole memory: the control for hardness."""
 
     name = "uniform"
-    looks_ahead = True
 
     def draw(
         self,
@@ -160,11 +141,6 @@ class UniformNegatives(NegativeSampler):
         insight: Insight,
     ) -> Pool:
         return Pool(memory.sample_rows(k, generator))
-
-
-def may_look_ahead(sampler: NegativeSampler) -> bool:
-    """Does its own class say that several draws may be made at once?"""
-    return bool(vars(type(sampler)).get("looks_ahead", False))
 
 
 def check_pool(pool: Pool, sampler: NegativeSampler, memory: Memory, anchors: np.ndarray) -> None:

@@ -26,7 +26,6 @@ class ValueContrastNegatives(NearestNegatives):
 
     name = "value_contrast"
     uses_returns = True
-    looks_ahead = True
 
     _scales: np.ndarray = np.empty(0)
 
@@ -43,12 +42,7 @@ class ValueContrastNegatives(NearestNegatives):
         return Pool(pool.rows, weights)
 
     def _renew(
-        self,
-        memory: Memory,
-        insight: Insight,
-        generator: np.random.Generator,
-        *,
-        n_draws: int = 1,
+        self, memory: Memory, insight: Insight, generator: np.random.Generator, *, n_draws: int
     ) -> bool:
         renewed = super()._renew(memory, insight, generator, n_draws=n_draws)
         if renewed:

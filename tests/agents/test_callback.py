@@ -63,54 +63,7 @@ def join(loss: AuxiliaryLoss | None = None, **settings: Any) -> AuxiliaryLossCal
     return AuxiliaryLossCallback(loss, **settings)
 
 
-class Counted(ContrastiveDistillation):
-    """Remembers how many batches it was asked for."""
-
-    def __init__(self) -> None:
-        super().__init__(negatives="uniform", n_negatives=16)
-        self.asked: list[int] = []
-
-    def sample_many(
-        self, memory: Any, n_anchors: int, n_batches: int, *rest: Any, **more: Any
-    ) -> Any:
-        self.asked.append(n_batches)
-        return super().sample_many(memory, n_anchors, n_batches, *rest, **more)
-
-
-# -- how often, and how many at once ----------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("make", "settings", "every", "expected"),
-    [
-        (ppo, {}, 1, [4]),  # 2 environments of 32 steps in minibatches of 32, twice
-        (ppo, {"batch_size": 24}, 1, [6]),  # a last minibatch of 16
-        (ppo, {"batch_size": 8}, 2, [8]),
-        (ppo, {"batch_size": 4}, 1, [8, 8, 8, 8]),
-        (ppo, {}, 3, [1]),
-        (ppo, {"batch_size": 8}, 3, [5]),  # steps 3, 6, 9, 12, 15 of 16
-        (dqn, {}, 1, [2]),
-        (dqn, {"gradient_steps": 1}, 1, [1]),
-        (dqn, {"gradient_steps": -1, "train_freq": 3}, 1, [6]),  # 3 steps of 2 environments
-    ],
-)
-def test_all_that_one_train_needs_is_drawn_at_once(
-    make: Any, settings: dict[str, Any], every: int, expected: list[int]
-) -> None:
-    loss = Counted()
-    callback = join(loss, every=every)
-    make(**settings).learn(64, callback=callback)
-    assert loss.asked
-    assert loss.asked == expected * (len(loss.asked) // len(expected))
-    assert callback.n_updates == sum(loss.asked)
-
-
-def test_what_was_drawn_for_steps_that_were_not_made_is_thrown_away() -> None:
-    loss = Counted()
-    callback = join(loss)
-    ppo(target_kl=1e-9, n_epochs=4).learn(192, callback=callback)  # stops in its first epochs
-    assert 0 < callback.n_updates < sum(loss.asked) == 3 * 8
-    assert next(callback._drawn, None) is None
+# -- how often -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

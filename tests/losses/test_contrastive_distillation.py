@@ -64,25 +64,16 @@ def naive_loss(queries, positives, negatives, mask, weights, temperature):
     return sum(losses) / max(len(losses), 1)
 
 
-def last_of(loss, n_batches, memory, n_anchors, source_memory=None):
-    """The last of so many batches drawn at once."""
-    generator = np.random.default_rng(0)
-    batches = list(loss.sample_many(memory, n_anchors, n_batches, generator, source_memory))
-    assert len(batches) == n_batches
-    return batches[-1]
-
-
 @torch.no_grad()
-@pytest.mark.parametrize("n_batches", [1, 3])
 @pytest.mark.parametrize("n_anchors", [3, 12, 16, 21])
 @pytest.mark.parametrize("negatives", ["uniform", "nearest", "value_contrast"])
-def test_target_term_against_loops(learner, filled, negatives, n_anchors, n_batches):
+def test_target_term_against_loops(learner, filled, negatives, n_anchors):
     loss = built(learner, negatives=negatives, n_negatives=16, temperature=0.3)
     with torch.no_grad():  # so that averages and current weights differ
         learner.encoder.layer.weight.add_(0.3)
         loss.target_head[0].bias.add_(0.2)
     memory = filled()
-    batch = last_of(loss, n_batches, memory, n_anchors)
+    batch = loss.sample(memory, n_anchors, np.random.default_rng(0))
     terms = loss(learner, batch)
     weights = np.ones((n_anchors, 16))
     if negatives == "value_contrast":
@@ -101,16 +92,15 @@ def test_target_term_against_loops(learner, filled, negatives, n_anchors, n_batc
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("n_batches", [1, 3])
 @pytest.mark.parametrize("n_anchors", [1, 12, 21])
 @pytest.mark.parametrize("negatives", ["uniform", "nearest"])
 @pytest.mark.parametrize("with_source_memory", [True, False])
 def test_source_term_against_loops(
-    learner, teacher, filled, with_source_memory, negatives, n_anchors, n_batches
+    learner, teacher, filled, with_source_memory, negatives, n_anchors
 ):
     loss = built(learner, teacher=teacher, negatives=negatives, n_negatives=16, temperature=0.3)
     memory, source_memory = filled(), filled(seed=5) if with_source_memory else None
-    batch = last_of(loss, n_batches, memory, n_anchors, source_memory)
+    batch = loss.sample(memory, n_anchors, np.random.default_rng(0), source_memory)
     terms = loss(learner, batch)
     mean = loss.source_keys.mean
     lines = [
@@ -130,72 +120,6 @@ def test_source_term_against_loops(
     )
     assert terms.keys() == {"target", "source"}
     assert terms["source"].item() == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("negatives", ["in_batch", "uniform", "value_contrast"])
-def test_batches_drawn_at_once_differ(learner, teacher, filled, negatives):
-    loss = built(learner, teacher=teacher, negatives=negatives, n_negatives=16)
-    batches = list(loss.sample_many(filled(), 12, 4, np.random.default_rng(0), filled(seed=5)))
-    for rows in (
-        [batch.anchors for batch in batches],
-        [batch.target.positive_rows for batch in batches],
-        [np.sort(batch.target.negative_rows) for batch in batches],
-        [batch.source.from_source for batch in batches],
-        [np.sort(batch.source.negative_rows[1]) for batch in batches],
-    ):
-        assert len({each.tobytes() for each in rows}) == 4
-
-
-@pytest.mark.parametrize(
-    "settings", [{"negatives": "prediction_error"}, {"shuffled_values": True}], ids=str
-)
-def test_one_batch_at_a_time_where_draws_change_as_the_agent_learns(learner, filled, settings):
-    loss = built(learner, n_negatives=16, **settings)
-    assert len(list(loss.sample_many(filled(), 12, 4, np.random.default_rng(0)))) == 1
-
-
-def test_a_sample_of_ones_own_is_what_is_drawn(learner, filled):
-    class Own(ContrastiveDistillation):
-        n_samples = 0
-
-        def sample(self, *arguments, **more):
-            self.n_samples += 1
-            return super().sample(*arguments, **more)
-
-    loss = Own()
-    loss.build(learner)
-    assert len(list(loss.sample_many(filled(), 12, 4, np.random.default_rng(0)))) == 1
-    assert loss.n_samples == 1
-    loss.sample = lambda *_, **__: None
-    assert not list(loss.sample_many(filled(), 12, 4, np.random.default_rng(0)))
-
-
-def test_a_sampler_of_ones_own_looks_ahead_only_if_it_says_so(learner, filled):
-    class Silent(UniformNegatives):
-        pass
-
-    class Says(UniformNegatives):
-        looks_ahead = True
-
-    for sampler, expected in ((Silent(), 1), (Says(), 4)):
-        loss = built(learner, negatives=sampler, n_negatives=16)
-        batches = list(loss.sample_many(filled(), 12, 4, np.random.default_rng(0)))
-        assert len(batches) == expected
-
-
-def test_unknown_keys_of_several_batches_are_computed_in_one_pass(learner, teacher, filled):
-    loss = built(learner, teacher=teacher, negatives="uniform", n_negatives=16)
-    calls = {"target": 0, "source": 0}
-    for name, keys in (("target", loss.target_keys), ("source", loss.source_keys)):
-        encode = keys.table._encode
-
-        def counted(observations, encode=encode, name=name):
-            calls[name] += 1
-            return encode(observations)
-
-        keys.table._encode = counted
-    list(loss.sample_many(filled(), 12, 4, np.random.default_rng(0), filled(seed=5)))
-    assert calls == {"target": 1, "source": 2}  # the source term has rows of two memories
 
 
 def test_source_term_takes_half_from_the_sources_memory(learner, teacher, filled):

@@ -165,69 +165,28 @@ def test_near_rows_are_of_the_band_of_an_anchor(filled, arguments, band, n, inde
     arguments=memories,
     n=st.integers(1, 40),
     k=st.integers(2, 60),
-    n_draws=st.integers(0, 3),
 )
-def test_anchors_come_in_neighbourhoods_with_negatives_of_their_own(
-    filled, arguments, n, k, n_draws
-):
+def test_anchors_come_in_neighbourhoods_with_negatives_of_their_own(filled, arguments, n, k):
     memory = filled(**arguments)
     generator = np.random.default_rng(arguments["seed"])
     insight = Known(memory)
     sampler = NearestNegatives(band=(0.1, 0.4), n_searched=1000)
-    if n_draws:
-        sampler.look_ahead(memory, n_draws, n, generator, insight)
     m = len(set(memory.hashes(memory.rows()).tolist()))
     first, last = math.floor(0.1 * m), max(math.ceil(0.4 * m), math.floor(0.1 * m) + 1)
-    for _ in range(max(n_draws, 1)):
-        anchors = sampler.draw_anchors(memory, n, generator, insight)
-        n_groups = min(8, n, len(memory))
-        queries = anchors[:n_groups]
-        assert len(set(queries.tolist())) == n_groups
-        n_others = min(-(-n // n_groups), m) - 1
-        assert len(anchors) == min(n, n_groups * (1 + n_others))
-        pool = sampler.draw(memory, anchors, k, generator, insight)
-        nearest = [ranked(memory, anchor) for anchor in anchors[:8]]
-        for group in range(n_groups):
-            others = anchors[group + n_groups :: n_groups]
-            assert memory.hashes(others).tolist() == nearest[group][: len(others)]
-        for line, hashes in zip(pool.rows, nearest, strict=True):
-            band = set(hashes[first:last])
-            assert len(band & set(memory.hashes(line).tolist())) >= min(k // 2, len(band))
-
-
-def test_draws_looked_ahead_are_searched_for_once_and_differ(filled):
-    memory, generator = filled(), np.random.default_rng(0)
-    insight, sampler = Known(memory), NearestNegatives()
-    sampler.look_ahead(memory, 3, 20, generator, insight)
-    n_asked = len(insight.asked)
-    drawn = []
-    for _ in range(3):
-        anchors = sampler.draw_anchors(memory, 20, generator, insight)
-        pool = sampler.draw(memory, anchors, 16, generator, insight)
-        drawn.append((set(anchors.tolist()), set(pool.rows.ravel().tolist())))
-    assert len(insight.asked) == n_asked
-    assert len({frozenset(anchors) for anchors, _ in drawn}) == 3
-    assert len({frozenset(rows) for _, rows in drawn}) == 3
-    sampler.draw_anchors(memory, 20, generator, insight)
-    assert len(insight.asked) == n_asked + 1
-
-
-@pytest.mark.parametrize("change", ["rows", "keys", "anchors"])
-def test_what_was_looked_ahead_is_not_used_once_anything_changed(filled, step, change):
-    memory, generator = filled(), np.random.default_rng(0)
-    insight, sampler = Known(memory), NearestNegatives()
-    sampler.look_ahead(memory, 2, 20, generator, insight)
-    sampler.draw_anchors(memory, 20, generator, insight)
-    n_asked = len(insight.asked)
-    n = 20
-    if change == "rows":
-        memory.add(**step(generator, 6, n_tasks=2), time=0)
-    elif change == "keys":
-        insight.snapshot += 1
-    else:
-        n = 12
-    assert len(sampler.draw_anchors(memory, n, generator, insight)) == n
-    assert len(insight.asked) > n_asked
+    anchors = sampler.draw_anchors(memory, n, generator, insight)
+    n_groups = min(8, n, len(memory))
+    queries = anchors[:n_groups]
+    assert len(set(queries.tolist())) == n_groups
+    n_others = min(-(-n // n_groups), m) - 1
+    assert len(anchors) == min(n, n_groups * (1 + n_others))
+    pool = sampler.draw(memory, anchors, k, generator, insight)
+    nearest = [ranked(memory, anchor) for anchor in anchors[:8]]
+    for group in range(n_groups):
+        others = anchors[group + n_groups :: n_groups]
+        assert memory.hashes(others).tolist() == nearest[group][: len(others)]
+    for line, hashes in zip(pool.rows, nearest, strict=True):
+        band = set(hashes[first:last])
+        assert len(band & set(memory.hashes(line).tolist())) >= min(k // 2, len(band))
 
 
 def test_queries_are_uniform(filled):
@@ -319,17 +278,18 @@ def test_the_sample_is_drawn_again_with_new_keys_and_after_a_while(filled, step)
 
     def n_asked():
         insight.asked.clear()
-        sampler.near(memory, memory.rows()[:5], 8, generator, insight)
-        return len(insight.asked)  # the queries, and the searched rows where they are new
+        anchors = sampler.draw_anchors(memory, 5, generator, insight)
+        sampler.near(memory, anchors, 8, generator, insight)
+        return len(insight.asked)  # the queries twice, and the searched rows where they are new
 
-    assert [n_asked(), n_asked()] == [2, 1]
+    assert [n_asked(), n_asked()] == [3, 2]
     insight.snapshot += 1
-    assert [n_asked(), n_asked()] == [2, 1]
+    assert [n_asked(), n_asked()] == [3, 2]
     for time in range(21):  # a quarter of its 500 rows
-        assert n_asked() == 1
+        assert n_asked() == 2
         memory.add(**step(generator, 6, n_tasks=2), time=time)
-    assert [n_asked(), n_asked()] == [2, 1]
-    assert sum(n_asked() == 2 for _ in range(600)) == 2  # 256 draws each
+    assert [n_asked(), n_asked()] == [3, 2]
+    assert sum(n_asked() == 3 for _ in range(600)) == 2  # 256 draws each
 
 
 def test_the_sample_keeps_up_with_a_memory_that_turns_over(filled, step):
