@@ -13,10 +13,10 @@ from .evaluation.policies import policy_of as policy_of
 from .evaluation.trained_agent import TrainedAgent as TrainedAgent
 from .evaluation.trained_agent import evaluate as evaluate
 from .evaluation.trained_agent import load_agent as load_agent
-from .report import Experiment as Experiment
-from .report import check_output as check_output
-from .report import make_report as make_report
-from .report import read_experiment as read_experiment
+from .report.build import check_output as check_output
+from .report.build import make_report as make_report
+from .report.experiment import Experiment as Experiment
+from .report.experiment import read_experiment as read_experiment
 from .report.intervals import Estimate as Estimate
 from .report.intervals import bootstrap_interval as bootstrap_interval
 from .report.intervals import estimate as estimate

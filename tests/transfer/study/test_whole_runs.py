@@ -26,8 +26,8 @@ from contrastive_distillation.transfer import (
     parse_command_line,
     plan_transfer,
 )
-from contrastive_distillation.transfer.report import read_experiment
 from contrastive_distillation.transfer.report.build import look_into_memory
+from contrastive_distillation.transfer.report.experiment import read_experiment
 from contrastive_distillation.transfer.training.train import build
 
 ROOT = Path(__file__).resolve().parents[3]
