@@ -1,7 +1,7 @@
-"""Who is timed: stock Stable-Baselines3 with two sorts of settings, and this package's agents.
+"""The contestants: stock Stable-Baselines3 with two sets of settings, and this package's agents.
 
 Stock is Stable-Baselines3's algorithm on Gymnasium environments in a `DummyVecEnv`, with this
-package's observations and encoder (that in its plain form), and no auxiliary loss.
+package's observations and its encoder in the plain form, and without an auxiliary loss.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ EMPTY = ("MiniGrid-Empty-Random-5x5-v0",)
 CART_POLE = ("CartPole-v1",)
 
 Train = Callable[[int, Sequence[BaseCallback]], float]
-"""From a seed and further callbacks to the seconds that `learn()` took."""
+"""Takes a seed and further callbacks; returns the seconds that `learn()` took."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +58,24 @@ USUAL: Mapping[str, Stock] = {
         {"n_steps": 128, "batch_size": 64, "n_epochs": 10, "learning_rate": 2.5e-4,
          "gae_lambda": 0.95, "gamma": 0.99, "ent_coef": 0.0, "clip_range": 0.2},
         "rl-baselines3-zoo's hyperparams/ppo.yml, MiniGrid-DoorKey-5x5-v0, but 16 environments "
-        "for 8, and without `normalize`, which whole numbers that name cells do not bear",
+        "in place of 8, and without `normalize`, since the numbers of cells are categories",
     ),
     "dqn grid": Stock(
         1,
         {},
-        "Stable-Baselines3's own defaults (the zoo has none for DQN on MiniGrid): batch 32 every "
-        "4 frames, learning rate 1e-4, buffer 1,000,000, 10,000 frames between targets",
+        "Stable-Baselines3's defaults (the zoo has none for DQN on MiniGrid): batch 32 every 4 "
+        "frames, learning rate 1e-4, buffer 1,000,000, 10,000 frames between target updates",
     ),
     "dqn vector": Stock(
         1,
         {"learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100_000,
          "learning_starts": 1_000, "gamma": 0.99, "target_update_interval": 10, "train_freq": 256,
          "gradient_steps": 128, "exploration_fraction": 0.16, "exploration_final_eps": 0.04},
-        "rl-baselines3-zoo's hyperparams/dqn.yml, CartPole-v1, but this package's encoder for its "
-        "layers of 256",
+        "rl-baselines3-zoo's hyperparams/dqn.yml, CartPole-v1, but this package's encoder in "
+        "place of its layers of 256",
     ),
 }  # fmt: skip
-"""What people take, by agent and observation."""
+"""The common settings, by agent and observation."""
 
 TUNED: Mapping[str, Stock] = {
     "ppo grid": Stock(
@@ -98,10 +98,10 @@ TUNED: Mapping[str, Stock] = {
          "batch_size": 64, "learning_starts": 1_000, "train_freq": 32, "gradient_steps": 128,
          "target_update_interval": 10, "exploration_final_eps": 0.04,
          "exploration_fraction": 0.05},
-        "the usual ones with 8 environments",
+        "the usual settings with 8 environments",
     ),
 }  # fmt: skip
-"""The same for speed: fewer passes or more environments at once, and still Stable-Baselines3."""
+"""Settings chosen for speed: fewer passes, or more environments at once."""
 
 
 def stock(
@@ -113,11 +113,11 @@ def stock(
     picture: bool = False,
     overrides: Mapping[str, Any] | None = None,
 ) -> Train:
-    """Stable-Baselines3 on Gymnasium, and nothing of ours but observations and the encoder."""
+    """Stable-Baselines3 on Gymnasium, with only our observations and our encoder."""
 
     def train(seed: int, callbacks: Sequence[BaseCallback]) -> float:
         observation = "picture" if picture else "auto"
-        mission = len(env_ids) > 1  # of the keydoor sources one task's varies
+        mission = len(env_ids) > 1  # one of the keydoor sources has missions that vary
         make = partial(make_env, observation=observation, mission=mission)
         space = make(env_ids[0]).observation_space
         kind = "vector" if observation_kind(space) == "vector" else "grid"
@@ -137,7 +137,7 @@ def stock(
 
 
 def ours(agent: str, env_ids: Sequence[str], frames: int, **how: Any) -> Train:
-    """This package's agent on EnvPool, with its memory filled; `how` as `our_agent` takes it."""
+    """This package's agent on EnvPool, with its memory filled; `how` goes to `our_agent`."""
 
     def train(seed: int, callbacks: Sequence[BaseCallback]) -> float:
         model, own = our_agent(agent, env_ids, seed=seed, **how)
@@ -161,7 +161,7 @@ def our_agent(
     settings: Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> tuple[BaseAlgorithm, list[BaseCallback]]:
-    """A model and the callbacks that it learns with."""
+    """A model and the callbacks for its `learn()`."""
     kind = observation_kind(make_env(env_ids[0]).observation_space)
     n = n_envs or default_n_envs(agent, kind)
     n = max(n // len(env_ids), 1) * len(env_ids)
@@ -183,7 +183,7 @@ def our_agent(
 def learn(
     model: BaseAlgorithm, frames: int, callbacks: Sequence[BaseCallback], *, go_on: bool = False
 ) -> float:
-    """Seconds of one `learn()`, which may go on where the last one ended."""
+    """Seconds of one `learn()`; with `go_on` it continues the last one."""
     started = time.perf_counter()
     model.learn(frames, callback=list(callbacks), reset_num_timesteps=not go_on)
     return time.perf_counter() - started

@@ -1,7 +1,7 @@
-"""What the loss costs: two agents, one without it and one with it, take turns in one process.
+"""The cost of the loss: an agent without it and an agent with it take turns in one process.
 
-The agent with the loss gets a weight so small (1e-20) that it changes nothing that is not 0: both
-learn the same from the same episodes, and differ in nothing but the loss's work.
+The loss has a weight so small (1e-20) that it changes no weight of the agent: both agents learn
+the same from the same episodes, and differ only in the work of the loss.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from stable_baselines3.common.utils import set_random_seed
 from contrastive_distillation.transfer.report.intervals import bootstrap_interval
 
 N_TURN = 81_920
-"""Frames of a turn of PPO; of DQN half of it."""
+"""Frames of a turn of PPO; DQN has half as many."""
 
 N_WARM = 3
-"""Turns that are not counted: the memory of 100,000 rows is full after them."""
+"""Turns before the measurement; they fill the memory of 100,000 rows."""
 
 
 def cost(
@@ -31,7 +31,7 @@ def cost(
     picture: bool = False,
     overrides: Mapping[str, Any] | None = None,
 ) -> str:
-    """Three cells: frames/s without the loss, the ratio of time with to without, and pairs."""
+    """Three cells: frames/s without the loss, time with / time without, and the pairs."""
     n_turn = N_TURN if agent == "ppo" else N_TURN // 2
     contestants = [
         our_agent(
@@ -50,11 +50,11 @@ def cost(
     learnt = [np.concatenate([p.detach().ravel() for p in m.policy.parameters()])
               for m, _ in contestants]  # fmt: skip
     if not np.allclose(*learnt, rtol=0, atol=1e-12):
-        print("the two agents have not learnt the same: the ratio is theirs, not the loss's alone")
+        print("the weights of the two agents differ: the ratio is not that of the loss alone")
     ratios = np.divide(seconds[1], seconds[0])
     low, high = bootstrap_interval(
         ratios, np.random.default_rng(0), statistic=lambda tables: np.median(tables, axis=(1, 2))
     )
-    n_frames = contestants[0][0].num_timesteps / (N_WARM + n_pairs)  # whole rollouts: some more
+    n_frames = contestants[0][0].num_timesteps / (N_WARM + n_pairs)  # whole rollouts, so a few more
     speed = n_frames / statistics.median(seconds[0])
     return f"{speed:,.0f} | {np.median(ratios):.2f} ({low:.2f}–{high:.2f}) | {n_pairs}"

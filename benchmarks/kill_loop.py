@@ -1,12 +1,12 @@
-"""Trainings killed with SIGKILL at random moments and resumed must end as undisturbed ones.
+"""Kill trainings at random moments with SIGKILL: resumed, they must end as uninterrupted ones.
 
     python benchmarks/kill_loop.py --runs 50
 
-For each run: train undisturbed; train again, killed three times at random moments, often in the
-middle of writing a checkpoint, and resumed; compare `weights_sha256`. No kill may leave a
-checkpoint that is broken. Then every file of the newest checkpoint has one bit flipped, and is cut
-short: each must be refused. Runs that are in the table already are not done again. Exit code 0 if
-every run is equal, no checkpoint was found broken and no corrupt one was accepted.
+For each run: train without interruption; train again, kill the training three times at random
+moments, often while it writes a checkpoint, and resume it; compare `weights_sha256`. A kill must
+not leave a broken checkpoint. Then flip one bit of every file of the newest checkpoint, and
+truncate every file: each must be refused. Runs that are already in the table are skipped. The exit
+code is 0 if every run is equal, no checkpoint was broken and no corrupt one was accepted.
 """
 
 import argparse
@@ -48,7 +48,7 @@ COLUMNS = (
 
 
 def main() -> int:
-    """Do the runs that are missing in the table; print what all of them came to."""
+    """Do the runs that the table lacks, and print the totals of all runs."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--frames", type=int, default=4_000)
@@ -70,7 +70,7 @@ def main() -> int:
         for key in ("kills", "while_writing", "broken", "corrupt", "accepted")
     )
     print(
-        f"weights equal to the undisturbed run: {n_equal} of {len(rows)}, after {n_kills} kills, "
+        f"weights equal to the uninterrupted run: {n_equal} of {len(rows)}, after {n_kills} kills, "
         f"{n_writing} of them while a checkpoint was written"
     )
     print(f"checkpoints found broken after a kill: {n_broken}")
@@ -97,7 +97,7 @@ def one_run(run: int, frames: int, directory: Path) -> dict[str, Any]:
         if _train(cell, directory / "killed", seconds, said) is None:
             n_kills += 1
             n_writing += any((directory / "killed/checkpoints").glob(".writing-*"))
-        else:  # it came to its end before it was killed three times
+        else:  # it ended before it was killed three times
             shutil.rmtree(directory / "killed")
             said.clear()
             n_kills = n_writing = 0
@@ -127,19 +127,19 @@ def one_run(run: int, frames: int, directory: Path) -> dict[str, Any]:
 def _train(
     cell: TrainingSpec, directory: Path, kill_after: float | None, said: list[str] | None = None
 ) -> float | None:
-    """Train in a process of its own, from its first word on for so long.
+    """Train in a process of its own; kill it `kill_after` seconds after its first message.
 
     Args:
         cell: what to train.
         directory: where.
-        kill_after: seconds; None for the end.
-        said: gets what the training said.
+        kill_after: seconds; None lets it end.
+        said: the training's messages are appended to it.
 
     Returns:
         The seconds it took; None if it was killed before it ended.
 
     Raises:
-        RuntimeError: the training failed by itself.
+        RuntimeError: the training failed.
     """
     directory.mkdir(parents=True, exist_ok=True)
     processes: Any = context()
@@ -174,14 +174,14 @@ def _train(
 
 
 def _corrupt(cell: TrainingSpec, directory: Path, generator: random.Random) -> tuple[int, int]:
-    """Spoil each file of the newest checkpoint in two ways; how many there were and passed."""
+    """Corrupt each file of the newest checkpoint in two ways; count all, and those accepted."""
     folder = directory / "checkpoints"
     store = CheckpointStore(folder, identity=fingerprint(cell.config()))
     found = sorted(path for path in folder.glob("*") if path.name.isdigit())
     n_corrupt = n_accepted = 0
     for path in sorted(found[-1].iterdir()) if found else []:
         content = path.read_bytes()
-        if not content:  # a log without a row yet has no bit to flip
+        if not content:  # an empty log has no bit to flip
             continue
         flipped = bytearray(content)
         flipped[generator.randrange(len(content))] ^= 1 << generator.randrange(8)

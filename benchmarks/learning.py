@@ -1,8 +1,8 @@
-"""Seconds and frames until a return is reached: this package's agents beside stock ones.
+"""Seconds and frames until a return is reached, for this package's agents and stock ones.
 
-A row is written to a CSV file for each run, so that a long comparison can be stopped and gone on
-with. Contestants take turns, seed after seed; each run is cut at its most frames, and the time of
-judging it is left out.
+Each run appends a row to a CSV file, so that a long comparison can be stopped and continued. The
+contestants take turns, seed after seed. A run ends at `most_frames`; evaluation time is not
+counted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from contrastive_distillation.transfer import Evaluator, own_randomness, policy_
 
 @dataclass(frozen=True)
 class Goal:
-    """What is to be learnt, and by when."""
+    """A task, the return to reach, and the limit of frames."""
 
     agent: str
     env_ids: tuple[str, ...]
@@ -31,7 +31,7 @@ class Goal:
     """Mean return of 32 episodes, sampled (PPO) or greedy (DQN)."""
     most_frames: int
     every: int
-    """Frames between two judgements."""
+    """Frames between two evaluations."""
 
 
 GOALS: Mapping[str, Goal] = {
@@ -49,13 +49,13 @@ class Row:
     contestant: str
     seed: int
     frames: int | None
-    """Until the threshold; None: not within the most."""
+    """Until the threshold; None: not reached within `most_frames`."""
     seconds: float
     """Until the threshold, or of the whole run."""
 
 
 class Until(BaseCallback):
-    """Stops where 32 episodes return enough; its own time is kept apart."""
+    """Stops when 32 episodes return enough; `seconds` is its own time."""
 
     def __init__(self, goal: Goal, seed: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Until(BaseCallback):
 
 
 def learning(path: Path, *, tasks: Sequence[str], stocks: Sequence[str], n_seeds: int) -> None:
-    """Trains what `path` lacks, and prints the table of all it has."""
+    """Do the runs that `path` lacks, and print the table of all runs."""
     rows = read(path)
     done = {(row.task, row.contestant, row.seed) for row in rows}
     for task in tasks or GOALS:
@@ -130,8 +130,8 @@ def write(path: Path, row: Row) -> None:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Medians over seeds; a run that never got there counts as the longest of all."""
-    print("| task | who | seeds | learnt | frames, median | seconds, median | of ours |")
+    """Print medians over seeds; a run that did not reach the return counts as infinitely long."""
+    print("| task | contestant | seeds | learnt | frames, median | seconds, median | / ours |")
     print("|---|---|---|---|---|---|---|")
     for task in dict.fromkeys(row.task for row in rows):
         found = [row for row in rows if row.task == task]
@@ -149,7 +149,7 @@ def print_table(rows: Sequence[Row]) -> None:
 
 
 def _median_seconds(rows: Sequence[Row]) -> float:
-    """Infinite where most runs did not reach the threshold."""
+    """The median; infinite if most runs did not reach the threshold."""
     if not rows:
         return float("nan")
     return statistics.median(row.seconds if row.frames else float("inf") for row in rows)

@@ -1,4 +1,4 @@
-"""PPO elsewhere on the same task, encoder and thread: frames/s, and seconds to a return of .9.
+"""Other PPOs with the same task, encoder and thread: frames/s, and seconds to a return of .9.
 
     python benchmarks/peers.py frames --repeats 3
     python benchmarks/peers.py learn --seeds 3
@@ -14,8 +14,8 @@ Peers, on DoorKey-5x5, the first two with EnvPool:
   environments, 128 steps, 4 epochs of minibatches of 256, learning rate 7e-4, entropy .01, clip .2.
   On Gymnasium's MiniGrid: its wrapper of EnvPool needs the old `gym`.
 
-Encoder and heads are this package's, the encoder in its plain form. `ours` is this package's agent
-with the loss. Times are those of training alone, without the judging.
+All use this package's encoder in its plain form and this package's heads. `ours` is this package's
+agent with the loss. Times do not include evaluation.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SPACE = make_env(DOORKEY[0]).observation_space
 N_ACTIONS = 7
 Batch = dict[str, Tensor]
 Judge = Callable[[nn.Module, int], bool]
-"""From the network and the frames seen to whether to stop."""
+"""Takes the network and the frames so far; returns whether to stop."""
 
 
 class ActorCritic(nn.Module):
@@ -83,7 +83,7 @@ def tensors(observations: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor]:
 
 
 def cleanrl(n_envs: int, n_frames: int, seed: int, judge: Judge) -> float:
-    """Seconds of a PPO in one loop, as CleanRL writes it."""
+    """Train PPO in one loop, like CleanRL; returns the seconds."""
     torch.manual_seed(seed)
     pool, network, n_steps = make_pool(n_envs, seed), ActorCritic(), 128
     adam = torch.optim.Adam(network.parameters(), lr=2.5e-4, eps=1e-5)
@@ -155,7 +155,7 @@ def improve(network: ActorCritic, adam: torch.optim.Optimizer, batch: Batch) -> 
 
 
 def torchrl(n_envs: int, n_frames: int, seed: int, judge: Judge) -> float:
-    """Seconds of a PPO put together from TorchRL's parts."""
+    """Train PPO with TorchRL; returns the seconds."""
     from tensordict.nn import TensorDictModule
     from torchrl.collectors import Collector
     from torchrl.envs import GymWrapper, SerialEnv
@@ -234,7 +234,7 @@ PEERS: Mapping[str, Callable[[int, int, Judge], float]] = {
 
 
 class Judged:
-    """Stops a peer where 32 sampled episodes return enough; its own time is kept apart."""
+    """Stops a peer when 32 sampled episodes return enough; `seconds` is its own time."""
 
     def __init__(self, goal: Goal, seed: int) -> None:
         self._evaluator = Evaluator(
@@ -272,7 +272,7 @@ def frames(names: Sequence[str], repeats: int) -> None:
     }
     contestants["ours"] = (ours("ppo", DOORKEY, 65_536, loss=True), 65_536)
     speeds = rounds(contestants, repeats)
-    print("| who | frames/s | ours, times |\n|---|---|---|")
+    print("| contestant | frames/s | ours / this |\n|---|---|---|")
     for name, values in speeds.items():
         ratios = [a / b for a, b in zip(speeds["ours"], values, strict=True)]
         print(f"| {name} | {statistics.median(values):,.0f} | {statistics.median(ratios):.1f} |")
@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="rounds (frames)")
     parser.add_argument("--seeds", type=int, default=3, help="seeds (learn)")
     parser.add_argument("--output", type=Path, default=Path("runs/peers.csv"),
-                        help="rows of runs, gone on with where it is there (learn)")  # fmt: skip
+                        help="CSV of runs, continued if it exists (learn)")  # fmt: skip
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.what == "frames":

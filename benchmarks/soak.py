@@ -1,12 +1,12 @@
-"""Memory over a long training: the resident set must be flat after warm-up.
+"""Memory over a long training: the resident set must not grow after warm-up.
 
     python benchmarks/soak.py                       # 10 million frames
-    python benchmarks/soak.py --frames 200_000      # a first look
+    python benchmarks/soak.py --frames 200_000      # a quick look
 
-Trains PPO with the loss, the default memory and checkpoints, in this process, and looks at its
+Trains PPO with the loss, the default memory and checkpoints in this process, and reads its
 resident set every 1 % of the frames. The first quarter is warm-up: memory, buffers and allocator
-fill. Exit code 0 if the largest set after it is below `--most-megabytes` and no more than
-`--growth-megabytes` above the largest of the second quarter.
+fill. The exit code is 0 if the largest set after it is below `--most-megabytes`, and the largest of
+the second half is at most `--growth-megabytes` above the largest of the second quarter.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from contrastive_distillation.transfer import TrainSettings, plan_train, run_tra
 
 
 def main() -> int:
-    """Train, print the resident set as it goes, and judge it."""
+    """Train, print the resident set, and check it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--frames", type=int, default=10_000_000)
     parser.add_argument("--agent", default="ppo")
@@ -46,7 +46,7 @@ def main() -> int:
     second = [size for frames, size in seen if 0.25 <= frames / options.frames < 0.5]
     rest = [size for frames, size in seen if frames / options.frames >= 0.5]
     if not second or not rest:
-        print("too few frames to judge")
+        print("too few frames to check the growth: use more --frames")
         return 1
     growth = max(rest) - max(second)
     most = max(*second, *rest)
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def resident_megabytes() -> float:
-    """Of this process, now. Linux only."""
+    """The resident set of this process. Linux only."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

@@ -1,18 +1,18 @@
-"""How fast training is, beside stock Stable-Baselines3, in one process and in turns.
+"""The speed of training, compared with stock Stable-Baselines3.
 
     python benchmarks/throughput.py frames      # frames/s: stock, without and with the loss
     python benchmarks/throughput.py cost        # with the loss and without, in short turns
     python benchmarks/throughput.py learn       # seconds and frames until a return of .9
-    python benchmarks/throughput.py growth      # frames/s over environments, memory, K and width
+    python benchmarks/throughput.py growth      # frames/s by environments, memory, K and width
     python benchmarks/throughput.py where       # where the time goes
-    python benchmarks/throughput.py workers     # two seeds at once against one after the other
+    python benchmarks/throughput.py workers     # two seeds at once and one after the other
 
-One thread. Who is timed, and with which settings, is in `contestants.py`: stock
-Stable-Baselines3 with what people take ("usual") and with settings of ours ("tuned"), and this
-package's agents without and with the loss. Rounds are taken in turns (A B C D A B C D …); tables
-show medians, and medians of ratios within a round. Times are those of `learn()`, environments and
-networks being there. In `frames` every DQN learns from frame 256 on, so that as much is replayed
-in short runs as in long ones. `cost` is in `cost.py`, `learn` in `learning.py`, `where` in
+Everything runs in one thread. `contestants.py` holds the contestants and their settings: stock
+Stable-Baselines3 with common settings ("usual") and with settings chosen for speed ("tuned"), and
+this package's agents without and with the loss. Contestants take turns (A B C D A B C D …); tables
+show medians, and medians of ratios within a round. Times are those of `learn()`, without making
+environments and networks. In `frames` every DQN learns from frame 256 on, so that short runs replay
+as much per frame as long ones. `cost` is in `cost.py`, `learn` in `learning.py`, `where` in
 `where.py`.
 """
 
@@ -57,7 +57,7 @@ from contrastive_distillation.envs import make_vec
 
 @dataclass(frozen=True)
 class Task:
-    """One line of the table of frames/s."""
+    """One row of the table of frames/s."""
 
     agent: str
     env_ids: tuple[str, ...]
@@ -65,12 +65,12 @@ class Task:
     """Frames of stock's runs; ours are of `n_ours`."""
     n_ours: int
     stocks: tuple[str, ...] = ("usual", "tuned")
-    """Which of stock's settings it is held against: for DQN those that replay as much."""
+    """The stock settings to compare with: for DQN those that replay as much."""
     picture: bool = False
     n_replayed: str = "–"
-    """Samples replayed per frame, of all in this line."""
+    """Samples replayed per frame by all contestants of the row."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    """Of ours, where stock replays another number than ours by default."""
+    """Settings of ours, if stock replays another number of samples than our default."""
 
 
 TASKS: Mapping[str, Task] = {
@@ -122,7 +122,7 @@ def frames(arguments: argparse.Namespace) -> None:
 
 
 def rounds(contestants: dict[str, tuple[Train, int]], n: int) -> dict[str, list[float]]:
-    """Frames/s of each in each round, after one round that is not counted."""
+    """Frames/s of each contestant in each round, after a warm-up round."""
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     for round_ in range(-1, n):
         for name, (train, n_frames) in contestants.items():
@@ -176,7 +176,7 @@ def growth(arguments: argparse.Namespace) -> None:
 
 
 def filled(capacity: int) -> Train:
-    """An agent whose memory is full already when it is first timed."""
+    """An agent whose memory is full before the measurement."""
     agents: list[tuple[BaseAlgorithm, list[BaseCallback]]] = []
 
     def train(seed: int, callbacks: Sequence[BaseCallback]) -> float:
@@ -200,7 +200,7 @@ def wide(width: int) -> Train:
 
 
 def workers(arguments: argparse.Namespace) -> None:
-    """Two seeds of 600k frames with one worker and with two, in turns; from start to end."""
+    """Time two seeds of 600k frames with one worker and with two, in turns, as whole processes."""
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(arguments.repeats):
         for n in seconds:
@@ -222,11 +222,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="rounds (frames, growth, workers)")
     parser.add_argument("--tasks", nargs="+", help="as in the tables (not growth, workers)")
     parser.add_argument("--pairs", type=int, default=12, help="turns of each (cost)")
-    parser.add_argument("--axes", nargs="+", help="what grows (growth), as in the tables")
+    parser.add_argument("--axes", nargs="+", help="axes, as in the tables (growth)")
     parser.add_argument("--seeds", type=int, default=5, help="seeds (learn)")
     parser.add_argument("--stocks", nargs="+", default=["usual", "tuned"], help="(learn)")
     parser.add_argument("--output", type=Path, default=Path("runs/learning.csv"),
-                        help="rows of runs, gone on with where it is there (learn)")  # fmt: skip
+                        help="CSV of runs, continued if it exists (learn)")  # fmt: skip
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.what == "learn":

@@ -1,10 +1,10 @@
-"""Where the time of a training goes, beside what each part would take at the least.
+"""Where the time of a training goes, and a lower bound for each part.
 
-The parts' own functions are timed on the objects of one training (no profiler, which would make
-Python's calls dearer than they are); what a part calls of another part counts for that one alone,
-so that the parts add up. A second, short training counts floating-point operations in the same
-places. The least for a network's part is its operations at the rate of a plain matrix product; for
-the environment, EnvPool's own step.
+The functions of each part are timed on the objects of one training, without a profiler, which would
+add to the time of Python's calls. Time in a function of another part counts only for that part, so
+that the parts add up. A second, short training counts floating-point operations in the same places.
+The lower bound for a network's part is its operations at the rate of a plain matrix product; for
+the environment, it is EnvPool's own step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TASKS: dict[str, tuple[str, tuple[str, ...], int, bool]] = {
     "DQN, Empty-Random-5x5": ("dqn", EMPTY, 64_000, False),
     "DQN, CartPole": ("dqn", CART_POLE, 32_000, False),
 }
-"""Agent, environments, frames and whether they are pictures."""
+"""Agent, environments, frames, and whether observations are pictures."""
 
 ENVIRONMENT, INFERENCE, UPDATE = "environment", "inference", "update"
 REPLAY, AUXILIARY, MEMORY = "replay buffer", "auxiliary loss", "memory"
@@ -40,7 +40,7 @@ PARTS = (ENVIRONMENT, INFERENCE, UPDATE, REPLAY, AUXILIARY, MEMORY, RECORDING, R
 
 
 class Parts(BaseCallback):
-    """Counts what `now` counts, seconds or operations, for each part of one `learn()`."""
+    """Adds up what `now` counts, seconds or operations, for each part of one `learn()`."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Parts(BaseCallback):
 
 
 def where(names: Sequence[str]) -> None:
-    """Prints, for each task, µs per frame of each part and the least each part would take."""
+    """Print, for each task, the µs per frame of each part and their lower bounds."""
     rate = matrix_rate()
     print(f"a matrix product of 2048×256 by 256×256: {rate / 1e9:.0f} GFLOP/s\n")
     for name in names or TASKS:
@@ -112,7 +112,7 @@ def where(names: Sequence[str]) -> None:
         operations = operations_of_parts(agent, env_ids, n_frames // 2, picture)
         least = {part: 1e6 * n / rate for part, n in operations.items()}
         least[ENVIRONMENT] = 1e6 * seconds_of_envpool(agent, env_ids)
-        print(f"| {name} | µs per frame | share | at the least |\n|---|---|---|---|")
+        print(f"| {name} | µs per frame | share | lower bound |\n|---|---|---|---|")
         total = sum(seconds.values())
         for part in PARTS:
             floor = f"{least[part]:.1f}" if least[part] >= 0.05 else "–"
@@ -123,7 +123,7 @@ def where(names: Sequence[str]) -> None:
 def seconds_of_parts(
     agent: str, env_ids: Sequence[str], n_frames: int, picture: bool
 ) -> dict[str, float]:
-    """Seconds per frame of each part, after a training that is not counted."""
+    """Seconds per frame of each part, after a warm-up training."""
     train = ours(agent, env_ids, n_frames, loss=True, picture=picture)
     train(0, [])
     parts = Parts(time.perf_counter)
@@ -162,7 +162,7 @@ def seconds_of_envpool(agent: str, env_ids: Sequence[str]) -> float:
 
 
 def matrix_rate() -> float:
-    """Floating-point operations per second of a product that fills the core."""
+    """Floating-point operations per second of a large matrix product."""
     a, b = torch.randn(2048, 256), torch.randn(256, 256)
     times = []
     for _ in range(50):
