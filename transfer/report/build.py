@@ -17,7 +17,7 @@ from .experiment import Experiment
 from .files import write_aggregates, write_latex
 from .labels import CANDIDATE, readable, short_env, styles
 from .loaded_loss import is_contrastive, remember
-from .page import Section, page
+from .page import Section, render_page
 from .projector import embed, write_embedding
 from .target_statistics import TargetSummary, summarise_target
 
@@ -80,9 +80,9 @@ def make_report(experiment: Experiment, output: Path, *, say: Say = print) -> Pa
     memory = look_into_memory(experiment, output)
     found = answer(experiment, arms) if arms else _of_train(experiment)
     parts = _sections(experiment, arms, targets, memory)
-    text = page(
+    text = render_page(
         title=told.title_of(experiment),
-        what=told.outline_of(experiment),
+        outline=told.outline_of(experiment),
         answer=found,
         sections=parts,
     )

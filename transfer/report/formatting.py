@@ -1,8 +1,12 @@
-"""Numbers as a reader sees them."""
+"""Numbers and marks as text for reports."""
 
 from .intervals import Estimate
 
 MISSING = "–"
+WORSE = "▼"
+"""Marks an arm that is worse than training from scratch."""
+NOT_LEARNT = "✗"
+"""Marks a source that was not learnt."""
 
 
 def score(value: float) -> str:
@@ -27,7 +31,7 @@ def with_interval(estimate: Estimate | None, *, sign: bool = False) -> str:
 
 
 def frames(value: float | None) -> str:
-    """``1.5M``, ``304k``, ``950``; a dash where there is none."""
+    """``1.5M``, ``304k``, ``950``; a dash for None."""
     if value is None:
         return MISSING
     if value >= 999_500:

@@ -1,126 +1,121 @@
-"""The report as one HTML page that needs nothing but itself."""
+"""The report as one self-contained HTML page."""
 
 import base64
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from string import Template
+
+from jinja2 import Environment
 
 from .answer import Answer
 from .drawing import Picture
-from .page_tables import Grid
+from .page_tables import PageTable
 from .style import STYLE
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A heading with what stands under it, in this order: words, figures, grids, small print."""
+    """A heading and its content, shown in the order of the fields below."""
 
     title: str
-    words: str = ""
-    grids: tuple[Grid, ...] = ()
+    text: str = ""
+    items: tuple[str, ...] = ()
+    """Items of a list."""
     pictures: tuple[Picture, ...] = ()
-    folded: tuple[tuple[str, str], ...] = ()
-    """(name, text) of what is shown word for word, such as a command."""
-    points: tuple[str, ...] = ()
-    """Lines of a list."""
+    tables: tuple[PageTable, ...] = ()
+    verbatim: tuple[tuple[str, str], ...] = ()
+    """(heading, text) of texts in a monospaced font, such as a command."""
     level: int = 2
+    """Of the heading."""
     wide: bool = False
-    """Whether figures take the whole width."""
+    """Whether a picture takes the whole width."""
 
 
-_PAGE = Template(
-    """<!DOCTYPE html>
+_PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>$title</title>
+<title>{{ title }}</title>
 <style>
-$style</style>
+{{ style | safe }}</style>
 </head>
 <body>
 <header>
-<p class="what">$what</p>
-<h1>$title</h1>
+<p class="what">{{ outline }}</p>
+<h1>{{ title }}</h1>
 </header>
 <main>
 <section class="answer">
-<p class="sentence">$sentence</p>
-$caveats</section>
-$sections
+<p class="sentence">{{ answer.sentence }}</p>
+{% if answer.caveats %}
+<ul class="caveats">
+{% for caveat in answer.caveats %}
+<li>{{ caveat }}</li>
+{% endfor %}
+</ul>
+{% endif %}
+</section>
+{% for section in sections %}
+<section>
+<h{{ section.level }}>{{ section.title }}</h{{ section.level }}>
+{% if section.text %}
+<p>{{ section.text }}</p>
+{% endif %}
+{% if section.items %}
+<ul>{% for item in section.items %}<li>{{ item }}</li>{% endfor %}</ul>
+{% endif %}
+{% if section.pictures %}
+<div class="figures{{ ' wide' if section.wide }}">
+{% for picture in section.pictures %}
+<figure><img alt="{{ picture.alt }}" src="data:image/png;base64,{{ picture.png | base64 }}">
+{#- -#}
+<figcaption>{{ picture.title }}</figcaption></figure>
+{% endfor %}
+</div>
+{% endif %}
+{% for table in section.tables %}
+<div class="grid"><table>
+<thead><tr>{% for heading in table.headings %}<th scope="col">{{ heading }}</th>{% endfor %}</tr>
+{#- -#}
+</thead>
+<tbody>
+{% for row in table.rows %}
+<tr><th scope="row">{{ row[0] }}</th>
+{#- -#}
+{% for value in row[1:] %}
+{% set number, bracket, interval = value.partition(" (") %}
+<td data-name="{{ table.headings[loop.index] }}"><span>{{ number }}
+{#- -#}
+{% if bracket %} <span class="interval">({{ interval }}</span>{% endif %}</span></td>
+{#- -#}
+{% endfor %}
+</tr>
+{% endfor %}
+</tbody></table></div>
+{#- -#}
+{% if table.note %}<p class="note">{{ table.note }}</p>{% endif %}
+
+{% endfor %}
+{% for heading, text in section.verbatim %}
+<h3>{{ heading }}</h3>
+<pre>{{ text }}</pre>
+{% endfor %}
+</section>
+{% endfor %}
 </main>
 </body>
 </html>
 """
-)
 
 
-def page(*, title: str, what: str, answer: Answer, sections: Sequence[Section]) -> str:
-    """The whole page. All text is taken as text: nothing from a file can become markup."""
-    caveats = "".join(f"<li>{_text(each)}</li>\n" for each in answer.caveats)
-    return _PAGE.substitute(
-        title=_text(title),
-        what=_text(what),
-        style=STYLE,
-        sentence=_text(answer.sentence),
-        caveats=f'<ul class="caveats">\n{caveats}</ul>\n' if caveats else "",
-        sections="\n".join(_section(section) for section in sections),
+def render_page(*, title: str, outline: str, answer: Answer, sections: Sequence[Section]) -> str:
+    """The page as HTML. All text is escaped: nothing from a file becomes markup."""
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-
-
-def _text(text: str) -> str:
-    return html.escape(text, quote=True)
-
-
-def _section(section: Section) -> str:
-    parts = [f"<h{section.level}>{_text(section.title)}</h{section.level}>"]
-    if section.words:
-        parts.append(f"<p>{_text(section.words)}</p>")
-    if section.points:
-        lines = "".join(f"<li>{_text(point)}</li>" for point in section.points)
-        parts.append(f"<ul>{lines}</ul>")
-    if section.pictures:
-        figures = "\n".join(_figure(picture) for picture in section.pictures)
-        kind = "figures wide" if section.wide else "figures"
-        parts.append(f'<div class="{kind}">\n{figures}\n</div>')
-    parts += [_grid(grid) for grid in section.grids]
-    parts += [f"<h3>{_text(name)}</h3>\n<pre>{_text(text)}</pre>" for name, text in section.folded]
-    return "<section>\n" + "\n".join(parts) + "\n</section>"
-
-
-def _figure(picture: Picture) -> str:
-    data = base64.b64encode(picture.png).decode()
-    return (
-        f'<figure><img alt="{_text(picture.alt)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{_text(picture.title)}</figcaption></figure>"
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
+    return environment.from_string(_PAGE).render(
+        title=title, outline=outline, answer=answer, sections=sections, style=STYLE
     )
-
-
-def _grid(grid: Grid) -> str:
-    """A table; on a narrow screen every line becomes a card, whose entries say what they are."""
-    heads = "".join(f'<th scope="col">{_text(heading)}</th>' for heading in grid.headings)
-    lines = "\n".join(_line(grid.headings, line) for line in grid.lines)
-    note = f'<p class="note">{_text(grid.note)}</p>' if grid.note else ""
-    return (
-        f'<div class="grid"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{lines}\n'
-        f"</tbody></table></div>{note}"
-    )
-
-
-def _line(headings: Sequence[str], line: Sequence[str]) -> str:
-    cells = "".join(
-        f'<td data-name="{_text(heading)}"><span>{_cell(value)}</span></td>'
-        for heading, value in zip(headings[1:], line[1:], strict=True)
-    )
-    return f'<tr><th scope="row">{_text(line[0])}</th>{cells}</tr>'
-
-
-def _cell(value: str) -> str:
-    """A number, and its interval in smaller type."""
-    number, bracket, rest = value.partition(" (")
-    if not bracket:
-        return _text(value)
-    return f'{_text(number)} <span class="interval">({_text(rest)}</span>'

@@ -1,42 +1,39 @@
-"""The tables of a report, as text: what is told of arms, targets, sources and encoders."""
+"""The tables of a report, as text: arms, targets, sources and diagnostics."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..run_directory.logger import PROGRESS
 from .arm_statistics import ArmSummary, estimate_of, reference_of
 from .experiment import Experiment
-from .formatting import MISSING, frames, number, score, with_interval
+from .formatting import MISSING, NOT_LEARNT, WORSE, frames, number, score, with_interval
 from .labels import readable, short_env
 from .scores import Survival
 from .target_statistics import HALF, TargetSummary
 
-WORSE = "▼"
-NOT_LEARNT = "✗"
-
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
-    """A table: the first column names its lines."""
+class PageTable:
+    """A table; the first column names its rows."""
 
     headings: tuple[str, ...]
-    lines: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[str, ...], ...]
     note: str = ""
-    """What its marks mean."""
+    """Explains the marks in the table."""
 
 
-def arm_grid(experiment: Experiment, arms: Sequence[ArmSummary]) -> Grid:
-    """Every arm over all targets."""
+def arm_table(experiment: Experiment, arms: Sequence[ArmSummary]) -> PageTable:
+    """One row for each arm, over all targets."""
     reference = readable(reference_of(experiment))
     headings = (
         "arm", "area under curve", f"less {reference}", f"beats {reference}", "final score",
         "optimality gap", "forward transfer", "sources kept", "seeds",
     )  # fmt: skip
-    lines = tuple(
+    rows = tuple(
         (
             f"{readable(arm.label)}{f' {WORSE}' if arm.is_negative else ''}",
             with_interval(arm.auc),
@@ -50,7 +47,7 @@ def arm_grid(experiment: Experiment, arms: Sequence[ArmSummary]) -> Grid:
         )
         for arm in arms
     )
-    return Grid(headings=headings, lines=lines, note=_marks(arms))
+    return PageTable(headings=headings, rows=rows, note=_marks(arms))
 
 
 def _marks(arms: Sequence[ArmSummary] | Sequence[TargetSummary]) -> str:
@@ -64,14 +61,14 @@ def _marks(arms: Sequence[ArmSummary] | Sequence[TargetSummary]) -> str:
     return " ".join(notes)
 
 
-def target_grid(experiment: Experiment, arms: Sequence[TargetSummary]) -> Grid:
-    """Every arm on one target."""
+def target_table(experiment: Experiment, arms: Sequence[TargetSummary]) -> PageTable:
+    """One row for each arm, on one target."""
     learnt = f"{experiment.learnt_score:.2g}"
     headings = (
         "arm", "area under curve", "jumpstart", "asymptote", "final score", "forward transfer",
         f"frames to {HALF:g}", f"frames to {learnt}", f"to {HALF:g}, sources too",
     )  # fmt: skip
-    lines = tuple(
+    rows = tuple(
         (
             f"{readable(arm.label)}{f' {WORSE}' if arm.is_negative else ''}",
             with_interval(arm.auc),
@@ -87,41 +84,41 @@ def target_grid(experiment: Experiment, arms: Sequence[TargetSummary]) -> Grid:
         )
         for arm in arms
     )
-    return Grid(headings=headings, lines=lines, note=_marks(arms))
+    return PageTable(headings=headings, rows=rows, note=_marks(arms))
 
 
 def median(curve: Survival | None) -> str:
-    """A median time, or that more than half of the runs never got there."""
+    """A median time, or "not reached" if more than half of the runs did not reach the score."""
     if curve is None:
         return MISSING
     return "not reached" if curve.median is None else frames(curve.median)
 
 
-def source_grid(experiment: Experiment) -> Grid:
-    """Every source environment, by the arms that share the agents trained on it."""
+def source_table(experiment: Experiment) -> PageTable:
+    """One row for each source environment and each group of arms that share its agents."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for arm in dict.fromkeys(row.arm for row in experiment.sources):
-        own = tuple(sorted({r.weights_sha256 for r in experiment.sources if r.arm == arm}))
-        groups.setdefault(own, []).append(arm)
-    lines = []
-    for members in groups.values():
-        rows = [row for row in experiment.sources if row.arm == members[0]]
-        for env_id in dict.fromkeys(row.env_id for row in rows):
-            own_rows = [row for row in rows if row.env_id == env_id]
-            missed = [row.seed for row in own_rows if not row.learnt]
-            lines.append(
+        agents = tuple(sorted({r.weights_sha256 for r in experiment.sources if r.arm == arm}))
+        groups.setdefault(agents, []).append(arm)
+    rows = []
+    for arms in groups.values():
+        sources = [source for source in experiment.sources if source.arm == arms[0]]
+        for env_id in dict.fromkeys(source.env_id for source in sources):
+            own = [source for source in sources if source.env_id == env_id]
+            missed = [source.seed for source in own if not source.learnt]
+            rows.append(
                 (
                     short_env(env_id),
-                    readable(rows[0].source_kind or " ".join(members)),
-                    with_interval(estimate_of([row.final_score for row in own_rows])),
-                    ", ".join(frames(row.frames) for row in own_rows),
+                    readable(own[0].source_kind or " ".join(arms)),
+                    with_interval(estimate_of([source.final_score for source in own])),
+                    ", ".join(frames(source.frames) for source in own),
                     "all" if not missed else f"{NOT_LEARNT} not seed {', '.join(map(str, missed))}",
                 )
             )
     headings = ("source", "trained", "final score", "frames, by seed", "learnt")
-    any_missed = any(not row.learnt for row in experiment.sources)
-    note = f"{NOT_LEARNT} not learnt within its frames; counted all the same." if any_missed else ""
-    return Grid(headings=headings, lines=tuple(lines), note=note)
+    any_missed = any(not source.learnt for source in experiment.sources)
+    note = f"{NOT_LEARNT} not learnt within its frames; included in all numbers."
+    return PageTable(headings=headings, rows=tuple(rows), note=note if any_missed else "")
 
 
 _KEY_AGE, _KEY_DRIFT = "memory/key_age", "memory/key_drift"
@@ -136,52 +133,50 @@ _DIAGNOSTICS = {
 }
 
 
-def diagnostics_grid(experiment: Experiment) -> Grid | None:
-    """The last values that trainings on targets logged, means over targets and seeds."""
-    by_arm: dict[str, list[dict[str, float]]] = {}
-    for (arm, _, _), directory in experiment.specs.items():
-        last = _last_values(directory / PROGRESS)
-        if last:
-            by_arm.setdefault(arm, []).append(last)
-    if not by_arm:
+def diagnostics_table(experiment: Experiment) -> PageTable | None:
+    """The last values that trainings on targets logged, averaged over targets and seeds."""
+    last = {key: _last_values(path / PROGRESS) for key, path in experiment.specs.items()}
+    values = pd.DataFrame([{"arm": key[0], **each} for key, each in last.items() if each])
+    if values.empty:
         return None
-    lines = []
-    for arm in (arm for arm in experiment.arms if arm in by_arm):
-        values = [arm]
-        for column in _DIAGNOSTICS:
-            found = [last[column] for last in by_arm[arm] if column in last]
-            values.append(f"{np.mean(found):.3g}".replace("-", "−") if found else MISSING)
-        lines.append((readable(arm), *values[1:]))
-    return Grid(
+    by_arm = values.groupby("arm")
+    means = by_arm.mean().reindex(columns=[*_DIAGNOSTICS])
+    rows = [
+        (readable(arm), *(_number(value) for value in means.loc[arm]))
+        for arm in experiment.arms
+        if arm in means.index
+    ]
+    return PageTable(
         headings=("arm", *_DIAGNOSTICS.values()),
-        lines=tuple(lines),
+        rows=tuple(rows),
         note="The last logged values of each training on a target; "
-        f"means over {number(max(map(len, by_arm.values())), 'training')} at most.",
+        f"means over at most {number(int(by_arm.size().max()), 'training')}.",
     )
 
 
+def _number(value: float) -> str:
+    return MISSING if np.isnan(value) else f"{value:.3g}".replace("-", "−")
+
+
 def _last_values(path: Path) -> dict[str, float]:
-    """Column → its last number; nothing where the file is not there or cannot be read."""
-    last: dict[str, float] = {}
+    """Column → its last number; empty if the file is missing or cannot be read."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for column, text in row.items():
-                    if column in (*_DIAGNOSTICS, _KEY_AGE) and text:
-                        last[column] = float(text)
-    except (OSError, ValueError, csv.Error):
+        log = pd.read_csv(path, usecols=lambda column: column in (*_DIAGNOSTICS, _KEY_AGE))
+        logged = log.dropna(axis="columns", how="all").items()
+        last = {str(name): float(values.dropna().iloc[-1]) for name, values in logged}
+    except (OSError, ValueError):
         return {}
-    if _KEY_AGE not in last:  # it keeps no keys, and what it logs is how its encoder drifts
+    if _KEY_AGE not in last:  # no keys are kept: the drift is that of the encoder
         last.pop(_KEY_DRIFT, None)
     return last
 
 
-def train_grid(experiment: Experiment) -> Grid:
-    """What `train` came to in each environment."""
-    lines = []
+def train_table(experiment: Experiment) -> PageTable:
+    """The results of `train` in each environment."""
+    rows = []
     for env_id in dict.fromkeys(row.env_id for row in experiment.rows):
         own = [row for row in experiment.rows if row.env_id == env_id]
-        lines.append(
+        rows.append(
             (
                 short_env(env_id),
                 with_interval(estimate_of([row.auc for row in own])),
@@ -193,4 +188,4 @@ def train_grid(experiment: Experiment) -> Grid:
         )
     headings = ("environment", "area under curve", "final score", "success rate", "frames",
                 "learnt")  # fmt: skip
-    return Grid(headings=headings, lines=tuple(lines))
+    return PageTable(headings=headings, rows=tuple(rows))

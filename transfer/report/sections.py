@@ -21,7 +21,7 @@ from .drawing import Picture
 from .experiment import Experiment
 from .labels import Style, readable, short_env
 from .page import Section
-from .page_tables import arm_grid, diagnostics_grid, source_grid, target_grid, train_grid
+from .page_tables import arm_table, diagnostics_table, source_table, target_table, train_table
 from .target_statistics import TargetSummary
 
 Styles = Mapping[str, Style]
@@ -35,10 +35,10 @@ def arm_section(experiment: Experiment, arms: Sequence[ArmSummary], styles: Styl
     ]
     return Section(
         title="All targets together",
-        words="Interquartile means over seeds and targets, with 95 % bootstrap intervals: whole "
+        text="Interquartile means over seeds and targets, with 95 % bootstrap intervals: whole "
         "seeds are resampled, since the targets of a seed share its source. The difference is of "
         "means, paired over seeds.",
-        grids=(arm_grid(experiment, arms),),
+        tables=(arm_table(experiment, arms),),
         pictures=_there([*figures, profile_figure(experiment, styles)]),
     )
 
@@ -50,7 +50,7 @@ def target_sections(
     sections = [
         Section(
             title="Target by target",
-            words="Means over seeds; bands (of two arms only, where there are more than five) and "
+            text="Means over seeds; bands (of two arms only, where there are more than five) and "
             "brackets are 95 % bootstrap intervals. Times are "
             "Kaplan–Meier medians: runs that never reach a score count as taking longer.",
         )
@@ -64,7 +64,7 @@ def target_sections(
             Section(
                 title=short_env(env_id),
                 level=3,
-                grids=(target_grid(experiment, own),) if own else (),
+                tables=(target_table(experiment, own),) if own else (),
                 pictures=tuple(pictures),
             )
         )
@@ -80,8 +80,8 @@ def source_section(experiment: Experiment, styles: Styles) -> Section | None:
         return None
     return Section(
         title="Sources",
-        words="Which source an agent starts from decides much; so every seed trains its own.",
-        grids=(source_grid(experiment),) if experiment.sources else (),
+        text="Which source an agent starts from decides much; so every seed trains its own.",
+        tables=(source_table(experiment),) if experiment.sources else (),
         pictures=_there(pictures),
     )
 
@@ -94,7 +94,7 @@ def information_section(experiment: Experiment, styles: Styles) -> Section | Non
         return None
     return Section(
         title="What the features tell",
-        words="Lower bounds on mutual information, in nats, of the frozen features with a later "
+        text="Lower bounds on mutual information, in nats, of the frozen features with a later "
         "observation of the same episode (future) and with the features of the source's encoder "
         "(source); measured the same way for every arm, by a critic of its own.",
         pictures=pictures,
@@ -108,7 +108,7 @@ def compute_section(arms: Sequence[ArmSummary], styles: Styles) -> Section | Non
         return None
     return Section(
         title="Compute against transfer",
-        words="Seconds of learning on a target, evaluation and measuring left out; they compare "
+        text="Seconds of learning on a target, evaluation and measuring left out; they compare "
         "only where all trainings ran on one kind of machine, equally busy.",
         pictures=pictures,
     )
@@ -126,7 +126,7 @@ def train_section(experiment: Experiment, styles: Styles) -> Section:
     role = experiment.points[0].role
     return Section(
         title="Learning curves",
-        grids=(train_grid(experiment),) if experiment.rows else (),
+        tables=(train_table(experiment),) if experiment.rows else (),
         pictures=tuple(learning_curves(experiment, env_id, role, styles) for env_id in env_ids),
     )
 
@@ -135,7 +135,7 @@ def examples_section(picture: Picture, whose: str) -> Section:
     """What the loss contrasts, in the training that `whose` names."""
     return Section(
         title="What the loss contrasts",
-        words=f"One step of the loss at the end of {whose}: each line an observation, its "
+        text=f"One step of the loss at the end of {whose}: each line an observation, its "
         "positive, and from memory the negatives that count most in the loss. cos is what the "
         "loss computes between the observation and each; w, where negatives are weighed, their "
         "weight.",
@@ -146,20 +146,20 @@ def examples_section(picture: Picture, whose: str) -> Section:
 
 def diagnostics_section(experiment: Experiment) -> Section | None:
     """The health of encoder and policy."""
-    grid = diagnostics_grid(experiment)
-    return None if grid is None else Section(title="Health of encoder and policy", grids=(grid,))
+    table = diagnostics_table(experiment)
+    return table and Section(title="Health of encoder and policy", tables=(table,))
 
 
 def made_section(experiment: Experiment) -> Section:
     """Command, versions, seeds, machine."""
     manifest = experiment.manifest
-    folded = []
+    verbatim = []
     if manifest.get("command"):
-        folded.append(("Command", shlex.join(map(str, manifest["command"]))))
+        verbatim.append(("Command", shlex.join(map(str, manifest["command"]))))
     for again in manifest.get("resumed") or ():
         if again.get("command"):
             text = shlex.join(map(str, again["command"]))
-            folded.append((f"Continued at frame {again.get('frames')}", text))
+            verbatim.append((f"Continued at frame {again.get('frames')}", text))
     versions = [f"{k} {v}" for k, v in (manifest.get("versions") or {}).items()]
     facts = [
         f"seeds: {', '.join(map(str, experiment.seeds))}",
@@ -168,14 +168,14 @@ def made_section(experiment: Experiment) -> Section:
         *(f"{name}: {value}" for name, value in (manifest.get("machine") or {}).items()),
         *versions,
     ]
-    folded.append(("Seeds, revision, machine, versions", "\n".join(facts)))
+    verbatim.append(("Seeds, revision, machine, versions", "\n".join(facts)))
     if experiment.config:
         own = {key: value for key, value in experiment.config.items() if key != RESOLVED}
         text = yaml.safe_dump(
             _plain(own), sort_keys=False, allow_unicode=True, width=88, default_flow_style=None
         )
-        folded.append(("Settings (config.yaml)", text.rstrip()))
-    return Section(title="How this was made", folded=tuple(folded))
+        verbatim.append(("Settings (config.yaml)", text.rstrip()))
+    return Section(title="How this was made", verbatim=tuple(verbatim))
 
 
 def _plain(value: Any) -> Any:
@@ -186,7 +186,7 @@ def missing_section(notes: Sequence[str]) -> Section | None:
     """What is not there."""
     if not notes:
         return None
-    return Section(title="What is missing", points=tuple(notes))
+    return Section(title="What is missing", items=tuple(notes))
 
 
 def title_of(experiment: Experiment) -> str:

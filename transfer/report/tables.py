@@ -9,13 +9,9 @@ from rich.text import Text
 
 from ..console import plain_table
 from ..settings.arms import ARMS, arm_of, is_part_of
+from .formatting import NOT_LEARNT, WORSE
 from .intervals import bootstrap_interval
 from .summary import SummaryRow
-
-WORSE = "▼"
-"""Marks what is worse than from scratch."""
-NOT_LEARNT = "✗"
-"""Marks a source that was not learnt."""
 
 _BOOTSTRAP_SEED = 0
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from ..console import say, show
-from ..report.tables import NOT_LEARNT, train_table, transfer_tables
+from ..report.formatting import NOT_LEARNT
+from ..report.tables import train_table, transfer_tables
 from ..run_directory.directory import (
     CARRIED,
     CONFIG,

@@ -19,7 +19,7 @@ from contrastive_distillation.transfer import (
 from contrastive_distillation.transfer.report.arm_statistics import summarise_arms
 from contrastive_distillation.transfer.report.files import write_latex
 from contrastive_distillation.transfer.report.labels import parse_label
-from contrastive_distillation.transfer.report.page_tables import diagnostics_grid
+from contrastive_distillation.transfer.report.page_tables import diagnostics_table
 from contrastive_distillation.transfer.report.style import STYLE
 from contrastive_distillation.transfer.report.target_statistics import summarise_target
 
@@ -162,9 +162,9 @@ def test_drift_is_told_of_keys_and_not_of_encoders(tmp_path: Path) -> None:
         specs[(arm, TARGETS[0], 0)] = tmp_path / arm
         (tmp_path / arm).mkdir()
         (tmp_path / arm / "progress.csv").write_text(columns)
-    grid = diagnostics_grid(replace(read_experiment(tmp_path), specs=specs))
-    assert grid is not None and grid.headings[-1] == "key drift"
-    assert [line[-1] for line in grid.lines] == ["0.5", "–"]
+    table = diagnostics_table(replace(read_experiment(tmp_path), specs=specs))
+    assert table is not None and table.headings[-1] == "key drift"
+    assert [line[-1] for line in table.rows] == ["0.5", "–"]
 
 
 def test_text_from_files_is_text(tmp_path: Path) -> None:
