@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import sys
 import textwrap
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +22,18 @@ from contrastive_distillation import agents, losses
 from contrastive_distillation.agents import AuxiliaryLossCallback, FrozenTeacher, VectorEncoder
 from contrastive_distillation.losses import AuxiliaryLoss, ContrastiveDistillation
 from contrastive_distillation.memory import EpisodicMemory
+from contrastive_distillation.run_agent import main
+from contrastive_distillation.transfer.settings.arms import ARMS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLUG_IN = ROOT / "docs" / "plug_in.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 
-def blocks(page: Path) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+def blocks(page: Path, language: str = "python") -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda p: p.name)
@@ -55,8 +62,54 @@ def test_a_loss_of_ones_own_has_ten_lines() -> None:
     assert len([line for line in loss.splitlines() if line.strip()]) <= 10
 
 
-def test_readme_links_the_page() -> None:
-    assert "(docs/plug_in.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_readme_links_the_pages() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for page in ("plug_in", "architecture", "glossary"):
+        assert f"(docs/{page}.md)" in readme
+
+
+def test_the_architecture_page_names_what_exists() -> None:
+    """Each "`folder/file.py`: `Class.method`" of the page, in at most eight stops per list."""
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+\.py)`: ((?:`[\w.]+`(?:, )?)+)", text)
+    assert len(named) >= 12
+    for file, names in named:
+        defined = names_defined_in(ROOT / file)
+        missing = set(re.findall(r"`([\w.]+)`", names)) - defined
+        assert not missing, f"{file} does not define {sorted(missing)}"
+    assert max(map(int, re.findall(r"^(\d+)\. ", text, flags=re.MULTILINE))) <= 8
+
+
+def names_defined_in(path: Path) -> set[str]:
+    """Functions, classes and `Class.method` of a module."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            methods = [each.name for each in node.body if isinstance(each, ast.FunctionDef)]
+            found |= {node.name, *(f"{node.name}.{name}" for name in methods)}
+    return found
+
+
+def test_the_arm_and_the_suite_of_the_architecture_page_are_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(next(each for each in blocks(ARCHITECTURE) if "import Arm\n" in each), names)
+    arm = names["slow_encoder"]
+    import_module("contrastive_distillation.transfer.study.run")
+    before, after = ARMS, {**ARMS, arm.name: arm}
+    for module in list(sys.modules.values()):
+        if vars(module).get("ARMS") is before:
+            monkeypatch.setattr(module, "ARMS", after)
+    Path("my_rooms.yaml").write_text(*blocks(ARCHITECTURE, "yaml"))
+    words = ["--suite", "my_rooms.yaml", "--arms", arm.name, "fine_tune", "--seeds", "1"]
+    assert main(["ablate", *words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "slow_encoder" in said
+    assert "50_000" in said
 
 
 def test_the_two_commands_are_what_is_run_from_a_fresh_clone() -> None:
