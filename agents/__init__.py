@@ -11,6 +11,7 @@ from .builders import (
     resolve_device,
 )
 from .callback import AuxiliaryLossCallback
+from .diagnostics import EncoderDiagnostics
 from .encoder_lookup import find_encoder
 from .encoders import PictureEncoder, VectorEncoder
 from .entropy_anneal import EntropyAnneal
@@ -20,6 +21,7 @@ from .grid_encoder import GridEncoder
 from .learner import Learner
 from .matched_passes import MatchedPasses
 from .observation_encoder import ObservationEncoder
+from .record_memory import RecordMemory
 from .schedules import SCHEDULES, WeightSchedule
 from .teachers import FrozenTeacher, MovingAverageTeacher
 from .update_frequency import default_every, default_n_anchors
@@ -41,6 +43,7 @@ __all__ = [
     "TRANSFER_MODES",
     "AuxiliaryLossCallback",
     "CarryReport",
+    "EncoderDiagnostics",
     "EncoderRate",
     "EntropyAnneal",
     "FiniteGradients",
@@ -52,6 +55,7 @@ __all__ = [
     "MovingAverageTeacher",
     "ObservationEncoder",
     "PictureEncoder",
+    "RecordMemory",
     "TransferMode",
     "VectorEncoder",
     "WeightSchedule",

@@ -1,11 +1,12 @@
-"""The auxiliary file: everything of an `AuxiliaryLossCallback` that a model's zip does not hold."""
+"""The auxiliary file: everything of a callback that a model's zip does not hold."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, make_loss
 from contrastive_distillation.memory import MEMORIES, Keep, Memory, pack, unpack
@@ -24,56 +25,50 @@ if TYPE_CHECKING:
     from .callback import AuxiliaryLossCallback
 
 VERSION = 3
-_READABLE = (2, VERSION)  # of the first, nothing is packed
-_KINDS: dict[str, type] = {
+_READABLE = (2, VERSION)  # in files of version 2 no array is packed
+_KINDS_OF_MEMORY: dict[str, type] = {"memory_class": str, "memory": dict}
+_KINDS: dict[str, type] = _KINDS_OF_MEMORY | {
     "loss": str, "loss_settings": dict, "has_teacher": bool, "has_own_sampler": bool,
-    "settings": dict, "memory_class": str, "memory": dict, "generator": dict, "reference": list,
-    "n_updates": int, "n_steps": int,
+    "settings": dict, "generator": dict, "reference": list, "n_updates": int, "n_steps": int,
 }  # fmt: skip
-_ADAM = {"step", "exp_avg", "exp_avg_sq"}
 _SETTINGS = (
     "balance", "every", "n_anchors", "encoder", "head_learning_rate", "diagnostics_frames", "seed",
 )  # fmt: skip
+
+
+def save_memory(memory: Memory, path: Path) -> None:
+    """Write a memory alone; see `RecordMemory.save`."""
+    _write(path, {}, {}, memory)
+
+
+def load_memory(path: Path, *, keep: Keep | None) -> Memory:
+    """Read the memory of a callback's file; see `RecordMemory.load`."""
+    metadata, tensors = _read(path, _KINDS_OF_MEMORY)
+    return _memory_of(metadata, tensors, path, keep)
 
 
 def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
     """Write the callback's state; see `AuxiliaryLossCallback.save`."""
     if callback.learner is None:
         raise ValueError("nothing to save yet: pass the callback to learn() first")
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"{path}: there is no directory {path.parent}")
-    tensors = {f"loss/{k}": v.detach().cpu() for k, v in callback.loss.state_dict().items()}
-    optimizer = callback._head_optimizer
-    state = {} if optimizer is None else optimizer.state_dict()["state"]
-    for index, entries in state.items():
-        for key, value in entries.items():
-            tensors[f"heads/{index}/{key}"] = value.detach().cpu()
-    for key, array in pack(callback.memory.state_tensors()).items():
-        tensors[f"memory/{key}"] = torch.from_numpy(array)
+    loss = callback.loss
+    tensors = {f"loss/{name}": tensor for name, tensor in loss.state_dict().items()}
+    tensors |= {f"heads/{name}": tensor for name, tensor in callback.heads.tensors().items()}
     metadata = {
-        "version": VERSION,
-        "loss": callback.loss.name,
-        "loss_settings": _settings_of(callback.loss),
-        "has_teacher": getattr(callback.loss, "teacher", None) is not None,
-        "has_source_policy": getattr(callback.loss, "source_policy", None) is not None,
-        "has_own_sampler": bool(getattr(callback.loss, "has_own_sampler", False)),
+        "loss": loss.name,
+        "loss_settings": _settings_of(loss),
+        "has_teacher": getattr(loss, "teacher", None) is not None,
+        "has_source_policy": getattr(loss, "source_policy", None) is not None,
+        "has_own_sampler": bool(getattr(loss, "has_own_sampler", False)),
         "has_source_memory": callback.source_memory is not None,
         "settings": {name: getattr(callback, name) for name in _SETTINGS}
         | {"weight": _weight_to_save(callback.weight)},
-        "memory_class": callback.memory.kind,
-        "memory": callback.memory.metadata(),
         "generator": callback.generator.bit_generator.state,
         "reference": list(callback.reference.remembered),
         "n_updates": callback.n_updates,
-        "n_steps": callback._n_steps,
+        "n_steps": callback.n_steps,
     }
-    contiguous = {key: tensor.contiguous().clone() for key, tensor in tensors.items()}
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        save_file(contiguous, temporary, metadata={"auxiliary": json.dumps(metadata)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _write(path, metadata, tensors, callback.memory)
 
 
 def load_auxiliary(
@@ -86,7 +81,7 @@ def load_auxiliary(
     keep: Keep | None,
 ) -> AuxiliaryLossCallback:
     """Read a callback's state; see `AuxiliaryLossCallback.load`."""
-    metadata, tensors = _read(path)
+    metadata, tensors = _read(path, _KINDS)
     if loss is None:
         loss = _registered_loss(metadata, path)
     if loss.name != metadata["loss"]:
@@ -96,100 +91,97 @@ def load_auxiliary(
             f"{path} belongs to a callback with a source memory, which has a file of its own; "
             "pass it: AuxiliaryLossCallback.load(path, source_memory=EpisodicMemory.load(...))"
         )
-    try:
-        return _rebuilt(
-            cls, metadata, tensors, path, loss=loss, weight=weight, source=source, keep=keep
-        )
-    except (KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        # of another type or size than `save` writes
-        raise ValueError(f"{path} is broken: {type(error).__name__}: {error}") from error
-    except ValueError as error:
-        if str(path) in str(error):
-            raise
-        raise ValueError(f"{path} is broken: {error}") from error
-
-
-def _rebuilt(
-    cls: type[AuxiliaryLossCallback],
-    metadata: dict[str, Any],
-    tensors: dict[str, Tensor],
-    path: Path,
-    *,
-    loss: AuxiliaryLoss,
-    weight: float | Schedule | None,
-    source: Memory | None,
-    keep: Keep | None,
-) -> AuxiliaryLossCallback:
+    memory = _memory_of(metadata, tensors, path, keep)
     settings = dict(metadata["settings"])
-    settings["weight"] = _saved_weight(settings["weight"], path) if weight is None else weight
-    memory_class = MEMORIES.get(metadata["memory_class"])
-    if memory_class is None:
+    saved_weight = settings.pop("weight", None)
+    if weight is None and saved_weight is None:
         raise ValueError(
-            f"{path} holds the memory '{metadata['memory_class']}'; known are {sorted(MEMORIES)}"
+            f"{path} belongs to a callback whose weight is a function, which no file holds; pass "
+            "it: AuxiliaryLossCallback.load(path, weight=...)"
         )
-    memory_tensors = unpack({k: v.numpy() for k, v in _under("memory/", tensors).items()})
-    memory = memory_class.from_state(memory_tensors, metadata["memory"], keep=keep)
-    callback = cls(loss, memory=memory, source_memory=source, **settings)
-    callback.generator.bit_generator.state = metadata["generator"]
-    callback.reference.remembered.extend(metadata["reference"])
-    callback.n_updates = metadata["n_updates"]
-    callback._n_steps = metadata["n_steps"]
-    callback._pending_state = {
-        "loss": _under("loss/", tensors),
-        "heads": _by_index(_under("heads/", tensors)),
-    }
+    with _errors_naming(path):
+        if weight is None:
+            is_schedule = isinstance(saved_weight, dict)
+            weight = WeightSchedule(**saved_weight) if is_schedule else saved_weight
+        callback = cls(loss, memory=memory, source_memory=source, weight=weight, **settings)
+        callback.generator.bit_generator.state = metadata["generator"]
+        callback.reference.remembered.extend(metadata["reference"])
+        callback.n_updates, callback.n_steps = metadata["n_updates"], metadata["n_steps"]
+        callback.load_tensors(_under("loss/", tensors), _under("heads/", tensors))
     return callback
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _write(
+    path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor], memory: Memory
+) -> None:
+    """Write one file, whole or not at all."""
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: there is no directory {path.parent}")
+    metadata |= {
+        "version": VERSION, "memory_class": memory.kind, "memory": memory.metadata(),
+    }  # fmt: skip
+    packed = pack(memory.state_tensors())
+    tensors |= {f"memory/{name}": torch.from_numpy(array) for name, array in packed.items()}
+    contiguous = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        save_file(contiguous, temporary, metadata={"auxiliary": json.dumps(metadata)})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _memory_of(
+    metadata: dict[str, Any], tensors: dict[str, Tensor], path: Path, keep: Keep | None
+) -> Memory:
+    kind = MEMORIES.get(metadata["memory_class"])
+    if kind is None:
+        raise ValueError(
+            f"{path} holds the memory '{metadata['memory_class']}'; known are {sorted(MEMORIES)}"
+        )
+    with _errors_naming(path):
+        arrays = unpack({name: t.numpy() for name, t in _under("memory/", tensors).items()})
+        return kind.from_state(arrays, metadata["memory"], keep=keep)
+
+
+@contextmanager
+def _errors_naming(path: Path) -> Iterator[None]:
+    """Report an entry of another type or size than `save` writes as a broken file."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, MemoryError) as error:
+        reason = error if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"{path} is broken: {reason}") from error
+
+
+def _read(path: Path, kinds: Mapping[str, type]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Metadata and tensors of a file that has at least the entries `kinds`, of these types."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get("auxiliary", "null"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is missing or broken: {error}") from error
-    if not isinstance(metadata, dict) or metadata.get("version") not in _READABLE:
-        found = metadata.get("version") if isinstance(metadata, dict) else None
+    found = metadata.get("version") if isinstance(metadata, dict) else None
+    if found not in _READABLE:
         raise ValueError(
             f"{path} is not an auxiliary file of version {_READABLE[0]} or {VERSION} "
-            f"(found {found}); "
-            "write one with AuxiliaryLossCallback.save"
+            f"(found {found}); write one with AuxiliaryLossCallback.save"
         )
-    if missing := _KINDS.keys() - metadata.keys():
+    if missing := kinds.keys() - metadata.keys():
         raise ValueError(f"{path} is broken: it lacks {', '.join(sorted(missing))}")
-    for key, kind in _KINDS.items():
+    for key, kind in kinds.items():
         if type(metadata[key]) is not kind:
             raise ValueError(f"{path} is broken: {key} is {metadata[key]!r}, not {kind.__name__}")
-    if min(metadata["n_updates"], metadata["n_steps"]) < 0:
-        raise ValueError(f"{path} is broken: it counts fewer than 0 steps")
-    if not all(type(norm) is float and 0.0 < norm < math.inf for norm in metadata["reference"]):
-        raise ValueError(f"{path} is broken: reference holds what is no norm of a gradient")
+        if kind is int and metadata[key] < 0:
+            raise ValueError(f"{path} is broken: {key} is {metadata[key]}, expected ≥ 0")
+    norms = metadata["reference"] if "reference" in kinds else []
+    if not all(type(norm) is float and 0.0 < norm < math.inf for norm in norms):
+        raise ValueError(f"{path} is broken: reference is {norms}, expected gradient norms > 0")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{path} is broken: {name} has numbers that are not finite")
     return metadata, tensors
-
-
-def check_heads(heads: Sequence[nn.Parameter], state: dict[int, dict[str, Tensor]]) -> None:
-    """Hold what a file keeps of the heads' optimiser against the heads.
-
-    Raises:
-        ValueError: there are other heads, or heads of other shapes.
-    """
-    for index, entries in state.items():
-        if not 0 <= index < len(heads):
-            raise ValueError(f"the auxiliary file has {index + 1} heads, the loss {len(heads)}")
-        if entries.keys() != _ADAM:
-            raise ValueError(
-                f"the auxiliary file's head {index} has {sorted(entries)}, not {sorted(_ADAM)}"
-            )
-        for name, tensor in entries.items():
-            wanted = torch.tensor(0.0) if name == "step" else heads[index]
-            if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
-                raise ValueError(
-                    f"the auxiliary file's {name} of head {index} is {tuple(tensor.shape)} "
-                    f"{tensor.dtype}, not {tuple(wanted.shape)} {wanted.dtype}"
-                )
 
 
 def _registered_loss(metadata: dict[str, Any], path: Path) -> AuxiliaryLoss:
@@ -212,7 +204,7 @@ def _registered_loss(metadata: dict[str, Any], path: Path) -> AuxiliaryLoss:
         )
     if metadata["has_own_sampler"]:
         raise ValueError(
-            f"{path} holds a loss whose negatives were given as an object, which no file holds; "
+            f"{path} holds a loss whose negatives are an object, which no file holds; "
             "pass the loss: AuxiliaryLossCallback.load(path, loss=ContrastiveDistillation("
             "negatives=YourSampler(...)))"
         )
@@ -226,15 +218,6 @@ def _weight_to_save(weight: float | Schedule) -> float | dict[str, Any] | None:
     return None if callable(weight) else weight
 
 
-def _saved_weight(saved: float | dict[str, Any] | None, path: Path) -> float | Schedule:
-    if saved is None:
-        raise ValueError(
-            f"{path} belongs to a callback whose weight is a function, which no file holds; pass "
-            "it: AuxiliaryLossCallback.load(path, weight=...)"
-        )
-    return WeightSchedule(**saved) if isinstance(saved, dict) else saved
-
-
 def _settings_of(loss: AuxiliaryLoss) -> dict[str, Any]:
     settings = getattr(loss, "settings", None)
     if isinstance(settings, Mapping):
@@ -244,11 +227,3 @@ def _settings_of(loss: AuxiliaryLoss) -> dict[str, Any]:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _by_index(entries: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in entries.items():
-        index, _, key = name.partition("/")
-        state.setdefault(int(index), {})[key] = tensor
-    return state

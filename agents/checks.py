@@ -1,4 +1,4 @@
-"""What an auxiliary loss cannot be joined to, told before a frame is spent on it."""
+"""Checks of arguments and models, made before the first frame of a `learn()`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .observation_encoder import ObservationEncoder, blank_observations
 from .teachers import FrozenTeacher
 
 
-def check_kinds(loss: object, memory: object) -> None:
-    """A loss and a memory, as objects, and a loss that was begun as one.
+def check_loss(loss: object) -> None:
+    """Check that `loss` is an auxiliary loss whose constructor calls `super().__init__()`.
 
     Raises:
-        ValueError: they are something else; the text says what to write.
+        ValueError: it is not; the text says what to write.
     """
     if not isinstance(loss, AuxiliaryLoss):
         raise ValueError(
@@ -36,6 +36,14 @@ def check_kinds(loss: object, memory: object) -> None:
         raise ValueError(f"{kind}.__init__ does not begin with super().__init__()")
     if not isinstance(getattr(loss, "name", None), str):
         raise ValueError(f"{kind} has no name: write name = '...' in its class, for logs and files")
+
+
+def check_memory(memory: object) -> None:
+    """Check that `memory` is a memory.
+
+    Raises:
+        ValueError: it is not; the text says what to write.
+    """
     if not isinstance(memory, Memory):
         raise ValueError(
             f"memory is {memory!r}, expected an object such as EpisodicMemory(capacity=50_000)"
@@ -46,7 +54,7 @@ def whole_number(name: str, value: Any, *, least: int) -> int:
     """The value as an int.
 
     Raises:
-        ValueError: it is no whole number, or below `least`.
+        ValueError: it is not a whole number, or below `least`.
     """
     if not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} is {value!r}, expected a whole number ≥ {least}")
@@ -54,7 +62,7 @@ def whole_number(name: str, value: Any, *, least: int) -> int:
 
 
 def check_device(model: BaseAlgorithm, encoder: ObservationEncoder, loss: AuxiliaryLoss) -> None:
-    """The model, its encoder and the loss's heads are on one device.
+    """Check that the model, its encoder and the loss's heads are on one device.
 
     Raises:
         ValueError: they are not; the text names the devices.
@@ -77,7 +85,7 @@ def check_device(model: BaseAlgorithm, encoder: ObservationEncoder, loss: Auxili
 
 
 def check_learns(parameters: Iterable[nn.Parameter]) -> None:
-    """Some of the encoder's parameters wants a gradient.
+    """Check that at least one of the encoder's parameters requires a gradient.
 
     Raises:
         ValueError: all are frozen.
@@ -85,27 +93,27 @@ def check_learns(parameters: Iterable[nn.Parameter]) -> None:
     if not any(parameter.requires_grad for parameter in parameters):
         raise ValueError(
             "every parameter of the encoder is frozen (requires_grad is False), so the loss could "
-            "change nothing; thaw it, name another encoder, or pass weight=0"
+            "change nothing; unfreeze it, name another encoder, or pass weight=0"
         )
 
 
 def check_stepped(changed: Iterable[nn.Parameter], learner: Learner, loss: AuxiliaryLoss) -> None:
-    """The optimiser to which the loss is joined steps all that the loss changes.
+    """Check that the encoder's optimiser steps every parameter that the loss changes.
 
     Raises:
-        ValueError: it does not step some of it.
+        ValueError: it does not step one of them.
     """
     stepped = {id(parameter) for parameter in learner.named_parameters().values()}
     if any(id(parameter) not in stepped for parameter in changed):
         raise ValueError(
             f"{loss.name} changes parameters of the policy that the encoder's optimiser does not "
-            "step; name another encoder, or let changed_parameters leave them out "
+            "step; name another encoder, or leave them out of changed_parameters "
             "(learner.named_parameters() are those it steps)"
         )
 
 
 def check_teachers(model: BaseAlgorithm, loss: AuxiliaryLoss) -> None:
-    """Every frozen teacher or policy of the loss reads what the model observes.
+    """Check that every frozen teacher or policy of the loss reads the model's observations.
 
     Raises:
         ValueError: one was trained on observations of other keys or shapes.
@@ -132,10 +140,10 @@ def check_teachers(model: BaseAlgorithm, loss: AuxiliaryLoss) -> None:
 
 
 def check_memories(model: BaseAlgorithm, *memories: Memory | None) -> None:
-    """What memories hold already are observations as the model's.
+    """Check that the observations in memories have the model's keys and shapes.
 
     Raises:
-        ValueError: one holds observations of other keys or shapes.
+        ValueError: those of one memory do not, or the model's cannot be stored.
     """
     own = _shapes(blank_observations(model.observation_space, 1))
     for memory in memories:
@@ -150,10 +158,10 @@ def check_memories(model: BaseAlgorithm, *memories: Memory | None) -> None:
 
 
 def check_terms(loss: AuxiliaryLoss, terms: object) -> Mapping[str, Tensor]:
-    """What a loss's `forward` returned: scalars by name.
+    """The terms that a loss's `forward` returned: one scalar by name each.
 
     Raises:
-        ValueError: it is something else; the text says what it should be.
+        ValueError: it returned something else; the text says what it should return.
     """
     if isinstance(terms, Mapping) and all(
         isinstance(term, Tensor) and term.numel() == 1 for term in terms.values()
@@ -161,16 +169,18 @@ def check_terms(loss: AuxiliaryLoss, terms: object) -> Mapping[str, Tensor]:
         return terms
     raise ValueError(
         f"{type(loss).__name__}.forward must return one scalar tensor for each term, by its name, "
-        f"such as {{'{loss.name}': losses.mean()}}; it returned {_told(terms)}"
+        f"such as {{'{loss.name}': losses.mean()}}; it returned {_described(terms)}"
     )
 
 
-def _told(terms: object) -> str:
-    """What something is, in a few words."""
+def _described(terms: object) -> str:
+    """Type and shape, for an error text."""
     if isinstance(terms, Tensor):
         return f"a tensor of shape {tuple(terms.shape)}"
     if isinstance(terms, Mapping):
-        return "{" + ", ".join(f"{name!r}: {_told(term)}" for name, term in terms.items()) + "}"
+        return (
+            "{" + ", ".join(f"{name!r}: {_described(term)}" for name, term in terms.items()) + "}"
+        )
     return f"a {type(terms).__name__}"
 
 

@@ -1,16 +1,19 @@
-"""Health of an encoder and its policy, measured on a fixed sample of memory on a schedule."""
+"""Diagnostics of an encoder and its policy, logged on a schedule."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
 from contrastive_distillation.losses import AuxiliaryLoss
 from contrastive_distillation.memory import Memory
 
-from .observation_encoder import ObservationEncoder
+from .action_logits import seen_by
+from .encoder_lookup import find_encoder
+from .observation_encoder import ObservationEncoder, Observations
 
 
 def effective_rank(features: Tensor) -> float:
@@ -27,57 +30,87 @@ def effective_rank(features: Tensor) -> float:
     return float(torch.exp(-torch.special.xlogy(p, p).sum()))
 
 
-class Diagnostics:
-    """Measures policy entropy, effective rank and key drift on up to `n_rows` rows of memory.
+class EncoderDiagnostics(BaseCallback):
+    """Logs the effective rank of an encoder's features, policy entropy and key drift.
 
-    The rows are drawn with a generator of its own; nothing is trained or written.
+    They are measured on `n_rows` random rows of a memory that another callback writes. The model
+    is not changed, and the global generators are not used.
+
+    Args:
+        memory: the memory; nothing is logged while it is empty.
+        encoder: which encoder, see `find_encoder`.
+        frames: frames between two measurements; the first is made after as many.
+        n_rows: rows for each measurement, drawn with a generator of the callback's own.
+        loss: the auxiliary loss beside it. If it has keys (`key_age` among its metrics), it logs
+            their drift itself.
+
+    Logged, in the model's own logger: aux/effective_rank; aux/entropy of the action distribution,
+    nats, mean over rows (for q-networks: of the histogram of greedy actions); memory/key_drift:
+    1 − cosine between the features of this measurement's encoder and those of the last one's.
     """
 
     def __init__(
-        self, *, encoder: ObservationEncoder, policy: nn.Module, n_rows: int = 256
+        self,
+        memory: Memory,
+        *,
+        encoder: str = "auto",
+        frames: int = 16_384,
+        n_rows: int = 256,
+        loss: AuxiliaryLoss | None = None,
     ) -> None:
-        self._encoder = encoder
-        self._policy = policy
+        super().__init__()
+        self._memory = memory
+        self._name = encoder
+        self._frames = frames
         self._n_rows = n_rows
-        self._generator = np.random.default_rng(0)
-        self._before: ObservationEncoder | None = None
+        self._loss = loss
+        self._policy: nn.Module | None = None
+
+    def _init_callback(self) -> None:
+        self._encoder, _ = find_encoder(self.model, self._name)
+        if self.model.policy is not self._policy:
+            self._policy = self.model.policy
+            self._generator = np.random.default_rng(0)
+            self._before: ObservationEncoder | None = None
+
+    def _on_training_start(self) -> None:
+        self._due = self.model.num_timesteps + self._frames
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self.model.num_timesteps >= self._due and len(self._memory) > 0:
+            self._due = self.model.num_timesteps + self._frames
+            for name, value in self._measure().items():
+                self.logger.record(name, value)
 
     @torch.no_grad()
-    def measure(self, memory: Memory, loss: AuxiliaryLoss) -> dict[str, float]:
-        """Scalars by name.
-
-        `aux/entropy`: of the action distribution, nats, mean over rows (for value-based agents: of
-        the histogram of greedy actions). `aux/effective_rank`: of the encoder's features.
-        `memory/key_drift`: 1 − cosine between today's keys and those of the last measurement, of
-        the encoder itself; a loss that keeps keys (`key_age` among its metrics) logs its own.
-        """
-        rows = memory.sample_rows(self._n_rows, self._generator)
-        observations = memory.observations(rows)
-        measured = {"aux/effective_rank": effective_rank(self._encoder(observations))}
-        entropy = self._entropy(observations)
-        if entropy is not None:
+    def _measure(self) -> dict[str, float]:
+        observations = self._memory.observations(
+            self._memory.sample_rows(self._n_rows, self._generator)
+        )
+        features = self._encoder(observations)
+        measured = {"aux/effective_rank": effective_rank(features)}
+        if (entropy := self._entropy(observations)) is not None:
             measured["aux/entropy"] = entropy
-        if "key_age" in loss.metrics:
-            return measured
-        keys = self._encoder
-        if self._before is not None:
-            cosine = nn.functional.cosine_similarity(
-                keys(observations), self._before(observations), dim=1
-            )
-            measured["memory/key_drift"] = 1.0 - float(cosine.mean())
-        self._before = keys.frozen_copy()
+        if self._loss is None or "key_age" not in self._loss.metrics:
+            if self._before is not None:
+                before = self._before(observations)
+                cosine = nn.functional.cosine_similarity(features, before, dim=1)
+                measured["memory/key_drift"] = 1.0 - float(cosine.mean())
+            self._before = self._encoder.frozen_copy()
         return measured
 
-    def _entropy(self, observations: np.ndarray | dict[str, np.ndarray]) -> float | None:
-        normalise = self._encoder.normalise
-        seen = observations if normalise is None else normalise(observations)
-        tensors, _ = self._policy.obs_to_tensor(seen)  # type: ignore[operator]
-        if hasattr(self._policy, "lstm_actor"):  # needs states that memory does not keep
+    def _entropy(self, observations: Observations) -> float | None:
+        policy = self.model.policy
+        if hasattr(policy, "lstm_actor"):  # needs states that memory does not keep
             return None
-        if isinstance(self._policy, ActorCriticPolicy):
-            entropy = self._policy.get_distribution(tensors).entropy()
+        tensors = seen_by(policy, observations, self._encoder.normalise)
+        if isinstance(policy, ActorCriticPolicy):
+            entropy = policy.get_distribution(tensors).entropy()
             return None if entropy is None else float(entropy.mean())
-        q_net = getattr(self._policy, "q_net", None)
+        q_net = getattr(policy, "q_net", None)
         if q_net is None:
             return None
         greedy = q_net(tensors).argmax(dim=1)

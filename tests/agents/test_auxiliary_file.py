@@ -205,10 +205,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ({"n_steps": "many"}, "n_steps is 'many', not int"),
         ({"n_updates": True}, "n_updates is True, not int"),
-        ({"n_steps": -1}, "fewer than 0 steps"),
+        ({"n_steps": -1}, "n_steps is -1, expected ≥ 0"),
         ({"loss_settings": []}, r"loss_settings is \[\], not dict"),
-        ({"reference": [0.1, "x"]}, "no norm of a gradient"),
-        ({"reference": [float("nan")]}, "no norm of a gradient"),
+        ({"reference": [0.1, "x"]}, "expected gradient norms > 0"),
+        ({"reference": [float("nan")]}, "expected gradient norms > 0"),
         ({"generator": {}}, "is broken"),
         ({"memory": {}}, "is broken: this is not a memory's file"),
         ({"settings": {"every": 1, "evry": 2, "weight": 0.1}}, "is broken"),

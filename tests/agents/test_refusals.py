@@ -201,5 +201,5 @@ def test_a_memory_has_one_writer(twice: str) -> None:
     """Else one episode would hold each step twice."""
     first = join()
     second = first if twice == "a callback" else join(memory=first.memory)
-    with pytest.raises(ValueError, match="somebody else writes into this callback's memory"):
+    with pytest.raises(ValueError, match="another callback writes into this callback's memory"):
         ppo().learn(32, callback=[first, second])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from contrastive_distillation.agents import AuxiliaryLossCallback, FrozenTeacher
+from contrastive_distillation.agents import FrozenTeacher, ObservationEncoder, find_encoder
 from contrastive_distillation.losses import (
     Deduplicated,
     as_vectors,
@@ -33,7 +33,11 @@ _N_UPDATES = 300
 
 
 def measure_information(
-    auxiliary: AuxiliaryLossCallback, source: FrozenTeacher | None, *, seed: int
+    memory: Memory,
+    encoder: ObservationEncoder,
+    source: FrozenTeacher | None,
+    *,
+    seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Lower bounds on mutual information with an agent's features, the same way for every arm.
 
@@ -42,7 +46,8 @@ def measure_information(
     `losses.mutual_information`; nothing of the agent or of the global generators changes.
 
     Args:
-        auxiliary: the callback of a training, at a moment when it is not learning.
+        memory: what the agent remembers.
+        encoder: the agent's.
         source: the source's encoder, where there is one.
         seed: of the rows and of the critics.
 
@@ -50,8 +55,6 @@ def measure_information(
         Environment id → ``future`` and, with a source, ``source``, in nats, and ``cap``, the most
         that so many negatives can show. Environments with too few episodes are left out.
     """
-    memory, learner = auxiliary.memory, auxiliary.learner
-    assert learner is not None
     if len(memory) == 0:
         return {}
     pairs = draw_later_pairs(memory, _N_ROWS, np.random.default_rng(seed))
@@ -60,7 +63,7 @@ def measure_information(
     observations, inverse = _distinct(memory, pairs.rows)
     later, inverse_later = _distinct(memory, pairs.later_rows)
     with torch.no_grad():
-        features = Deduplicated(learner.encoder(observations).cpu().numpy(), inverse)
+        features = Deduplicated(encoder(observations).cpu().numpy(), inverse)
     partners = {"future": Deduplicated(as_vectors(later), inverse_later)}
     if source is not None:
         partners["source"] = Deduplicated(source(observations).cpu().numpy(), inverse)
@@ -95,7 +98,7 @@ class InformationProbe(BaseCallback):
         spec: TrainingSpec,
         directory: Path,
         *,
-        auxiliary: AuxiliaryLossCallback,
+        memory: Memory,
         evaluation: EvaluationCallback,
         weights: Mapping[str, torch.Tensor] | None,
         n_points: int,
@@ -109,7 +112,7 @@ class InformationProbe(BaseCallback):
         super().__init__()
         self._spec = spec
         self._path = directory / INFORMATION
-        self._auxiliary = auxiliary
+        self._memory = memory
         self._evaluation = evaluation
         self._weights = weights
         self._due = [spec.task.frames * i // n_points for i in range(1, n_points)]
@@ -158,7 +161,8 @@ class InformationProbe(BaseCallback):
         started = time.perf_counter()
         if self._source is None and self._weights is not None:
             self._source = FrozenTeacher.from_weights(self._weights, like=self.model)
-        found = measure_information(self._auxiliary, self._source, seed=self._spec.seed)
+        encoder, _ = find_encoder(self.model)
+        found = measure_information(self._memory, encoder, self._source, seed=self._spec.seed)
         self._measured_at = frames
         fresh = [
             self._point(frames, env_id, quantity, bounds)

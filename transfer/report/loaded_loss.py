@@ -56,6 +56,7 @@ def remember(directory: Path) -> Remembered:
         fresh = join_loss(spec, directory, agent.model, source_weights(spec, directory))
     except OSError as error:
         raise RunDirectoryError(f"{directory}: its source cannot be read: {error}") from None
+    assert isinstance(fresh, AuxiliaryLossCallback)
     joined = AuxiliaryLossCallback.load(
         directory / AUXILIARY, loss=fresh.loss, weight=0.0, source_memory=fresh.source_memory
     )

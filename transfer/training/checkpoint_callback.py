@@ -10,7 +10,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from contrastive_distillation.agents import AuxiliaryLossCallback
+from contrastive_distillation.agents import AuxiliaryLossCallback, RecordMemory
 from contrastive_distillation.envs import StateUnavailableError, TaskVecEnv, episode_seed
 
 from ..evaluation.evaluation_callback import EvaluationCallback
@@ -38,7 +38,7 @@ class CheckpointCallback(BaseCallback):
         store: CheckpointStore,
         every: int,
         env: TaskVecEnv,
-        auxiliary: AuxiliaryLossCallback,
+        auxiliary: RecordMemory,
         evaluation: EvaluationCallback,
         probe: InformationProbe,
         directory: Path,
@@ -124,9 +124,7 @@ class RestorePoint:
         """What ``progress.csv`` held."""
         return self.checkpoint.read(PROGRESS).decode()
 
-    def restore_auxiliary(
-        self, fresh: AuxiliaryLossCallback, scratch: Path
-    ) -> AuxiliaryLossCallback:
+    def restore_auxiliary(self, fresh: RecordMemory, scratch: Path) -> RecordMemory:
         """The callback as it was saved, with the loss and source memory of a fresh one.
 
         Args:
@@ -138,9 +136,12 @@ class RestorePoint:
         """
         try:
             scratch.write_bytes(self.checkpoint.read(AUXILIARY))
-            loaded = AuxiliaryLossCallback.load(
-                scratch, loss=fresh.loss, weight=fresh.weight, source_memory=fresh.source_memory
-            )
+            if isinstance(fresh, AuxiliaryLossCallback):
+                loaded: RecordMemory = AuxiliaryLossCallback.load(
+                    scratch, loss=fresh.loss, weight=fresh.weight, source_memory=fresh.source_memory
+                )
+            else:
+                loaded = RecordMemory.load(scratch)
         except CheckpointError:
             raise
         except ValueError as error:
@@ -157,7 +158,7 @@ class RestorePoint:
         spec: TrainingSpec,
         env: TaskVecEnv,
         model: BaseAlgorithm,
-        auxiliary: AuxiliaryLossCallback,
+        auxiliary: RecordMemory,
         say: Say,
     ) -> Callable[[], None]:
         """Let model and environments go on; returns what puts the generators back, for last.
@@ -169,7 +170,7 @@ class RestorePoint:
         why = self._restore_environments(env)
         if why is None:
             training_state.restore_observations(model, arrays)
-            auxiliary.continues_episodes = True
+            auxiliary.continue_episodes()
             say(f"continues at frame {self.checkpoint.frames:_}")
         else:
             env.seed(episode_seed(spec.seed, "train", self.checkpoint.frames * 1000 + spec.stream))

@@ -7,7 +7,7 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from contrastive_distillation.agents import AuxiliaryLossCallback, policy_sha256
+from contrastive_distillation.agents import RecordMemory, policy_sha256
 from contrastive_distillation.memory import Memory
 
 from ..evaluation.evaluation_callback import EvaluationCallback, measures, play
@@ -28,7 +28,7 @@ from ..settings.spec import TrainingSpec
 def save_agent(
     directory: Path,
     model: BaseAlgorithm,
-    auxiliary: AuxiliaryLossCallback,
+    auxiliary: RecordMemory,
     *,
     with_loss: bool,
     whole: bool,

@@ -15,11 +15,13 @@ from stable_baselines3.common.vec_env import VecEnv
 from contrastive_distillation.agents import (
     TRANSFER_MODES,
     AuxiliaryLossCallback,
+    EncoderDiagnostics,
     EncoderRate,
     FiniteGradients,
     FrozenPolicy,
     FrozenTeacher,
     MatchedPasses,
+    RecordMemory,
     build_agent,
     carry_weights,
     default_callbacks,
@@ -190,7 +192,7 @@ class _Training:
         probe = InformationProbe(
             spec,
             directory,
-            auxiliary=auxiliary,
+            memory=auxiliary.memory,
             evaluation=evaluation,
             weights=weights,
             n_points=spec.runtime.information_points,
@@ -208,12 +210,14 @@ class _Training:
             restore_random=restore_random,
         )
         callbacks = [*default_callbacks(model), auxiliary, FiniteGradients(spec.task.env_ids)]
+        if spec.loss.name == "none":  # else the loss's callback logs them
+            callbacks.append(EncoderDiagnostics(auxiliary.memory))
         if spec.matched_loss is not None:
             callbacks.insert(0, _matched_passes(spec, spec.matched_loss, model))
         if TRANSFER_MODES[spec.source.mode].encoder_rate != 1.0:
             callbacks.insert(0, EncoderRate(TRANSFER_MODES[spec.source.mode].encoder_rate))
         on_policy = isinstance(model, OnPolicyAlgorithm)
-        with auxiliary, evaluation, contextlib.closing(model.logger):
+        with evaluation, contextlib.closing(model.logger):
             model.learn(
                 spec.most_frames - model.num_timesteps,
                 callback=CallbackList([*callbacks, PacedLog(), evaluation, probe, saver]),
@@ -294,15 +298,15 @@ def _carry(
 
 def join_loss(
     spec: TrainingSpec, directory: Path, model: BaseAlgorithm, weights: Weights | None
-) -> AuxiliaryLossCallback:
-    """The callback that fills the memory, and joins the loss where there is one.
-
-    Without a loss its weight is 0, which leaves the agent bit-identical to one without it.
-    """
+) -> RecordMemory:
+    """The callback that records the memory and, if the spec has a loss, adds its gradient."""
     choice = spec.loss
+    memory = MEMORIES[choice.memory](capacity=choice.memory_capacity, keep=choice.keep)
+    if choice.name == "none":
+        return RecordMemory(memory)
     settings: dict[str, Any] = dict(choice.settings)
     source_memory = None
-    if choice.name != "none" and spec.source.teacher and weights is not None:
+    if spec.source.teacher and weights is not None:
         source = _source_directory(spec, directory)
         assert source is not None
         kind = MEMORIES[read_config(source)["memory"]]
@@ -315,11 +319,10 @@ def join_loss(
             settings["teacher"] = FrozenTeacher.from_weights(teaching, like=model)
         if loss.takes_source_policy:
             settings["source_policy"] = FrozenPolicy.from_weights(weights, like=model)
-    name = "contrastive_distillation" if choice.name == "none" else choice.name
     return AuxiliaryLossCallback(
-        make_loss(name, **settings),
-        memory=MEMORIES[choice.memory](capacity=choice.memory_capacity, keep=choice.keep),
-        weight=choice.weight if choice.name != "none" else 0.0,
+        make_loss(choice.name, **settings),
+        memory=memory,
+        weight=choice.weight,
         balance=choice.balance,
         every=choice.every,
         source_memory=source_memory,

@@ -1,0 +1,170 @@
+"""`RecordMemory`: writes what a Stable-Baselines3 model experiences into a memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from contrastive_distillation.memory import Keep, Memory
+
+from .auxiliary_file import load_memory, save_memory
+from .checks import check_memories, check_memory
+
+_FRAMES_TO_LOG = 1024
+"""Frames between two log entries about the memory: counting its rows flushes pending writes."""
+
+
+class RecordMemory(BaseCallback):
+    """Writes each transition of a learning model into a memory: raw observations, raw rewards.
+
+    The model itself is not changed: it learns exactly as without the callback.
+
+    Example:
+        memory = EpisodicMemory(capacity=50_000)
+        model.learn(10_000, callback=RecordMemory(memory))
+        memory.save("memory.safetensors")
+
+    Args:
+        memory: receives the transitions; no other callback may write into it.
+        verbose: as in every Stable-Baselines3 callback.
+
+    Logged about every 1,024 frames, in the model's own logger: memory/size, rows;
+    memory/known_returns, share of rows.
+
+    Raises:
+        ValueError: `memory` is not a memory; at the start of `learn()`: the memory holds other
+            observations than the model's, the observation space cannot be stored, or
+            VecNormalize is inside another wrapper; during it: another callback writes into the
+            memory.
+    """
+
+    def __init__(self, memory: Memory, *, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        check_memory(memory)
+        self.memory = memory
+        self._continues = False
+        self._rollout_from = 0
+
+    def continue_episodes(self) -> None:
+        """Continue the memory's open episodes in the next `learn()`.
+
+        Call it when the environments were restored in the middle of their episodes. Otherwise the
+        open episodes are cut when `learn()` starts, as it resets the environments.
+        """
+        self._continues = True
+
+    def _init_callback(self) -> None:
+        check_memories(self.model, self.memory)
+
+    def _on_training_start(self) -> None:
+        env = self.model.get_env()
+        assert env is not None
+        self._normalised = self.model.get_vec_normalize_env()
+        _check_outermost(env, self._normalised)
+        task_of_env, env_ids = _attribute(env, "task_of_env"), _attribute(env, "env_ids")
+        if task_of_env is None or env_ids is None:
+            env_ids, task_of_env = ("task",), np.zeros(env.num_envs, dtype=np.int64)
+        self._task_of_env = np.asarray(task_of_env)
+        if not self._continues:
+            gamma = discount_of(self.model)
+            self.memory.start(n_envs=env.num_envs, gamma=gamma, tasks=tuple(env_ids))
+        self._continues = False
+        self._n_written, self._recorded_at = self.memory.n_written, -1
+        self._observations = self._raw(self.model._last_obs)
+
+    def _on_rollout_start(self) -> None:
+        self._rollout_from = self.model.num_timesteps
+        if isinstance(self.model, OnPolicyAlgorithm):
+            self.memory.begin_rollout()
+
+    def _on_step(self) -> bool:
+        time = self.model.num_timesteps
+        if self.memory.n_written != self._n_written or time == self._recorded_at:
+            raise ValueError(
+                "another callback writes into this callback's memory: give each callback a memory "
+                "of its own, and pass each callback to learn() once"
+            )
+        dones, infos = np.asarray(self.locals["dones"], dtype=bool), self.locals["infos"]
+        truncated = np.zeros_like(dones)
+        for env in np.flatnonzero(dones):
+            truncated[env] = bool(infos[env].get("TimeLimit.truncated", False))
+        rewards = self.locals["rewards"]
+        if self._normalised is not None:
+            rewards = self._normalised.get_original_reward()
+        self.memory.add(
+            observations=self._observations,
+            actions=np.asarray(self.locals["actions"]),
+            rewards=np.asarray(rewards, dtype=np.float32),
+            terminated=dones & ~truncated,
+            truncated=truncated,
+            tasks=self._task_of_env,
+            time=time,
+        )
+        self._n_written, self._recorded_at = self.memory.n_written, time
+        self._observations = self._raw(self.locals["new_obs"])
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self.model.num_timesteps // _FRAMES_TO_LOG > self._rollout_from // _FRAMES_TO_LOG:
+            self.logger.record("memory/size", len(self.memory))
+            self.logger.record("memory/known_returns", self.memory.known_fraction())
+
+    def _raw(self, seen: Any) -> Any:
+        """A copy of the observations `seen` by the model, as they were before VecNormalize."""
+        if self._normalised is not None and self._normalised.norm_obs:
+            seen = self._normalised.get_original_obs()
+        if isinstance(seen, dict):
+            return {key: np.array(value) for key, value in seen.items()}
+        return np.array(seen)
+
+    def save(self, path: str | Path) -> None:
+        """Write the memory to a safetensors file that `load` reads; no code is stored.
+
+        Raises:
+            ValueError: the path's directory is missing.
+        """
+        save_memory(self.memory, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, *, keep: Keep | None = None) -> Self:
+        """A callback with the memory of a file that `save`, of it or of a subclass, has written.
+
+        Args:
+            path: the file.
+            keep: needed where the memory had an eviction policy of your own.
+
+        Raises:
+            ValueError: the file is broken, or of another version.
+        """
+        return cls(load_memory(Path(path), keep=keep))
+
+
+def discount_of(model: BaseAlgorithm) -> float:
+    """The model's discount; 0.99 for an algorithm that has none."""
+    return float(getattr(model, "gamma", 0.99))
+
+
+def _check_outermost(env: VecEnv, normalised: VecNormalize | None) -> None:
+    if normalised is not None and normalised.norm_obs and env is not normalised:
+        raise ValueError(
+            f"VecNormalize is inside {type(env).__name__}; memory keeps raw observations: "
+            "make VecNormalize the outermost wrapper: VecNormalize(VecFrameStack(env)) for "
+            "stacked frames, VecNormalize(VecTransposeImage(env)) for pictures"
+        )
+
+
+def _attribute(env: Any, name: str) -> Any:
+    """An attribute of a vectorised environment or of one it wraps, or None."""
+    while env is not None:
+        if name in vars(env):
+            return vars(env)[name]
+        if isinstance(value := getattr(type(env), name, None), property):
+            return value.fget(env)  # type: ignore[misc]
+        env = vars(env).get("venv")
+    return None
