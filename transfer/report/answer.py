@@ -1,4 +1,4 @@
-"""The answer in one sentence, with its interval, worded no more strongly than it is known."""
+"""The result of a comparison in one sentence, with its interval."""
 
 from dataclasses import dataclass
 
@@ -9,23 +9,23 @@ from .formatting import number, signed, with_interval
 from .labels import CANDIDATE, parse_label, readable
 
 FEW_SEEDS = 5
-"""With fewer, a bootstrap interval is too narrow to decide anything."""
+"""With fewer seeds, a bootstrap interval is too narrow to be conclusive."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came of it."""
+    """The result in words."""
 
     sentence: str
     caveats: tuple[str, ...]
-    """What one must know to read it, a sentence each."""
+    """Limits of the result, one sentence each."""
 
 
 def answer(experiment: Experiment, arms: list[ArmSummary]) -> Answer:
     """Which of the two main arms had the larger area, by how much, and whether that is certain.
 
-    The candidate is contrastive distillation, the other one what `reference_of` says. Of several
-    variants of the candidate none is picked: their range is told.
+    The candidate, contrastive distillation, is compared with the arm of `reference_of`. If there
+    are several variants of the candidate, their range is given: none of them is selected.
     """
     if not arms:
         return Answer(
@@ -79,7 +79,7 @@ def _of_two(experiment: Experiment, candidate: ArmSummary, reference: str) -> An
     if found.excludes(0.0):
         certain = "The interval excludes 0"
         if found.n_runs < FEW_SEEDS:
-            certain += f", but {found.n_runs} seeds make it too narrow: a hint, no result"
+            certain += f", but {found.n_runs} seeds make it too narrow: a hint, not a result"
     else:
         certain = "The interval includes 0: these seeds do not tell the two apart"
     text = f"{first} ({interval}). {certain}."
@@ -121,16 +121,16 @@ def _of_variants(experiment: Experiment, candidates: list[ArmSummary], reference
         text += ". From one seed there are no intervals: it does not say which is better"
     many = (
         "The best of many variants looks better than it is: it was chosen after the fact, and its "
-        "interval does not know of that."
+        "interval does not account for that."
     )
     n_seeds = max(len(arm.seeds) for arm in known)
-    few = f"With {n_seeds} seeds intervals are too narrow: hints, no results."
+    few = f"With {n_seeds} seeds, intervals are too narrow: hints, not results."
     caveats = (many, *((few,) if 1 < n_seeds < FEW_SEEDS else ()), *_caveats(experiment, known))
     return Answer(sentence=f"{text}.", caveats=caveats)
 
 
 def _named(experiment: Experiment, label: str) -> str:
-    """The arm, and the loss that the run put in the place of contrastive distillation, if any."""
+    """The arm, and the loss that the run used instead of contrastive distillation, if any."""
     arm, loss = ARMS.get(arm_of(label)), experiment.config.get("loss", CANDIDATE)
     is_own = arm is not None and OWN in (arm.source_loss, arm.target_loss)
     if loss == CANDIDATE or not is_own or "loss" in parse_label(label).axes:
@@ -140,11 +140,11 @@ def _named(experiment: Experiment, label: str) -> str:
 
 def _axes(arm: ArmSummary) -> str:
     axes = parse_label(arm.label).axes
-    return ", ".join(f"{name} {value}" for name, value in axes.items()) or "as it is"
+    return ", ".join(f"{name} {value}" for name, value in axes.items()) or "default settings"
 
 
 def _shared_targets(experiment: Experiment, one: str, other: str) -> list[str]:
-    """Targets on which both arms have finished a seed that is the same."""
+    """Targets on which both arms have finished the same seed."""
     done = {(row.arm, row.env_id, row.seed) for row in experiment.targets}
     seeds = experiment.seeds
     return [
@@ -164,23 +164,25 @@ def _where(experiment: Experiment, n_seeds: int, n_targets: int | None = None) -
 
 def _caveats(experiment: Experiment, arms: list[ArmSummary]) -> tuple[str, ...]:
     caveats = list(experiment.progress)
-    strange = [label for label in experiment.arms if _named(experiment, label) != readable(label)]
-    if strange:
-        names = ", ".join(dict.fromkeys(readable(arm_of(label)) for label in strange))
+    other_loss = [
+        label for label in experiment.arms if _named(experiment, label) != readable(label)
+    ]
+    if other_loss:
+        names = ", ".join(dict.fromkeys(readable(arm_of(label)) for label in other_loss))
         caveats.append(
-            f"This run's own loss is {experiment.config['loss']}, and arms that are named after "
-            f"contrastive distillation train with that: {names}."
+            f"This run's loss is {experiment.config['loss']}; these arms, which are named after "
+            f"contrastive distillation, train with it: {names}."
         )
     missed = {(row.arm, row.seed) for row in experiment.targets if row.source_learnt is False}
     started = {(row.arm, row.seed) for row in experiment.targets if row.source_learnt is not None}
     if missed:
         caveats.append(
             f"{len(missed)} of {len(started)} pairs of arm and seed start from a source that was "
-            "not learnt; they are counted."
+            "not learnt; they are included."
         )
     if left := sorted({seed for arm in arms for seed in arm.left_out}):
         seeds = ", ".join(map(str, left))
-        caveats.append(f"Seeds left out, since they lack a target: {seeds}.")
+        caveats.append(f"Seeds left out because they lack a target: {seeds}.")
     negative = [readable(arm.label) for arm in arms if arm.is_negative]
     if negative:
         caveats.append(f"Below training from scratch (negative transfer): {', '.join(negative)}.")

@@ -30,14 +30,14 @@ _INTERVALS = {
     "difference": ("difference of areas", "Area less that of {reference}, paired over seeds."),
     "improvement": ("chance", "Chance that a run has a larger area than one of {reference}."),
 }
-"""For each quantity what stands on its axis, and its title."""
+"""Quantity → label of its axis, and title of its figure."""
 _LEVELS = np.linspace(0.0, 1.0, 101)
 
 
 def interval_figure(
     arms: Sequence[ArmSummary], styles: Mapping[str, Style], *, which: str, reference: str
 ) -> Picture | None:
-    """One line for each arm: `which` is auc, final, difference or improvement."""
+    """An interval for each arm; `which` is auc, final, difference or improvement."""
     heading, title = _INTERVALS[which]
     title = title.format(reference=readable(reference))
     known = [(arm, getattr(arm, which)) for arm in arms if getattr(arm, which) is not None]
@@ -67,7 +67,7 @@ def _interval(axes: Axes, style: Style, value: Estimate, *, y: float) -> None:
 
 
 def _line_height(texts: Sequence[str]) -> float:
-    """Inches for each of some names beside an axis."""
+    """Height in inches of the longest of some tick labels."""
     return 0.17 + 0.155 * max(text.count("\n") + 1 for text in texts)
 
 
@@ -104,7 +104,7 @@ def _profiles(tables: Floats) -> Floats:
 
 
 def compute_figure(arms: Sequence[ArmSummary], styles: Mapping[str, Style]) -> Picture | None:
-    """Area under the curve against the seconds that learning on a target took."""
+    """Area under the curve against seconds of learning on a target."""
     known = [arm for arm in arms if arm.auc is not None and arm.seconds is not None]
     if not known:
         return None
@@ -131,7 +131,7 @@ def source_map(experiment: Experiment) -> Picture | None:
     """Each source agent × each target: the area of the arms that start from it, less scratch's."""
     areas = {(row.arm, row.seed, row.env_id): row.auc for row in experiment.targets}
     has_scratch = any(arm_of(arm) == SCRATCH for arm in experiment.arms)
-    specs: dict[tuple[str, str], list[float]] = {}
+    areas_less_scratch: dict[tuple[str, str], list[float]] = {}
     unlearnt = set()
     kinds = _source_kinds(experiment)
     for row in experiment.targets:
@@ -140,13 +140,13 @@ def source_map(experiment: Experiment) -> Picture | None:
         base = areas.get((scratch, row.seed, row.env_id)) if has_scratch else 0.0
         if kind is None or base is None:
             continue
-        specs.setdefault((kind, row.env_id), []).append(row.auc - base)
+        areas_less_scratch.setdefault((kind, row.env_id), []).append(row.auc - base)
         if row.source_learnt is False:
             unlearnt.add(kind)
-    if not specs:
+    if not areas_less_scratch:
         return None
-    rows, columns = sorted({k for k, _ in specs}), experiment.target_ids
-    values = np.array([[np.mean(specs.get((r, c), [np.nan])) for c in columns] for r in rows])
+    rows, columns = sorted({k for k, _ in areas_less_scratch}), experiment.target_ids
+    values = _means(areas_less_scratch, rows, columns)
     names = [f"{row} ✗" if row in unlearnt else row for row in rows]
     what = "area under the curve, less scratch's" if has_scratch else "area under the curve"
     return _heat_map(
@@ -157,35 +157,42 @@ def source_map(experiment: Experiment) -> Picture | None:
 
 
 def _source_kinds(experiment: Experiment) -> dict[tuple[str, int], str]:
-    """(arm, seed) → its source's name; arms with the same source share it."""
+    """(arm, seed) → name of its source; arms that share a source share its name."""
     names: dict[str, str] = {}
     found = {}
     for row in experiment.sources:
         first = names.setdefault(row.weights_sha256, row.source_kind or row.arm)
         found[(row.arm, row.seed)] = f"seed {row.seed}, {readable(first)}"
-    for row in experiment.targets:  # the sources of --from are none of ours
+    for row in experiment.targets:  # sources of --from are not in this run
         if row.source_frames is not None:
             found.setdefault((row.arm, row.seed), "the given source")
     return found
 
 
 def retention_map(experiment: Experiment) -> Picture | None:
-    """Arms × targets: mean score on the sources after the target."""
-    specs: dict[tuple[str, str], list[float]] = {}
+    """Arms × targets: mean score on the sources after training on the target."""
+    retention: dict[tuple[str, str], list[float]] = {}
     for row in experiment.targets:
         if row.retention is not None:
-            specs.setdefault((row.arm, row.env_id), []).append(row.retention)
-    if not specs:
+            retention.setdefault((row.arm, row.env_id), []).append(row.retention)
+    if not retention:
         return None
-    rows = [arm for arm in experiment.arms if any(arm == a for a, _ in specs)]
+    rows = [arm for arm in experiment.arms if any(arm == a for a, _ in retention)]
     columns = experiment.target_ids
-    values = np.array([[np.mean(specs.get((r, c), [np.nan])) for c in columns] for r in rows])
+    values = _means(retention, rows, columns)
     return _heat_map(
         values, [readable(row) for row in rows], columns, name="retention",
         title="What is left of the sources: mean score on them after each target.",
         what="score on the sources after the target",
         show=score,
     )  # fmt: skip
+
+
+def _means(
+    values: Mapping[tuple[str, str], Sequence[float]], rows: Sequence[str], columns: Sequence[str]
+) -> Floats:
+    """Mean of the values of each row and column; NaN where there are none."""
+    return np.array([[np.mean(values.get((r, c), [np.nan])) for c in columns] for r in rows])
 
 
 def _heat_map(
@@ -218,7 +225,7 @@ def _heat_map(
 
 
 def _broken(name: str, width: int = 14) -> str:
-    """A long name on two lines, at a capital or a dash."""
+    """A long name on two lines, broken before a capital or after a dash."""
     if len(name) <= width:
         return name
     breaks = [i for i in range(1, len(name)) if name[i].isupper() or name[i - 1] == "-"]
@@ -227,13 +234,13 @@ def _broken(name: str, width: int = 14) -> str:
 
 
 def axis_figures(experiment: Experiment, arms: Sequence[ArmSummary]) -> list[Picture]:
-    """For an ablation: area under the curve against each setting that is a number."""
-    variants = {arm.label: parse_label(arm.label) for arm in arms}
-    axes_names = dict.fromkeys(name for v in variants.values() for name in v.axes)
+    """Area under the curve against each setting that an ablation varies and that is a number."""
+    labels = {arm.label: parse_label(arm.label) for arm in arms}
+    axes_names = dict.fromkeys(name for label in labels.values() for name in label.axes)
     pictures = []
     for name in axes_names:
-        own = [arm for arm in arms if variants[arm.label].number(name) is not None and arm.auc]
-        if len({variants[arm.label].number(name) for arm in own}) > 1:
+        own = [arm for arm in arms if labels[arm.label].number(name) is not None and arm.auc]
+        if len({labels[arm.label].number(name) for arm in own}) > 1:
             pictures.append(_axis_figure(experiment, name, own, arms))
     return pictures
 
@@ -243,11 +250,11 @@ def _axis_figure(
 ) -> Picture:
     groups: dict[str, list[tuple[float, Estimate]]] = {}
     for arm in own:
-        variant = parse_label(arm.label)
-        rest = [f"{k}={v}" for k, v in variant.axes.items() if k != name]
-        number = variant.number(name)
+        label = parse_label(arm.label)
+        rest = [f"{k}={v}" for k, v in label.axes.items() if k != name]
+        number = label.number(name)
         assert number is not None and arm.auc is not None
-        groups.setdefault("+".join([variant.arm, *rest]), []).append((number, arm.auc))
+        groups.setdefault("+".join([label.arm, *rest]), []).append((number, arm.auc))
     looks = styles_of(list(groups))
     reference = next((a for a in arms if a.label == reference_of(experiment)), None)
     with drawing(height=3.2 + legend_height([*groups, reference_of(experiment)])) as (

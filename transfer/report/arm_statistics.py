@@ -1,4 +1,4 @@
-"""The statistics of an experiment: of each arm over all targets."""
+"""Statistics of each arm over all targets."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ from .summary import SummaryRow
 
 
 def seeded() -> np.random.Generator:
-    """The generator of every interval: a report of the same directory says the same."""
+    """A new generator with a fixed seed, so that reports of a directory are equal."""
     return np.random.default_rng(0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Scores of one arm: runs × targets, only runs that have all targets."""
+    """Scores of one arm on all targets, without the seeds that lack a target."""
 
     seeds: tuple[int, ...]
     table: Floats
-    """(R, M), line by line the seeds."""
+    """(R, M): a row for each seed."""
     left_out: tuple[int, ...]
     """Seeds that lack a target."""
 
@@ -45,15 +45,15 @@ class Scores:
 def scores_of(
     experiment: Experiment, label: str, value: Callable[[SummaryRow], float], targets: Sequence[str]
 ) -> Scores:
-    """The table of an arm; a seed without a finished training on every target is left out."""
+    """Scores of an arm; a seed without a finished training on every target is left out."""
     rows = {(r.seed, r.env_id): value(r) for r in experiment.targets if r.arm == label}
     seeds = sorted({seed for seed, _ in rows})
     table = np.array([[rows.get((s, t), np.nan) for t in targets] for s in seeds], np.float64)
-    kept, whole = without_gaps(table.reshape(len(seeds), len(targets)))
+    complete, mask = without_gaps(table.reshape(len(seeds), len(targets)))
     return Scores(
-        seeds=tuple(s for s, is_whole in zip(seeds, whole, strict=True) if is_whole),
-        table=kept,
-        left_out=tuple(s for s, is_whole in zip(seeds, whole, strict=True) if not is_whole),
+        seeds=tuple(s for s, is_complete in zip(seeds, mask, strict=True) if is_complete),
+        table=complete,
+        left_out=tuple(s for s, is_complete in zip(seeds, mask, strict=True) if not is_complete),
     )
 
 
@@ -63,12 +63,12 @@ def auc(row: SummaryRow) -> float:
 
 
 def final(row: SummaryRow) -> float:
-    """Score at the end, in the reference environment."""
+    """Final score in the reference environment."""
     return row.final_score
 
 
 def difference(x: Scores, y: Scores) -> Estimate | None:
-    """Mean difference over the seeds that both arms have; None where they share none."""
+    """Mean difference over the seeds that both arms have; None if they share none."""
     shared = [seed for seed in x.seeds if seed in y.seeds]
     if not shared:
         return None
@@ -84,13 +84,13 @@ def _estimate(scores: Scores, statistic: Statistic) -> Estimate | None:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmSummary:
-    """One arm over all targets; None where there is nothing to tell."""
+    """One arm over all targets; a value is None if it is unknown."""
 
     label: str
     seeds: tuple[int, ...]
     left_out: tuple[int, ...]
     reference: str | None
-    """The label it is held against; None for the reference itself."""
+    """Label of the arm it is compared with; None for the reference itself."""
     auc: Estimate | None
     """Interquartile mean of the areas."""
     final: Estimate | None
@@ -100,7 +100,7 @@ class ArmSummary:
     difference: Estimate | None
     """Mean area less the reference's, paired over seeds."""
     improvement: Estimate | None
-    """Chance that a run beats one of the reference, by its area."""
+    """Probability that a run has a larger area than a run of the reference."""
     over_scratch: Estimate | None
     """Mean area less scratch's, paired over seeds."""
     forward: Estimate | None
@@ -108,28 +108,28 @@ class ArmSummary:
     forward_is_raw: bool
     """Whether that is a plain difference on some target."""
     retention: Estimate | None
-    """Score on the sources after the target, less that before it."""
+    """Score on the sources after training on the target, less that before."""
     seconds: Estimate | None
-    """Learning on a target took so long, interquartile mean: one that was held up counts little."""
+    """Seconds of learning on a target; the interquartile mean leaves out interrupted trainings."""
 
     @property
     def is_negative(self) -> bool:
-        """Whether it is below scratch, at two digits."""
+        """Whether it is below scratch when rounded to two decimals."""
         return self.over_scratch is not None and round(self.over_scratch.value, 2) < 0
 
 
 def reference_of(experiment: Experiment) -> str:
-    """The arm that others are held against: fine_tune, else scratch, else what is not ours."""
+    """The arm that others are compared with: fine_tune, else scratch, else a baseline."""
     arms = [arm_of(label) for label in experiment.arms]
     others = [arm for arm in arms if arm != CANDIDATE]
     return next((name for name in (REFERENCE, SCRATCH) if name in arms), (others or arms)[0])
 
 
 def counterpart(experiment: Experiment, label: str, arm: str) -> str | None:
-    """The variant of another arm under the same settings: all that varies in it varies alike.
+    """The label of another arm with the same values of the settings that vary in both.
 
-    ``contrastive_distillation+gamma=0.9+n_negatives=8`` is held against ``fine_tune+gamma=0.9``.
-    None where there is none, and for the arm itself.
+    ``contrastive_distillation+gamma=0.9+n_negatives=8`` is compared with ``fine_tune+gamma=0.9``.
+    None if there is none, and for the arm itself.
     """
     if arm_of(label) == arm:
         return None
@@ -138,7 +138,7 @@ def counterpart(experiment: Experiment, label: str, arm: str) -> str | None:
 
 
 def summarise_arms(experiment: Experiment) -> list[ArmSummary]:
-    """Every arm over all targets; the intervals are those of `intervals`."""
+    """A summary of each arm over all targets."""
     targets = experiment.target_ids
     areas = {label: scores_of(experiment, label, auc, targets) for label in experiment.arms}
     return [_summarise_arm(experiment, label, areas) for label in areas]
@@ -176,7 +176,7 @@ def _summarise_arm(experiment: Experiment, label: str, areas: Mapping[str, Score
 
 
 def seconds(row: SummaryRow) -> float:
-    """Of learning, evaluation left out."""
+    """Seconds of learning, without evaluation."""
     return row.frames / row.frames_per_second if row.frames_per_second > 0 else float("nan")
 
 
@@ -187,7 +187,7 @@ def source_score(experiment: Experiment, label: str, seed: int) -> float | None:
 
 
 def _retention(experiment: Experiment, label: str) -> Estimate | None:
-    """After less before, over the seeds and targets for which both are known."""
+    """Score after less score before, over the seeds and targets for which both are known."""
     by_seed: dict[int, list[float]] = {}
     for row in experiment.targets:
         before = source_score(experiment, label, row.seed)
@@ -199,5 +199,5 @@ def _retention(experiment: Experiment, label: str) -> Estimate | None:
 
 
 def estimate_of(values: Sequence[float]) -> Estimate:
-    """The mean of one number for each run, with its interval where there are two or more."""
+    """Mean of one number per run, with an interval if there are two or more runs."""
     return estimate(values, seeded())

@@ -1,4 +1,4 @@
-"""A report, made: one page, its figures, its numbers, and the keys for the projector."""
+"""Writes a report: the page, its figures, its tables, and keys for the embedding projector."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ..errors import SettingsError
 from ..run_directory.atomic_files import write_bytes
-from ..run_directory.directory import CONFIG, CURVES, write_text
+from ..run_directory.directory import CONFIG, CURVES, SUMMARY, write_text
 from ..settings.arms import arm_of
-from . import sections as told
+from . import sections
 from .answer import Answer, answer
 from .arm_statistics import ArmSummary, summarise_arms
 from .drawing import Picture
@@ -16,34 +16,31 @@ from .examples import example_figure
 from .experiment import Experiment
 from .files import write_aggregates, write_latex
 from .labels import CANDIDATE, readable, short_env, styles
-from .loaded_loss import is_contrastive, remember
+from .loaded_loss import is_contrastive, load_loss
 from .page import Section, render_page
 from .projector import embed, write_embedding
 from .target_statistics import TargetSummary, summarise_target
 
 PAGE = "report.html"
 FIGURES = "figures"
-SUMMARY = "summary.csv"
 LATEX = "table.tex"
 PROJECTOR = "projector"
 _MOST_NOTES = 4
-"""Lines on trainings that could not be looked into; the rest is the same."""
-
-Say = Callable[[str], None]
+"""Most notes on trainings whose memory could not be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Memory:
-    """What can be told of one contrastive training's memory."""
+class _MemoryReport:
+    """Examples from the memory of one contrastive training."""
 
     examples: Picture | None = None
     whose: str = ""
-    """The training that they are of."""
+    """Name of that training."""
     notes: tuple[str, ...] = ()
 
 
 def check_output(directory: Path, output: Path) -> None:
-    """Refuse to write a report over the run it is of.
+    """Check that a report does not overwrite a run.
 
     Raises:
         SettingsError: `output` is the run's own directory, that of another run, or a file.
@@ -62,16 +59,18 @@ def check_output(directory: Path, output: Path) -> None:
         )
 
 
-def make_report(experiment: Experiment, output: Path, *, say: Say = print) -> Path:
-    """Write the whole report; the same directory gives the same bytes.
+def make_report(
+    experiment: Experiment, output: Path, *, say: Callable[[str], None] = print
+) -> Path:
+    """Write the report; the same directory always gives the same bytes.
 
     Args:
-        experiment: what was read.
-        output: directory for it; made where it is missing.
-        say: shows the user one line.
+        experiment: the results.
+        output: directory of the report, created if it is missing.
+        say: shows the user a line of text.
 
     Returns:
-        The page.
+        Path of the page.
     """
     output.mkdir(parents=True, exist_ok=True)
     (output / FIGURES).mkdir(exist_ok=True)
@@ -81,8 +80,8 @@ def make_report(experiment: Experiment, output: Path, *, say: Say = print) -> Pa
     found = answer(experiment, arms) if arms else _of_train(experiment)
     parts = _sections(experiment, arms, targets, memory)
     text = render_page(
-        title=told.title_of(experiment),
-        outline=told.outline_of(experiment),
+        title=sections.title_of(experiment),
+        outline=sections.outline_of(experiment),
         answer=found,
         sections=parts,
     )
@@ -101,30 +100,30 @@ def _sections(
     experiment: Experiment,
     arms: list[ArmSummary],
     targets: list[TargetSummary],
-    memory: _Memory,
+    memory: _MemoryReport,
 ) -> list[Section]:
     looks = styles(list(dict.fromkeys(point.arm for point in experiment.points)))
     parts: list[Section | None] = []
     if any(point.role == "target" for point in experiment.points):
         if arms:
-            parts.append(told.arm_section(experiment, arms, looks))
-            parts.append(told.axis_section(experiment, arms))
-        parts += told.target_sections(experiment, targets, looks)
-        parts.append(told.source_section(experiment, looks))
-        parts.append(told.information_section(experiment, looks))
-        parts.append(told.compute_section(arms, looks))
+            parts.append(sections.arm_section(experiment, arms, looks))
+            parts.append(sections.axis_section(experiment, arms))
+        parts += sections.target_sections(experiment, targets, looks)
+        parts.append(sections.source_section(experiment, looks))
+        parts.append(sections.information_section(experiment, looks))
+        parts.append(sections.compute_section(arms, looks))
     else:
-        parts.append(told.train_section(experiment, looks))
+        parts.append(sections.train_section(experiment, looks))
     if memory.examples is not None:
-        parts.append(told.examples_section(memory.examples, memory.whose))
-    parts.append(told.diagnostics_section(experiment))
-    parts.append(told.missing_section([*experiment.notes, *memory.notes]))
-    parts.append(told.made_section(experiment))
+        parts.append(sections.examples_section(memory.examples, memory.whose))
+    parts.append(sections.diagnostics_section(experiment))
+    parts.append(sections.missing_section([*experiment.notes, *memory.notes]))
+    parts.append(sections.made_section(experiment))
     return [part for part in parts if part is not None]
 
 
 def _of_train(experiment: Experiment) -> Answer:
-    """What is said first where nothing is transferred, or not yet."""
+    """The answer for a run without a finished training on a target."""
     if any(point.role == "target" for point in experiment.points):
         return answer(experiment, [])
     ends = {}
@@ -141,32 +140,32 @@ def _of_train(experiment: Experiment) -> Answer:
     )
 
 
-def look_into_memory(experiment: Experiment, output: Path) -> _Memory:
+def look_into_memory(experiment: Experiment, output: Path) -> _MemoryReport:
     """Examples and keys of the first finished contrastive training that can be read.
 
-    First is the arm of that name, then the first target, then the first seed.
+    The arm of that name comes first, then targets and seeds in order.
     """
     notes = [
         "No examples of what the loss contrasts and no keys: no finished contrastive training "
-        "with its files is here."
+        "has the files of its loss."
     ]
     for (label, env_id, seed), directory in _contrastive_first(experiment):
         try:
-            remembered = remember(directory)
+            loaded = load_loss(directory)
         except (ValueError, KeyError, OSError, RuntimeError) as error:
             notes.append(f"{directory.relative_to(experiment.directory)}: {error}.")
             continue
-        write_embedding(output / PROJECTOR, embed(remembered))
-        examples = example_figure(remembered)
+        write_embedding(output / PROJECTOR, embed(loaded))
+        examples = example_figure(loaded)
         if examples is not None:
             whose = f"{readable(label)} on {short_env(env_id)}, seed {seed}"
-            return _Memory(examples=examples, whose=whose)
-        return _Memory(notes=("No examples are drawn: the observations are no pictures.",))
-    return _Memory(notes=tuple(notes[:_MOST_NOTES]))
+            return _MemoryReport(examples=examples, whose=whose)
+        return _MemoryReport(notes=("No examples are drawn: the observations are not pictures.",))
+    return _MemoryReport(notes=tuple(notes[:_MOST_NOTES]))
 
 
 def _contrastive_first(experiment: Experiment) -> Iterator[tuple[tuple[str, str, int], Path]]:
-    """Finished trainings with contrastive distillation, those of the arm of that name first."""
+    """Finished trainings with contrastive distillation; those of the arm of that name first."""
     arms, targets = experiment.arms, experiment.target_ids
     known = [key for key in experiment.specs if key[0] in arms and key[1] in targets]
     known.sort(
@@ -178,7 +177,7 @@ def _contrastive_first(experiment: Experiment) -> Iterator[tuple[tuple[str, str,
 
 
 def _write_figures(directory: Path, parts: list[Section]) -> None:
-    """Those of this report; those of targets that an earlier one had, and this has not, go."""
+    """Write the figures and remove those of an earlier report that this one does not have."""
     pictures = {f"{picture.name}.png": picture for part in parts for picture in part.pictures}
     for kind in ("curve-target-", "curve-source-", "time-", "information-"):
         for left in directory.glob(f"{kind}*.png"):

@@ -11,7 +11,7 @@ from contrastive_distillation.envs import draw_pictures
 
 from .drawing import Picture, drawing, finished
 from .labels import short_env
-from .loaded_loss import Remembered, queries
+from .loaded_loss import LoadedLoss, queries
 
 _N_ANCHORS = 256
 _N_ROWS = 5
@@ -27,14 +27,14 @@ class _Example:
     captions: list[str]
 
 
-def example_figure(remembered: Remembered) -> Picture | None:
+def example_figure(loaded: LoadedLoss) -> Picture | None:
     """One auxiliary step of a finished training; None where observations are no pictures.
 
     The step is drawn as the loss draws it, with its sampler, masks and weights. Of its anchors
     those are shown that see most, no picture twice; the hardest negatives are those with the
     largest term `w · exp(s / τ)`.
     """
-    examples = _examples(remembered)
+    examples = _examples(loaded)
     if not examples:
         return None
     n_columns = 2 + _N_NEGATIVES
@@ -52,9 +52,9 @@ def example_figure(remembered: Remembered) -> Picture | None:
         return finished(
             figure,
             name="examples",
-            title=f"Observations of {short_env(remembered.env_id)}",
+            title=f"Observations of {short_env(loaded.env_id)}",
             alt=(
-                f"{len(examples)} observations of {remembered.env_id}, each with its positive and "
+                f"{len(examples)} observations of {loaded.env_id}, each with its positive and "
                 "its hardest negatives from memory."
             ),
         )
@@ -75,10 +75,10 @@ def _show(axes: Axes, picture: np.ndarray, caption: str) -> None:
     axes.set_xlabel(caption, fontsize=7, labelpad=2)
 
 
-def _examples(remembered: Remembered) -> list[_Example]:
-    loss, memory = remembered.loss, remembered.memory
+def _examples(loaded: LoadedLoss) -> list[_Example]:
+    loss, memory = loaded.loss, loaded.memory
     batch = loss.sample(
-        memory, _N_ANCHORS, np.random.default_rng(0), source_memory=remembered.source_memory
+        memory, _N_ANCHORS, np.random.default_rng(0), source_memory=loaded.source_memory
     )
     if batch is None or batch.target is None:
         return []
@@ -86,7 +86,7 @@ def _examples(remembered: Remembered) -> list[_Example]:
     if anchors is None:
         return []
     target = batch.target
-    asked = queries(remembered, batch.anchors)
+    asked = queries(loaded, batch.anchors)
     line = np.arange(len(anchors)) % len(target.negative_rows)
     near_positive = (asked * target.positive_keys).sum(axis=1)
     near = np.einsum("bd,bkd->bk", asked, target.negative_keys[line])

@@ -1,7 +1,7 @@
-"""How far a score can be trusted: bootstrap intervals, each drawn from a generator that is given.
+"""Percentile bootstrap confidence intervals, drawn from a given generator.
 
-Runs are resampled, 2,000 times, and the middle 95 % of what comes out is the interval
-(percentiles). With few runs such an interval is too narrow; of one run there is none.
+By default runs are resampled 2,000 times, and the interval holds the middle 95 % of the resampled
+statistics. With few runs such an interval is too narrow; for one run there is none.
 """
 
 from collections.abc import Callable
@@ -13,26 +13,26 @@ from numpy.typing import ArrayLike, NDArray
 from .scores import Floats, as_table, forward_transfer, means, probabilities_of_improvement
 
 Statistic = Callable[[Floats], Floats]
-"""From a stack of tables (B, R, M) to (B,) or (B, T)."""
+"""Maps a stack of tables (B, R, M) to (B,) or (B, T)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A number, and where it can be told, the interval it lies in."""
+    """A statistic, with its confidence interval if there is one."""
 
     value: float
     low: float | None = None
     high: float | None = None
     n_runs: int = 1
-    """Runs of each arm; with one there is no interval."""
+    """Number of runs of each arm; with one there is no interval."""
 
     @property
     def has_interval(self) -> bool:
-        """Whether there were runs enough for one."""
+        """Whether there is an interval."""
         return self.low is not None and self.high is not None
 
     def excludes(self, number: float) -> bool:
-        """Whether the interval lies to one side of a number; never without an interval."""
+        """Whether the interval does not contain a number; False without an interval."""
         if self.low is None or self.high is None:
             return False
         return not self.low <= number <= self.high
@@ -50,25 +50,25 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval, stratified by task: runs are resampled within each task.
 
-    So it takes a run's tasks for independent. Where they share their luck, as targets do that start
-    from one source agent, that interval is too narrow: `whole_runs` keeps them together.
+    This treats the tasks of a run as independent. If they are not, as targets that start from the
+    same source agent, the interval is too narrow; `whole_runs` keeps the tasks of a run together.
 
     Args:
         scores: (R, M) scores of R runs on M tasks; (R,) for one task. R is at least 2.
-        generator: where the resampling is drawn from.
+        generator: random numbers for the resampling.
         statistic: one of `scores`' functions of stacks of tables.
-        level: coverage asked for, between 0 and 1.
-        n_resamples: how many resamples.
-        task_bootstrap: resample the tasks too, for claims about tasks that were not tried.
-        whole_runs: draw whole lines of the table, the same ones for every task.
+        level: coverage of the interval, between 0 and 1.
+        n_resamples: number of resamples.
+        task_bootstrap: also resample the tasks, for claims about other tasks.
+        whole_runs: resample whole rows of the table, the same for every task.
 
     Returns:
         The lower and upper end.
 
     Raises:
-        ValueError: with fewer than two runs, of which no interval can speak; or for NaN.
+        ValueError: there are fewer than two runs, or a score is NaN.
     """
-    table = _several(scores)
+    table = _table_of_runs(scores)
     drawn = _resampled(table, generator, n_resamples, task_bootstrap, whole_runs)
     low, high = _ends(statistic(drawn), level)
     return float(low), float(high)
@@ -83,8 +83,8 @@ def bootstrap_band(
     n_resamples: int = 2000,
     whole_runs: bool = False,
 ) -> tuple[Floats, Floats]:
-    """`bootstrap_interval` of a statistic that is a curve, point by point: two of (T,)."""
-    drawn = _resampled(_several(scores), generator, n_resamples, whole_runs=whole_runs)
+    """Pointwise `bootstrap_interval` of a statistic that is a curve: lower and upper end, (T,)."""
+    drawn = _resampled(_table_of_runs(scores), generator, n_resamples, whole_runs=whole_runs)
     low, high = _ends(statistic(drawn), level)
     return np.asarray(low), np.asarray(high)
 
@@ -97,7 +97,7 @@ def estimate(
     task_bootstrap: bool = False,
     whole_runs: bool = False,
 ) -> Estimate:
-    """A statistic of a table, with its `bootstrap_interval` where there are two runs or more."""
+    """A statistic of a table, with its `bootstrap_interval` if there are two or more runs."""
     table = as_table(scores)
     value, n_runs = float(statistic(table)), len(table)
     if n_runs < 2:
@@ -119,29 +119,31 @@ def paired_difference(
     n_resamples: int = 2000,
     task_bootstrap: bool = False,
 ) -> Estimate:
-    """`statistic(x) − statistic(y)` of arms whose lines are the same seeds.
+    """`statistic(x) − statistic(y)` of arms whose rows are the same seeds.
 
-    Whole seeds are drawn, of both arms together: a seed's runs share their source, on all tasks,
-    so that they are lucky or unlucky together. What both arms owe to the seed cancels.
+    Whole seeds are resampled, for both arms together, since all runs of a seed share its source.
+    The effect of the seed on both arms cancels.
 
     Args:
         x: (R, M).
-        y: (R, M), line by line of the same seeds.
-        generator: where the resampling is drawn from.
+        y: (R, M), with the seeds of x in the same order.
+        generator: random numbers for the resampling.
         statistic: one of `scores`' functions of stacks of tables.
-        level: coverage asked for, between 0 and 1.
-        n_resamples: how many resamples.
-        task_bootstrap: resample the tasks too.
+        level: coverage of the interval, between 0 and 1.
+        n_resamples: number of resamples.
+        task_bootstrap: also resample the tasks.
 
     Returns:
-        The difference; without an interval where R is 1.
+        The difference; without an interval if R is 1.
 
     Raises:
-        ValueError: tables of other shapes, or NaN.
+        ValueError: the shapes of the tables differ, or a score is NaN.
     """
     left, right = as_table(x), as_table(y)
     if left.shape != right.shape:
-        raise ValueError(f"paired arms have the same seeds and tasks: {left.shape}, {right.shape}")
+        raise ValueError(
+            f"paired arms must have the same seeds and tasks, got {left.shape} and {right.shape}"
+        )
     value, (n_runs, n_tasks) = float(statistic(left) - statistic(right)), left.shape
     if n_runs < 2:
         return Estimate(value=value, n_runs=n_runs)
@@ -160,10 +162,10 @@ def improvement(
     n_resamples: int = 2000,
     whole_runs: bool = False,
 ) -> Estimate:
-    """`scores.probabilities_of_improvement`, either arm's runs resampled by itself.
+    """`scores.probabilities_of_improvement`, with the runs of each arm resampled separately.
 
-    As published (arXiv 2108.13264): it asks of any run of x and any of y, so it is not paired.
-    Runs are resampled within tasks, or with `whole_runs` for all tasks together.
+    As published (arXiv 2108.13264), it compares any run of x with any run of y: it is not paired.
+    Runs are resampled within tasks, or for all tasks together with `whole_runs`.
     """
     return _unpaired(
         x, y, probabilities_of_improvement, generator, level, n_resamples, whole_runs=whole_runs
@@ -180,7 +182,7 @@ def mean_forward_transfer(
 ) -> Estimate:
     """Mean of `scores.forward_transfer`; whole runs of the arm and of scratch are resampled.
 
-    Scratch's area is itself a mean of few runs, and its chance is a part of the number's.
+    The interval includes the uncertainty of scratch, whose area is a mean of few runs too.
     """
     is_raw = forward_transfer(aucs, scratch_aucs).is_raw
 
@@ -200,7 +202,7 @@ def _unpaired(
     *,
     whole_runs: bool,
 ) -> Estimate:
-    """A statistic of two arms, the runs of either resampled by itself."""
+    """A statistic of two arms, with the runs of each resampled separately."""
     left, right = as_table(x), as_table(y)
     value, n_runs = float(statistic(left, right)), min(len(left), len(right))
     if n_runs < 2:
@@ -212,10 +214,10 @@ def _unpaired(
     return Estimate(value=value, low=float(low), high=float(high), n_runs=n_runs)
 
 
-def _several(scores: ArrayLike) -> Floats:
+def _table_of_runs(scores: ArrayLike) -> Floats:
     table = as_table(scores)
     if len(table) < 2:
-        raise ValueError("an interval needs at least two runs")
+        raise ValueError(f"an interval needs at least two runs, got {len(table)}")
     return table
 
 
@@ -226,7 +228,7 @@ def _resampled(
     task_bootstrap: bool = False,
     whole_runs: bool = False,
 ) -> Floats:
-    """(B, R, M): in every resample runs drawn with replacement, for each column or for all."""
+    """(B, R, M): runs drawn with replacement, for each task or for all tasks together."""
     n_runs, n_tasks = table.shape
     rows = generator.integers(n_runs, size=(n_resamples, n_runs, 1 if whole_runs else n_tasks))
     drawn: Floats = table[rows, _columns(n_tasks, generator, n_resamples, task_bootstrap)]
@@ -236,7 +238,7 @@ def _resampled(
 def _columns(
     n_tasks: int, generator: np.random.Generator, n_resamples: int, task_bootstrap: bool
 ) -> NDArray[np.intp]:
-    """Which tasks make up each resample: all of them, or as many drawn with replacement."""
+    """Indexes of the tasks of each resample: all, or as many drawn with replacement."""
     if task_bootstrap:
         return generator.integers(n_tasks, size=(n_resamples, 1, n_tasks))
     return np.arange(n_tasks)[None, None, :]

@@ -1,4 +1,4 @@
-"""What arms are called, and how each is drawn."""
+"""Names of arms for readers, and the style in which each arm is drawn."""
 
 import textwrap
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 REFERENCE = "fine_tune"
-"""What other arms are held against, where it is there."""
+"""The arm that others are compared with, if it was run."""
 CANDIDATE = "contrastive_distillation"
 SCRATCH = "scratch"
 
@@ -14,34 +14,34 @@ _LEGEND = 56
 _AXIS = 26
 _MOST_BANDS = 5
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, which the colour-blind can tell apart; yellow is unseen on white."""
+"""Palette by Okabe and Ito for colour-blind readers, without yellow, which is too light."""
 _DASHES: tuple[Any, ...] = (
     "solid", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)),
 )  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 _OWN = {CANDIDATE: (0, 0, 0), REFERENCE: (1, 1, 1), SCRATCH: (6, 2, 2)}
-"""Colour, dashes and marker of the best known arms, by number."""
+"""Indexes of colour, dashes and marker of the main arms."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
-    """An arm's label taken apart: ``ARM+negatives=uniform+n_negatives=8``."""
+class ArmLabel:
+    """The parts of a label such as ``ARM+negatives=uniform+n_negatives=8``."""
 
     label: str
     arm: str
     axes: dict[str, str] = field(default_factory=dict)
-    """Setting → value, as text."""
+    """Setting that varies → its value as text."""
 
     def number(self, axis: str) -> float | None:
-        """The value on an axis, where it is a number."""
+        """The value of a setting as a number; None if it is not one."""
         try:
             return float(self.axes[axis])
         except (KeyError, ValueError):
             return None
 
 
-def parse_label(label: str) -> Variant:
-    """The arm and the settings that vary in it; what is no ``setting=value`` is text of the last.
+def parse_label(label: str) -> ArmLabel:
+    """Split a label at ``+``; a part that is not ``setting=value`` belongs to the part before it.
 
     >>> parse_label("fine_tune+weight=1e+2").axes
     {'weight': '1e+2'}
@@ -57,25 +57,25 @@ def parse_label(label: str) -> Variant:
             axes[last] += f"+{part}"
         else:
             arm += f"+{part}"
-    return Variant(label=label, arm=arm, axes=axes)
+    return ArmLabel(label=label, arm=arm, axes=axes)
 
 
 def readable(label: str) -> str:
-    """A label as people read it: ``contrastive distillation, n_negatives 8``."""
-    variant = parse_label(label)
-    arm = variant.arm.replace("_", " ")
-    return ", ".join([arm, *(f"{name} {value}" for name, value in variant.axes.items())])
+    """A label for readers: ``contrastive distillation, n_negatives 8``."""
+    parts = parse_label(label)
+    arm = parts.arm.replace("_", " ")
+    return ", ".join([arm, *(f"{name} {value}" for name, value in parts.axes.items())])
 
 
 def in_legend(label: str) -> str:
-    """A label on one line of a figure: ``contrastive distillation: 128, value_contrast``."""
-    variant = parse_label(label)
-    arm, values = variant.arm.replace("_", " "), ", ".join(variant.axes.values())
+    """A label for one line of a legend: ``contrastive distillation: 128, value_contrast``."""
+    parts = parse_label(label)
+    arm, values = parts.arm.replace("_", " "), ", ".join(parts.axes.values())
     return _shortened(f"{arm}: {values}" if values else arm, _LEGEND)
 
 
 def on_axis(text: str) -> str:
-    """Text beside an axis, broken after its first part and where it is long; four lines at most."""
+    """Text for a tick, broken after its first part and where it is long; at most four lines."""
     first, _, rest = text.partition(", ")
     lines = [*textwrap.wrap(first, _AXIS), *textwrap.wrap(rest, _AXIS)] or [""]
     return "\n".join(_shortened(line, _AXIS) for line in lines[:4])
@@ -86,7 +86,7 @@ def _shortened(text: str, most: int) -> str:
 
 
 def short_env(env_id: str) -> str:
-    """An environment's id without what all have in common."""
+    """An environment's id without its usual prefixes and its version."""
     name = env_id.rpartition("/")[2].removeprefix("MiniGrid-").removeprefix("BabyAI-")
     head, dash, version = name.rpartition("-v")
     return head if dash and version.isdigit() else name
@@ -94,7 +94,7 @@ def short_env(env_id: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """How an arm is drawn, in every figure; colour, dashes and marker each tell it apart."""
+    """Style of an arm in all figures; colour, dashes and marker each identify it."""
 
     colour: str
     dashes: Any
@@ -102,10 +102,10 @@ class Style:
 
 
 def styles(labels: Sequence[str]) -> dict[str, Style]:
-    """A style for each label: the same for the same labels, and fixed for the best known arms.
+    """A style for each label, fixed for the main arms.
 
-    The others take the colours that are left, and with each the next dashes and marker, so that no
-    two of up to 35 look alike.
+    The others take the remaining colours in turn with the next dashes and marker, so that up to 35
+    arms look different. The same labels always give the same styles.
     """
     taken = {_OWN[label][0] for label in labels if label in _OWN}
     free = [i for i in range(len(_OKABE_ITO)) if i not in taken]
@@ -126,9 +126,9 @@ def styles(labels: Sequence[str]) -> dict[str, Style]:
 
 
 def with_bands(labels: Sequence[str]) -> Sequence[str]:
-    """Whose bands are drawn: of up to five arms all; of more, whose bands hide one another, two.
+    """Labels of the arms drawn with bands: all of up to five, else two, for bands hide each other.
 
-    These are the first and plain fine-tuning; without it, the first two.
+    The two are the first arm and plain fine-tuning or, without it, the first two arms.
     """
     if len(labels) <= _MOST_BANDS:
         return labels

@@ -21,7 +21,7 @@ CONTRASTIVE = "contrastive_distillation"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remembered:
+class LoadedLoss:
     """A loss with its heads and keys, the agent it regularised, and their memories."""
 
     directory: Path
@@ -39,7 +39,7 @@ def is_contrastive(directory: Path) -> bool:
     return bool(read_config(directory).get("loss") == CONTRASTIVE)
 
 
-def remember(directory: Path) -> Remembered:
+def load_loss(directory: Path) -> LoadedLoss:
     """Load a training with contrastive distillation; nothing of it is unpickled.
 
     Raises:
@@ -65,7 +65,7 @@ def remember(directory: Path) -> Remembered:
     if not loss.has_target_term:
         raise RunDirectoryError(f"{directory}: its loss has no target term")
     assert joined.learner is not None
-    return Remembered(
+    return LoadedLoss(
         directory=directory,
         env_id=spec.task.env_ids[0],
         loss=loss,
@@ -75,9 +75,9 @@ def remember(directory: Path) -> Remembered:
     )
 
 
-def queries(remembered: Remembered, observations: object) -> np.ndarray:
+def queries(loaded: LoadedLoss, observations: object) -> np.ndarray:
     """(n, D) float32 of length 1: what the loss holds against the keys."""
-    learner, head = remembered.learner, remembered.loss.target_head
+    learner, head = loaded.learner, loaded.loss.target_head
     with torch.no_grad():
         found = F.normalize(head(learner.encoder(observations)), dim=1)  # type: ignore[arg-type]
     vectors: np.ndarray = found.cpu().numpy()

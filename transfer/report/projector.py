@@ -8,7 +8,7 @@ import numpy as np
 from contrastive_distillation.memory import Memory
 
 from ..run_directory.directory import write_text
-from .loaded_loss import Remembered
+from .loaded_loss import LoadedLoss
 
 MOST_POINTS = 2000
 TENSORS, METADATA, CONFIG = "tensors.tsv", "metadata.tsv", "projector_config.pbtxt"
@@ -31,21 +31,21 @@ class Embedding:
     """n lines of task, return, episode, step, memory."""
 
 
-def embed(remembered: Remembered) -> Embedding:
+def embed(loaded: LoadedLoss) -> Embedding:
     """Keys of up to 2,000 rows: half from the target's memory, half from its source's, if any.
 
     All keys are of one snapshot of the training's own averaged encoder and head, so that they lie
     in one space. Where a row's return is not known its label is empty.
     """
-    memories = [("target", remembered.memory)]
-    if remembered.source_memory is not None and len(remembered.source_memory):
-        memories.append(("source", remembered.source_memory))
+    memories = [("target", loaded.memory)]
+    if loaded.source_memory is not None and len(loaded.source_memory):
+        memories.append(("source", loaded.source_memory))
     share, generator = MOST_POINTS // len(memories), np.random.default_rng(0)
     keys, labels = [], []
     for name, memory in memories:
         rows = memory.rows()
         rows = np.sort(generator.choice(rows, min(share, len(rows)), replace=False))
-        keys.append(remembered.loss.target_keys.keys(memory, rows))
+        keys.append(loaded.loss.target_keys.keys(memory, rows))
         labels += _labels(memory, rows, name)
     return Embedding(keys=np.concatenate(keys), labels=labels)
 

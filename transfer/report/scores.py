@@ -1,11 +1,11 @@
-"""What learning curves and tables of scores are worth: pure functions, without chance.
+"""Metrics of learning curves and tables of scores, as pure functions.
 
-A table of scores is (R, M): R runs on M tasks, normalised returns in [0, 1]. Those of one arm stand
-in one table, line by line its seeds, so that tables of two arms are paired. Definitions follow
-Agarwal et al. 2021 (arXiv 2108.13264) where they are theirs. Intervals: `intervals`.
+A table of scores is (R, M): normalised returns in [0, 1] of R runs on M tasks. The runs of an arm
+are in the order of their seeds, so that tables of two arms are paired. Aggregates follow Agarwal et
+al. 2021 (arXiv 2108.13264). See `intervals` for confidence intervals.
 
-A run that failed or is not there yet is NaN. No function here lets one pass: `without_gaps` takes
-out the runs that lack a task and says which they were, and everything else refuses NaN.
+The score of a run that failed or has not finished is NaN. `without_gaps` removes such runs and says
+which they were; all other functions raise for NaN.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 _LEAST_ROOM = 0.05
-"""With less than this between scratch's area and 1, a share of that room means nothing."""
+"""If scratch's area is closer to 1 than this, the ratio means nothing."""
 
 
 def area_under_curve(frames: ArrayLike, scores: ArrayLike) -> float:
-    """Area under a learning curve, by trapezoids, divided by its width in frames.
+    """Area under a learning curve by the trapezoidal rule, divided by its width in frames.
 
     Args:
         frames: (T,) strictly increasing frame counts of the evaluations.
@@ -32,12 +33,12 @@ def area_under_curve(frames: ArrayLike, scores: ArrayLike) -> float:
         A number in the range of the scores; the score itself where T is 1.
 
     Raises:
-        ValueError: for lengths that differ, no point at all, or frames that do not increase.
+        ValueError: the lengths differ, there are no points, or frames do not increase.
     """
     x, y = _curve(frames, scores)
     if len(x) == 1:
         return float(y[0])
-    return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / (x[-1] - x[0]))
+    return float(np.trapezoid(y, x) / (x[-1] - x[0]))
 
 
 def _curve(frames: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
@@ -49,7 +50,7 @@ def _curve(frames: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
     if np.any(np.diff(x) <= 0):
         raise ValueError("frames must increase from one evaluation to the next")
     if not np.isfinite(y).all():
-        raise ValueError(f"the score after {x[~np.isfinite(y)][0]:.0f} frames is no number")
+        raise ValueError(f"the score after {x[~np.isfinite(y)][0]:.0f} frames is not a number")
     return x, y
 
 
@@ -66,11 +67,11 @@ def jumpstart(scores: ArrayLike, scratch_scores: ArrayLike) -> float:
 
 
 def asymptote(scores: ArrayLike, *, share: float = 0.25) -> float:
-    """Mean of the last evaluations of a learning curve, at least one: where it ends.
+    """Mean of the last evaluations of a learning curve, at least one.
 
     Args:
         scores: (T,), T at least 1.
-        share: of the evaluations that count, in (0, 1].
+        share: fraction of the evaluations to average, in (0, 1].
     """
     values = np.asarray(scores, np.float64)
     if values.ndim != 1 or len(values) == 0:
@@ -83,13 +84,13 @@ class TimeToThreshold:
     """When a learning curve reached a score."""
 
     frames: float
-    """Of the first evaluation that did; where none did, of the last one."""
+    """Of the first evaluation that reached it; if none did, of the last evaluation."""
     reached: bool
-    """False: censored. All that is known is that it takes longer than `frames`."""
+    """False if censored: the curve needs more than `frames`, but how many is unknown."""
 
 
 def time_to_threshold(frames: ArrayLike, scores: ArrayLike, threshold: float) -> TimeToThreshold:
-    """The first evaluation with at least this score; censored at the last where there is none.
+    """The first evaluation with at least this score; censored at the last if there is none.
 
     Args:
         frames: (T,) strictly increasing frame counts of the evaluations.
@@ -105,21 +106,21 @@ def time_to_threshold(frames: ArrayLike, scores: ArrayLike, threshold: float) ->
 
 
 def charged(time: TimeToThreshold, source_frames: float) -> TimeToThreshold:
-    """The same time with all frames of its source added: what it takes from nothing at all.
+    """The same time plus the frames of the source.
 
-    Each target is charged the whole source, although one source may serve many.
+    Each target is charged the whole source, although a source may serve several targets.
     """
     return TimeToThreshold(time.frames + source_frames, time.reached)
 
 
 @dataclass(frozen=True)
 class ForwardTransfer:
-    """How much of the room above scratch was gained."""
+    """Gain over scratch, as a fraction of the largest possible gain."""
 
     values: Floats
-    """(..., R, M); 1: all of it, 0: none, below 0: negative transfer."""
+    """(..., R, M); 1: largest gain, 0: none, below 0: negative transfer."""
     is_raw: Flags
-    """(..., M) tasks where it is the plain difference: scratch is at 0, or leaves no room."""
+    """(..., M) tasks with the plain difference instead: scratch scores 0, or is close to 1."""
 
 
 def forward_transfer(
@@ -127,16 +128,16 @@ def forward_transfer(
 ) -> ForwardTransfer:
     """`(AUC − AUC_scratch) / (1 − AUC_scratch)`, Wołczyk et al. 2021 (arXiv 2105.10919).
 
-    AUC_scratch is the mean of the scratch runs of a task: a ratio of single runs would be ruled by
-    the luckiest of them. Where it is 0, or above 0.95, the plain difference stands instead.
+    AUC_scratch is the mean of the scratch runs of a task: ratios of single runs would depend on the
+    luckiest of them. If it is 0 or above 0.95, the plain difference is returned instead.
 
     Args:
         aucs: (..., R, M) areas of an arm.
         scratch_aucs: (..., S, M) areas of scratch on the same tasks.
-        is_raw: (M,) tasks where the plain difference stands, where that is settled already.
+        is_raw: (M,) tasks to return the plain difference for; by default chosen as above.
 
     Raises:
-        ValueError: other numbers of tasks, or NaN.
+        ValueError: the numbers of tasks differ, or a score is NaN.
     """
     x, y = _pair(aucs, scratch_aucs)
     scratch = y.mean(axis=-2, keepdims=True)
@@ -149,7 +150,7 @@ def forward_transfer(
 def retention(after: ArrayLike, before: ArrayLike) -> float:
     """Score on the sources after training on a target, minus that before it; mean over sources.
 
-    A difference, no ratio: a source that was never learnt has nothing to lose.
+    It is a difference because a ratio is undefined for a source that was never learnt.
 
     Args:
         after: (S,) scores of the target's agent on the source environments.
@@ -165,7 +166,7 @@ def as_table(scores: ArrayLike) -> Floats:
     """Scores as (..., R, M); of one task where they are (R,).
 
     Raises:
-        ValueError: there are none, or one is NaN or infinite (the text says of which run).
+        ValueError: there are none, or one is NaN or infinite; the text names the run.
     """
     table = np.asarray(scores, np.float64)
     table = table[:, None] if table.ndim == 1 else table
@@ -173,15 +174,15 @@ def as_table(scores: ArrayLike) -> Floats:
         raise ValueError(f"there are no scores to average: {table.shape}")
     if not np.isfinite(table).all():
         *_, run, task = np.argwhere(~np.isfinite(table))[0]
-        raise ValueError(f"the score of run {run} on task {task} is no number; see without_gaps")
+        raise ValueError(f"the score of run {run} on task {task} is not a number; see without_gaps")
     return table
 
 
 def without_gaps(scores: ArrayLike) -> tuple[Floats, Flags]:
-    """The runs that have a score on every task, and which of all runs these are.
+    """The runs that have a score on every task, and a mask of these runs.
 
     Args:
-        scores: (R, M) or (R,); NaN where a run failed or is not there yet.
+        scores: (R, M) or (R,); NaN for a run that failed or has not finished.
 
     Returns:
         (R', M) scores and (R,) bool.
@@ -195,11 +196,13 @@ def without_gaps(scores: ArrayLike) -> tuple[Floats, Flags]:
 def _pair(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
     left, right = as_table(x), as_table(y)
     if left.shape[-1] != right.shape[-1]:
-        raise ValueError(f"of {left.shape[-1]} and of {right.shape[-1]} tasks: cannot be compared")
+        raise ValueError(
+            f"arms must have the same tasks, got {left.shape[-1]} and {right.shape[-1]} tasks"
+        )
     return left, right
 
 
-# What follows takes one table, or a stack of tables (..., R, M), and gives one number for each.
+# The functions below take a table or a stack of tables (..., R, M) and return a number for each.
 
 
 def means(scores: ArrayLike) -> Floats:
@@ -208,14 +211,12 @@ def means(scores: ArrayLike) -> Floats:
 
 
 def interquartile_means(scores: ArrayLike) -> Floats:
-    """Mean of the middle half of all scores, runs × tasks taken together: (..., R, M) → (...).
+    """Mean of the middle half of all scores, over runs × tasks: (..., R, M) → (...).
 
-    A quarter of the scores, rounded down to whole scores, is cut from either end.
+    A quarter of the scores, rounded down, is cut from each end.
     """
     table = as_table(scores)
-    flat = np.sort(table.reshape(*table.shape[:-2], -1), axis=-1)
-    cut = flat.shape[-1] // 4
-    return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
+    return np.asarray(stats.trim_mean(table.reshape(*table.shape[:-2], -1), 0.25, axis=-1))
 
 
 def interquartile_mean(scores: ArrayLike) -> float:
@@ -224,7 +225,7 @@ def interquartile_mean(scores: ArrayLike) -> float:
 
 
 def optimality_gaps(scores: ArrayLike, *, gamma: float = 1.0) -> Floats:
-    """`γ − mean(min(x, γ))`: how much is missing to γ, what exceeds it not counting.
+    """`γ − mean(min(x, γ))`: mean distance to γ; scores above γ count as γ.
 
     (..., R, M) → (...); smaller is better.
     """
@@ -232,7 +233,7 @@ def optimality_gaps(scores: ArrayLike, *, gamma: float = 1.0) -> Floats:
 
 
 def probabilities_of_improvement(x: ArrayLike, y: ArrayLike) -> Floats:
-    """P(X > Y): chance that a run of x beats one of y, mean over tasks; (..., R, M) → (...).
+    """P(X > Y): probability that a run of x beats one of y, mean over tasks; (..., R, M) → (...).
 
     For each task Mann and Whitney's `U / (R · S)`, ties counting one half.
 
@@ -254,31 +255,31 @@ def performance_profiles(scores: ArrayLike, *, thresholds: ArrayLike) -> Floats:
 
 @dataclass(frozen=True)
 class Survival:
-    """Kaplan and Meier's curve: the share of runs that has not reached the threshold."""
+    """Kaplan–Meier estimate of the share of runs that have not reached the threshold."""
 
     times: Floats
-    """(K,) at which at least one run reached it, increasing."""
+    """(K,) increasing times at which at least one run reached it."""
     shares: Floats
-    """(K,) that are left from each of these times on; before the first one 1."""
+    """(K,) shares from each of these times on; 1 before the first."""
 
     @property
     def median(self) -> float | None:
-        """The first time at which no more than half are left; None where more than half stay."""
+        """The first time with a share of at most one half; None if there is none."""
         at = np.flatnonzero(self.shares <= 0.5 + 1e-12)
         return float(self.times[at[0]]) if len(at) else None
 
 
 def kaplan_meier(times: Sequence[TimeToThreshold]) -> Survival:
-    """`S(t) = Π_{t_i ≤ t} (1 − d_i / n_i)`, d_i that reach it at t_i of n_i still on their way.
+    """`S(t) = Π_{t_i ≤ t} (1 − d_i / n_i)`, with d_i of n_i runs at risk reaching it at t_i.
 
-    A run censored at t_i counts among the n_i. Kaplan and Meier 1958, "Nonparametric estimation
+    A run censored at t_i is at risk at t_i. Kaplan and Meier 1958, "Nonparametric estimation
     from incomplete observations".
 
     Raises:
         ValueError: there are no runs.
     """
     if not times:
-        raise ValueError("there are no runs to follow")
+        raise ValueError("kaplan_meier needs at least one run, got none")
     frames = np.array([time.frames for time in times])
     reached = np.array([time.reached for time in times])
     events = np.unique(frames[reached])

@@ -1,4 +1,4 @@
-"""The statistics of an experiment: of each arm on each target."""
+"""Statistics of each arm on each target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from .scores import (
 )
 
 HALF = 0.5
-"""The lower of the two scores to which times are told; the other counts as learnt."""
+"""The lower of the two thresholds for times; the other is the score that counts as learnt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +39,16 @@ class TargetSummary:
     to_half: Survival | None
     to_learnt: Survival | None
     to_half_charged: Survival | None
-    """The first with the frames of the sources added."""
+    """`to_half` with the frames of the source added."""
 
     @property
     def is_negative(self) -> bool:
-        """Whether it is below scratch, at two digits."""
+        """Whether it is below scratch when rounded to two decimals."""
         return self.over_scratch is not None and round(self.over_scratch.value, 2) < 0
 
 
 def summarise_target(experiment: Experiment, env_id: str) -> list[TargetSummary]:
-    """Every arm on one target."""
+    """A summary of each arm on one target."""
     rows = [row for row in experiment.targets if row.env_id == env_id]
     areas = {label: scores_of(experiment, label, auc, [env_id]) for label in experiment.arms}
     found = []
@@ -89,7 +89,7 @@ def curves_of(
     seeds: Sequence[int],
     role: str = "target",
 ) -> list[list[CurvePoint]]:
-    """The learning curves of an arm on an environment, one for each seed that has one."""
+    """Learning curves of an arm in an environment, in the order of seeds; seeds may lack one."""
     curves = []
     for seed in seeds:
         key = (label, env_id, seed, role)
@@ -104,7 +104,7 @@ def survival(
     threshold: float,
     source_frames: dict[int, float] | None = None,
 ) -> Survival | None:
-    """Kaplan and Meier's curve of the times to a score; None without curves."""
+    """Kaplan–Meier estimate of the times to a score; None without curves."""
     times: list[TimeToThreshold] = []
     for curve in curves:
         time = time_to_threshold([p.frames for p in curve], [p.score for p in curve], threshold)

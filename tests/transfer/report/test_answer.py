@@ -72,7 +72,7 @@ def test_the_loser_is_said_to_lose(tmp_path: Path) -> None:
 
 def test_few_seeds_make_a_hint(tmp_path: Path) -> None:
     _, sentence, _ = told(tmp_path, lucky, seeds=range(3))
-    assert sentence.endswith("excludes 0, but 3 seeds make it too narrow: a hint, no result.")
+    assert sentence.endswith("excludes 0, but 3 seeds make it too narrow: a hint, not a result.")
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_sources_negative_transfer_and_gaps_are_caveats(tmp_path: Path) -> None:
     text = " ".join(caveats)
     assert "Unfinished: 17 of 18 trainings" in text
     assert "2 of 6 pairs of arm and seed start from a source that was not learnt" in text
-    assert "Seeds left out, since they lack a target: 2." in text
+    assert "Seeds left out because they lack a target: 2." in text
     assert "(negative transfer): contrastive distillation." in text
 
 
@@ -166,8 +166,8 @@ def test_the_loss_of_the_run_is_named_where_arms_are_named_after_another(tmp_pat
     _, sentence, caveats = told(tmp_path, lucky, seeds=range(5), loss="curl")
     assert "contrastive distillation (here with the loss curl) had the larger" in sentence
     assert caveats == (
-        "This run's own loss is curl, and arms that are named after contrastive distillation "
-        "train with that: contrastive distillation.",
+        "This run's loss is curl; these arms, which are named after contrastive distillation, "
+        "train with it: contrastive distillation.",
     )
 
 

@@ -176,7 +176,7 @@ def test_all_equal(statistic: object) -> None:
 
 def test_nan_runs_are_refused() -> None:
     for call in (estimate, bootstrap_interval):
-        with pytest.raises(ValueError, match="no number"):
+        with pytest.raises(ValueError, match="not a number"):
             call([0.1, float("nan"), 0.3], seeded())
 
 

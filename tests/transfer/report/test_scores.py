@@ -42,7 +42,7 @@ def test_area_of_one_point_is_that_point() -> None:
         ([], [], "not be empty|not empty"),
         ([0, 1], [0.5], "equally long"),
         ([0, 5, 5], [0, 1, 1], "increase"),
-        ([0, 5, 9], [0, NAN, 1], "after 5 frames is no number"),
+        ([0, 5, 9], [0, NAN, 1], "after 5 frames is not a number"),
     ],
 )
 def test_area_refuses(frames: list[int], scores: list[float], text: str) -> None:
@@ -117,11 +117,11 @@ def test_profile_counts_what_is_above() -> None:
 
 @pytest.mark.parametrize("score", [means, interquartile_means, optimality_gaps])
 def test_a_run_that_is_nan_is_refused_never_averaged(score: object) -> None:
-    with pytest.raises(ValueError, match="run 1 on task 0 is no number"):
+    with pytest.raises(ValueError, match="run 1 on task 0 is not a number"):
         score([[0.1, 0.2], [NAN, 0.3]])  # type: ignore[operator]
     with pytest.raises(ValueError, match="no scores"):
         score(np.empty((0, 2)))  # type: ignore[operator]
-    with pytest.raises(ValueError, match="no number"):
+    with pytest.raises(ValueError, match="not a number"):
         probabilities_of_improvement(X, [[0.1, np.inf, 0.2]])
 
 
@@ -133,7 +133,7 @@ def test_runs_with_gaps_are_taken_out_and_named() -> None:
 
 
 def test_arms_of_other_tasks_cannot_be_compared() -> None:
-    with pytest.raises(ValueError, match="of 3 and of 2 tasks"):
+    with pytest.raises(ValueError, match="got 3 and 2 tasks"):
         probabilities_of_improvement(X, [[0.1, 0.2]])
 
 
@@ -171,7 +171,7 @@ def test_median_of_runs_that_never_get_there() -> None:
     assert kaplan_meier([one, never]).median == 5
     assert kaplan_meier([one]).shares.tolist() == [0.0]
     # A naive median of the frames at hand would say 9 for the first, as if it had been reached.
-    with pytest.raises(ValueError, match="no runs"):
+    with pytest.raises(ValueError, match="at least one run"):
         kaplan_meier([])
 
 
