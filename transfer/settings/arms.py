@@ -1,9 +1,13 @@
 """The arms of a transfer experiment, as data: to add one is to add an entry of the table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
+
+from contrastive_distillation.envs import UnknownNameError
+
+from ..errors import SettingsError
 
 Mode = Literal["fine_tune", "frozen_encoder", "new_head", "lower_encoder_rate"]
 TeacherOf = Literal["source", "random"]
@@ -163,6 +167,22 @@ _ALL = (
 )
 
 ARMS: Mapping[str, Arm] = MappingProxyType({arm.name: arm for arm in _ALL})
+
+
+def choose_arms(names: Sequence[str]) -> list[Arm]:
+    """The arms by these names.
+
+    Raises:
+        ValueError: no name, an unknown one, or one twice.
+    """
+    if not names:
+        raise SettingsError(f"--arms: name at least one of {', '.join(ARMS)}")
+    for name in names:
+        if name not in ARMS:
+            raise UnknownNameError("arm", name, ARMS, hint=f"There are: {', '.join(ARMS)}.")
+    if len(set(names)) != len(names):
+        raise SettingsError(f"--arms {' '.join(names)}: the same arm twice; name each once")
+    return [ARMS[name] for name in names]
 
 
 def arm_of(label: str) -> str:

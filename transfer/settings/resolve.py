@@ -1,231 +1,221 @@
-"""What a person named, found: the suite, the arms, the loss, the spaces that must fit."""
+"""From the settings of a command to resolved settings: every name is looked up here, once."""
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Self
 
 from contrastive_distillation.agents import (
     AGENTS,
-    default_every,
     default_n_envs,
-    default_weight,
     observation_kind,
+    resolve_device,
 )
-from contrastive_distillation.envs import (
-    Suite,
-    UnknownNameError,
-    get_suite,
-    load_suite,
-    mission_varies,
-)
-from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, Joining, make_loss
-from contrastive_distillation.memory import KEEPS, MEMORIES, NEGATIVES, POSITIVES
+from contrastive_distillation.envs import Suite, UnknownNameError, check_backend
+from contrastive_distillation.losses import LOSSES
+from contrastive_distillation.memory import KEEPS
 
 from ..errors import SettingsError
-from .arms import ARMS, OWN, Arm
-from .commands import TrainSettings, TransferSettings
-from .loss_settings import read_loss_settings
-from .spaces import spaces_of
-from .spec import LossSpec
-
-DEFAULT_SUITE = "doorkey"
-DEFAULT_BALANCE = "norm"
-DEFAULT_FRAMES = 200_000
-"""Frames on environments of one's own, for which no suite says how many."""
+from .arms import choose_arms
+from .commands import AblateSettings, TrainSettings, TransferSettings
+from .loss_choice import choose_loss, with_published_where_known
+from .source_run import SourceRun, suite_around
+from .spaces import check_spaces, compare_all, spaces_of
+from .spec import AgentSpec, LossSpec, RuntimeSpec, SourceSpec, TaskSpec, TrainingSpec
+from .suite import name_as_given, needs_mission, suite_of_settings
 
 
-def choose_suite(name: str | None, sources: tuple[str, ...], targets: tuple[str, ...]) -> Suite:
-    """The suite asked for, with other environments where those were asked for."""
-    if name is None and sources:
-        suite = Suite(
-            name="custom",
-            summary="environments of the command line",
-            sources=sources,
-            targets=targets or sources,
-            source_frames=DEFAULT_FRAMES,
-            target_frames=DEFAULT_FRAMES,
-            agents=tuple(AGENTS),
-        )
-    else:
-        suite = _with_others(_named_suite(name or DEFAULT_SUITE), sources, targets)
-    for env_id in (*suite.sources, *suite.targets):
-        suite.task(env_id)
-    return suite
+@dataclass(frozen=True, kw_only=True)
+class ResolvedSettings:
+    """Settings of a training command, with every name looked up and every default filled in."""
 
+    suite: Suite
+    suite_as_given: str | None
+    """The suite's name or file as the user gave it; None for environments of their own."""
+    mission: bool
+    """Whether observations hold the mission; one answer for sources and targets."""
+    agent: AgentSpec
+    loss: LossSpec
+    matched_loss: LossSpec | None = None
+    """The agent learns more often instead, so that its encoder sees as much as with this loss."""
+    runtime: RuntimeSpec
+    backend: str
+    n_envs: int | None
+    """As given; None: the agent's default."""
+    source_frames: int
+    target_frames: int
 
-def _with_others(suite: Suite, sources: tuple[str, ...], targets: tuple[str, ...]) -> Suite:
-    """The suite with other sources or targets, under a name that says so."""
-    sources, targets = sources or suite.sources, targets or suite.targets
-    if (sources, targets) == (suite.sources, suite.targets):
-        return suite
-    ranges = {k: v for k, v in suite.return_ranges.items() if k in (*sources, *targets)}
-    name = f"{suite.name}-custom"
-    return replace(suite, name=name, sources=sources, targets=targets, return_ranges=ranges)
-
-
-def _named_suite(name: str) -> Suite:
-    is_file = name.endswith((".yaml", ".yml")) or os.sep in name
-    return load_suite(name) if is_file else get_suite(name)
-
-
-def choose_arms(names: Sequence[str]) -> list[Arm]:
-    """The arms by these names."""
-    if not names:
-        raise SettingsError(f"--arms: name at least one of {', '.join(ARMS)}")
-    for name in names:
-        if name not in ARMS:
-            raise UnknownNameError("arm", name, ARMS, hint=f"There are: {', '.join(ARMS)}.")
-    if len(set(names)) != len(names):
-        raise SettingsError(f"--arms {' '.join(names)}: the same arm twice")
-    return [ARMS[name] for name in names]
-
-
-def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossSpec:
-    """The loss, tried out: an unknown name or setting shows here."""
-    if settings.memory not in MEMORIES:
-        raise UnknownNameError("memory", settings.memory, MEMORIES)
-    if settings.keep not in KEEPS:
-        raise UnknownNameError("keep", settings.keep, KEEPS)
-    if settings.keep != "fifo" and not MEMORIES[settings.memory].keeps_episodes_whole:
-        raise SettingsError(
-            f"--keep {settings.keep}: chooses among whole episodes, which --memory "
-            f"{settings.memory} does not keep; use --memory episodic, or --keep fifo"
-        )
-    if settings.negatives is not None and settings.negatives not in NEGATIVES:
-        raise UnknownNameError("negatives", settings.negatives, NEGATIVES)
-    if settings.positives is not None and settings.positives not in POSITIVES:
-        raise UnknownNameError("positives", settings.positives, POSITIVES)
-    keywords = read_loss_settings(vars(settings))
-    loss = _tried_loss(settings.loss, keywords)
-    joining = _joining(settings, agent, loss)
-    choice = LossSpec(
-        name=settings.loss,
-        settings=keywords,
-        weight=joining.weight,
-        balance=joining.balance,
-        every=joining.every,
-        memory=settings.memory,
-        keep=settings.keep,
-        memory_capacity=settings.memory_capacity,
-    )
-    if loss is None:
-        return without_loss(choice)
-    check_agent(loss, agent)
-    if isinstance(settings, TrainSettings):
-        check_has_source(loss, None)
-    else:
-        for arm in choose_arms(settings.arms):
-            check_has_source(loss, arm)
-    return choice
-
-
-def _tried_loss(name: str, keywords: dict[str, Any]) -> AuxiliaryLoss | None:
-    """The loss by this name, without a source; None for `none`."""
-    if name == "none":
-        return None
-    if ":" not in name and name not in LOSSES:
-        hint = "A loss of your own is package.module:Class; no loss at all is none."
-        raise UnknownNameError("loss", name, [*LOSSES, "none"], hint=hint)
-    return make_loss(name, **keywords)
-
-
-def _joining(
-    settings: TrainSettings | TransferSettings, agent: str, loss: AuxiliaryLoss | None
-) -> Joining:
-    """Weight, balance and frequency: as given, the defaults, or those of the loss's paper."""
-    given: dict[str, Any] = {
-        name: value
-        for name in ("weight", "balance", "every")
-        if (value := getattr(settings, name)) is not None
-    }
-    if not settings.as_published:
-        ours = Joining(
-            weight=default_weight(agent),
-            balance=DEFAULT_BALANCE,
-            every=default_every(AGENTS[agent]),
-        )
-        return replace(ours, **given)
-    if given:
-        flags = ", ".join(f"--{name} {value}" for name, value in given.items())
-        raise SettingsError(
-            f"--as-published: stands for --weight, --balance and --every; leave out {flags}"
-        )
-    if loss is None or loss.published is None:
-        known = ", ".join(name for name, kind in LOSSES.items() if kind.published is not None)
-        raise SettingsError(
-            f"--as-published: no paper gives a weight for --loss {settings.loss}; leave it out, or "
-            f"choose one of {known}"
-        )
-    return loss.published
-
-
-def check_agent(loss: AuxiliaryLoss, agent: str) -> None:
-    """Refuse a loss that is for other agents."""
-    if loss.agents is not None and agent not in loss.agents:
-        others = [n for n, kind in LOSSES.items() if kind.agents and agent in kind.agents]
-        near = f", or --loss {' or '.join(others)} with {agent}" if others else ""
-        raise SettingsError(
-            f"--loss {loss.name}: is for --agent {' or '.join(loss.agents)}, not {agent}; use it "
-            f"with that{near}"
+    def task(
+        self, env_ids: tuple[str, ...], *, frames: int, until_learnt: bool = False
+    ) -> TaskSpec:
+        """Environments to train on together."""
+        return TaskSpec(
+            suite=self.suite,
+            suite_as_given=self.suite_as_given,
+            env_ids=env_ids,
+            frames=frames,
+            until_learnt=until_learnt,
+            backend=self.backend,
+            n_envs=self._n_envs(len(env_ids)),
+            mission=self.mission,
         )
 
+    def training(
+        self,
+        *,
+        name: str,
+        role: str,
+        arms: tuple[str, ...],
+        seed: int,
+        task: TaskSpec,
+        needs: str | None = None,
+        source: SourceSpec | None = None,
+    ) -> TrainingSpec:
+        """A training with these settings."""
+        return TrainingSpec(
+            name=name,
+            role=role,
+            arms=arms,
+            needs=needs,
+            seed=seed,
+            task=task,
+            agent=self.agent,
+            loss=self.loss,
+            matched_loss=self.matched_loss,
+            source=source or SourceSpec(),
+            runtime=self.runtime,
+        )
 
-def check_has_source(loss: AuxiliaryLoss, arm: Arm | None) -> None:
-    """Refuse a loss that is nothing without a source, where there is none.
+    def varied(self, settings: TransferSettings) -> Self:
+        """The same with other settings; suite, environments and mission stay.
+
+        Raises:
+            ValueError: a setting that cannot be used.
+        """
+        gamma = self.agent.gamma if settings.gamma is None else settings.gamma
+        agent = AgentSpec(name=settings.agent or self.agent.name, gamma=gamma)
+        varied = replace(
+            self,
+            agent=agent,
+            loss=_choose_loss(settings, agent.name, self.suite, self.mission),
+            backend=settings.backend,
+            n_envs=settings.n_envs,
+            source_frames=settings.source_frames or self.source_frames,
+            target_frames=settings.frames or self.target_frames,
+        )
+        varied.check_memory()
+        return varied
+
+    def check_memory(self) -> None:
+        """Refuse a memory that is too small for the environments of a training."""
+        n_envs, rows = self._n_envs(1), KEEPS[self.loss.keep].rows_per_env
+        if self.loss.memory_capacity < n_envs * rows:
+            of_keep = "" if rows == 1 else f" times {rows} with --keep {self.loss.keep}"
+            raise SettingsError(
+                f"--memory-capacity {self.loss.memory_capacity}: must be at least the number of "
+                f"environments, {n_envs}{of_keep}"
+            )
+
+    def _n_envs(self, n_tasks: int) -> int:
+        """As given, or the agent's default, rounded up to equal shares for the tasks."""
+        given = self.n_envs
+        if given is None:
+            observations, _ = spaces_of(self.suite.sources[0], self.suite, self.mission)
+            default = default_n_envs(self.agent.name, observation_kind(observations))
+            return -(-default // n_tasks) * n_tasks
+        if given % n_tasks:
+            lower = given // n_tasks * n_tasks
+            near = f"{lower} or {lower + n_tasks}" if lower else str(n_tasks)
+            raise SettingsError(
+                f"--n-envs {given}: must be a multiple of the number of environments trained "
+                f"together, {n_tasks}; use {near}"
+            )
+        return given
+
+
+def resolve(
+    settings: TrainSettings | TransferSettings, source_run: SourceRun | None = None
+) -> ResolvedSettings:
+    """Look up every name of the settings, and compare every space.
 
     Args:
-        loss: what is to be trained with.
-        arm: whose trainings these are; None: one training without a source.
+        settings: the settings of `train`, `transfer` or `ablate`.
+        source_run: the run that ``--from`` names.
+
+    Raises:
+        ValueError: a setting that cannot be used; also, with a table, where observations or
+            actions of the environments do not fit one another.
     """
-    if not loss.needs_source:
-        return
-    if arm is None:
-        raise SettingsError(
-            f"--loss {loss.name}: needs a source agent, which train has not; use transfer, with "
-            f"--arms {' '.join(_with_source())}"
-        )
-    on_source = arm.source_loss in (OWN, loss.name)
-    if on_source or (arm.target_loss in (OWN, loss.name) and arm.teacher is None):
-        where = "the source itself" if on_source else "a target without a source"
-        raise SettingsError(
-            f"--loss {loss.name}: needs a source agent, but the arm {arm.name} trains {where} with "
-            f"the loss; choose --arms {' '.join(_with_source())}"
-        )
-
-
-def _with_source() -> list[str]:
-    """Arms that use the run's loss where there is a source alone, and what to hold them against."""
-    own = [arm.name for arm in ARMS.values() if arm.target_loss == OWN and not arm.source_loss]
-    return [*own, "fine_tune", "scratch"]
-
-
-def choose_n_envs(given: int | None, agent: str, n_tasks: int, suite: Suite, mission: bool) -> int:
-    """As given, or the agent's default, rounded up to equal shares for the tasks."""
-    if given is None:
-        kind = observation_kind(spaces_of(suite.sources[0], suite, mission)[0])
-        return -(-default_n_envs(agent, kind) // n_tasks) * n_tasks
-    if given % n_tasks:
-        lower = given // n_tasks * n_tasks
-        near = f"{lower} or {lower + n_tasks}" if lower else str(n_tasks)
-        raise SettingsError(
-            f"--n-envs {given}: must be a multiple of the number of environments trained "
-            f"together, {n_tasks}; use {near}"
-        )
-    return given
+    if isinstance(settings, TransferSettings) and source_run is not None:
+        suite = suite_around(settings, source_run)
+        trained_on = suite.targets
+        agent = AgentSpec(name=source_run.config["agent"], gamma=source_run.config["gamma"])
+        source_mission: bool | None = source_run.mission
+    else:
+        suite = suite_of_settings(settings)
+        targets = () if isinstance(settings, TrainSettings) else suite.targets
+        trained_on = (*suite.sources, *targets)
+        agent = AgentSpec(name=settings.agent or suite.agents[0], gamma=settings.gamma)
+        source_mission = None
+    env_ids = (*suite.sources, *trained_on)
+    mission = bool(source_mission) or needs_mission(env_ids, suite.observation)
+    compare_all(suite, suite.sources[0], trained_on, mission, source_mission=source_mission)
+    check_backend(trained_on, settings.backend)
+    of_sources, of_targets = _frames(settings, suite)
+    resolved = ResolvedSettings(
+        suite=suite,
+        suite_as_given=name_as_given(settings, suite),
+        mission=mission,
+        agent=agent,
+        loss=_choose_loss(_for_all_arms(settings), agent.name, suite, mission),
+        runtime=RuntimeSpec(
+            device=resolve_device(settings.device),
+            threads=settings.threads,
+            checkpoint_every=settings.checkpoint_every,
+            env_timeout=settings.env_timeout,
+            information_points=settings.information_points,
+        ),
+        backend=settings.backend,
+        n_envs=settings.n_envs,
+        source_frames=of_sources,
+        target_frames=of_targets,
+    )
+    resolved.check_memory()
+    return resolved
 
 
 def choose_workers(given: int | None) -> int:
-    """As given, or as many as there are cores, two at most."""
+    """As given, or the number of cores, at most two."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return given or max(1, min(2, cores or 1))
 
 
-def without_loss(loss: LossSpec) -> LossSpec:
-    """The same memory, without a loss: a later transfer wants the source's observations."""
-    return replace(loss, name="none", settings={}, weight=0.0)
+def _choose_loss(
+    settings: TrainSettings | TransferSettings, agent: str, suite: Suite, mission: bool
+) -> LossSpec:
+    """The loss, for an agent that is known and that can act in the suite's environments."""
+    if agent not in AGENTS:
+        raise UnknownNameError("agent", agent, AGENTS, hint=f"There are: {', '.join(AGENTS)}.")
+    check_spaces(agent, suite.sources[0], suite, mission)
+    return choose_loss(settings, agent)
 
 
-def needs_mission(env_ids: Iterable[str], observation: str) -> bool:
-    """Whether observations of these environments must hold the mission."""
-    return observation != "picture" and mission_varies(list(env_ids))
+def _for_all_arms(
+    settings: TrainSettings | TransferSettings,
+) -> TrainSettings | TransferSettings:
+    """With ``--as-published``, it is enough that one arm's loss has a paper."""
+    if isinstance(settings, TrainSettings):
+        return settings
+    arms = choose_arms(settings.arms)
+    names = {str(loss) for arm in arms for loss in (arm.source_loss, arm.target_loss)}
+    published = any(LOSSES[name].published for name in names if name in LOSSES)
+    return with_published_where_known(settings) if published else settings
+
+
+def _frames(settings: TrainSettings | TransferSettings, suite: Suite) -> tuple[int, int]:
+    """Frames on the sources and on each target; `ablate` shortens both by ``--frames``."""
+    if isinstance(settings, TrainSettings):
+        return settings.frames or suite.source_frames, suite.target_frames
+    of_sources = suite.source_frames
+    if isinstance(settings, AblateSettings) and settings.frames is not None:
+        of_sources = min(settings.frames, of_sources)
+    return settings.source_frames or of_sources, settings.frames or suite.target_frames

@@ -1,5 +1,6 @@
 """Whether environments fit an agent, and one another."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,9 +19,17 @@ _SPACES = (
 _SPACE_NAMES = ", ".join(kind.__name__ for kind in _SPACES)
 
 
-def spaces_of(env_id: str, suite: Suite, mission: bool) -> tuple[gym.Space[Any], gym.Space[Any]]:
+Spaces = tuple[gym.Space[Any], gym.Space[Any]]
+
+
+def spaces_of(env_id: str, suite: Suite, mission: bool) -> Spaces:
     """An environment's observation and action space, as the suite's agents have them."""
-    env = make_env(env_id, observation=suite.observation, mission=mission)
+    return _spaces(env_id, suite.observation, mission)
+
+
+@functools.cache
+def _spaces(env_id: str, observation: str, mission: bool) -> Spaces:
+    env = make_env(env_id, observation=observation, mission=mission)
     spaces = env.observation_space, env.action_space
     env.close()
     return spaces
@@ -63,6 +72,7 @@ def compare_all(
             tables.append(space_table(rows, source, env_id))
     if tables:
         raise SettingsError(
-            f"what an agent of {source} sees or does does not fit every environment:\n\n"
+            f"observations and actions must be those of {source} in every environment that shares "
+            "its agent; leave out what does not fit, or wrap it and name it as module:ID:\n\n"
             + "\n\n".join(tables)
         )

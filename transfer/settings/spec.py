@@ -1,7 +1,7 @@
 """One training as a value: everything that a worker needs to know about it.
 
 A `TrainingSpec` is also what a run's ``config.yaml`` says: the metadata of each field gives its
-place in there (by default the field's name), and `_write` and `_read` convert between the two.
+place in there (by default the field's name), and `to_config` and `_read` convert between the two.
 """
 
 from collections.abc import Callable, Mapping
@@ -178,8 +178,7 @@ class TrainingSpec:
 
     def config(self) -> dict[str, Any]:
         """What its ``config.yaml`` says: settings of ``train``, and what those cannot say."""
-        config: dict[str, Any] = {"command": "train"}
-        _write(self, config)
+        config = {"command": "train", **to_config(self)}
         if self.matched_loss is not None:
             matched = {
                 "loss": self.matched_loss.name,
@@ -214,12 +213,18 @@ _Spec = TypeVar("_Spec")
 _GROUPS = (TaskSpec, AgentSpec, LossSpec, SourceSpec, RuntimeSpec)
 
 
-def _write(spec: Any, config: dict[str, Any]) -> None:
-    """Enter the fields of a spec, and those of its groups, into a configuration."""
+def to_config(spec: Any, config: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The entries of a spec, or of a group of one, in ``config.yaml``.
+
+    Args:
+        spec: a `TrainingSpec` or one of its groups.
+        config: a configuration to add the entries to; a new one by default.
+    """
+    config = {} if config is None else config
     for each in fields(spec):
         value, entry = getattr(spec, each.name), each.metadata or _at(each.name)
         if isinstance(value, _GROUPS) and not each.metadata:
-            _write(value, config)
+            to_config(value, config)
         elif entry["path"] is not None and not (entry["optional"] and value == each.default):
             value = list(value) if isinstance(value, tuple) else value
             value = entry["write"](value) if entry["write"] else value
@@ -228,6 +233,7 @@ def _write(spec: Any, config: dict[str, Any]) -> None:
             for name in above:
                 place = place.setdefault(name, {})
             place.update({key: value} if key else value)
+    return config
 
 
 def _read(kind: type[_Spec], config: Mapping[str, Any], **known: Any) -> _Spec:

@@ -5,30 +5,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from contrastive_distillation.envs import Suite, check_backend, suite_settings
+from contrastive_distillation.envs import Suite, suite_settings
 
 from ..errors import SettingsError
 from ..run_directory.directory import RESOLVED, default_directory
-from ..settings.arms import Arm
+from ..settings.arms import Arm, choose_arms
 from ..settings.commands import AblateSettings, TrainSettings, TransferSettings
 from ..settings.loss_settings import Value
-from ..settings.resolve import (
-    choose_arms,
-    choose_n_envs,
-    choose_suite,
-    choose_workers,
-    needs_mission,
-)
-from ..settings.settled import settled_spec
-from ..settings.source_run import around_given, find_given_source, note_on_given
-from ..settings.spaces import compare_all
-from ..settings.spec import TrainingSpec
+from ..settings.resolve import ResolvedSettings, choose_workers, resolve
+from ..settings.source_run import find_source_run, note_on_source
+from ..settings.spec import TrainingSpec, to_config
 from .arm_trainings import ArmTrainings, check_arms
 from .ray_executor import check_executor
 from .variations import (
-    any_published,
     check_axes_are_used,
-    joined_as_ours,
     read_axes,
     variants_of,
 )
@@ -73,23 +63,15 @@ def plan_train(settings: TrainSettings) -> Plan:
     Raises:
         ValueError: for anything that cannot be trained as asked.
     """
-    suite = choose_suite(settings.suite, settings.env, ())
-    check_backend(suite.sources, settings.backend)
-    mission = needs_mission(suite.sources, suite.observation)
-    compare_all(suite, suite.sources[0], suite.sources, mission)
-    common = settled_spec(settings, suite, mission)
-    first = replace(
-        common,
+    resolved = resolve(settings)
+    suite = resolved.suite
+    first = resolved.training(
+        name="",
         role="source",
         arms=("train",),
-        task=replace(
-            common.task,
-            env_ids=suite.sources,
-            n_envs=choose_n_envs(
-                settings.n_envs, common.agent.name, len(suite.sources), suite, mission
-            ),
-            frames=settings.frames or suite.source_frames,
-            until_learnt=settings.until_learnt,
+        seed=settings.seed,
+        task=resolved.task(
+            suite.sources, frames=resolved.source_frames, until_learnt=settings.until_learnt
         ),
     )
     specs: tuple[TrainingSpec, ...] = (first,)
@@ -107,7 +89,7 @@ def plan_train(settings: TrainSettings) -> Plan:
         workers=choose_workers(settings.workers),
         resume=settings.resume,
         trust=settings.trust,
-        notes=_notes(common),
+        notes=_notes(resolved),
     )
 
 
@@ -132,26 +114,21 @@ def plan_ablate(settings: AblateSettings) -> Plan:
 
 def _plan_arms(settings: TransferSettings, *, command: str, vary: Sequence[str]) -> Plan:
     arms = choose_arms(settings.arms)
-    given = find_given_source(settings)
-    if given is None:
-        suite, mission = _around_suite(settings)
-    else:
-        settings, suite, mission = around_given(settings, given)
-    trained_on = suite.targets if given else (*suite.sources, *suite.targets)
-    check_backend(trained_on, settings.backend)
     if isinstance(settings, AblateSettings):
-        settings = shortened(settings, suite)
         check_executor(settings.executor)
-    alike = joined_as_ours(settings) if any_published(arms) else settings
-    common = settled_spec(alike, suite, mission)
-    check_arms(arms, settings, suite, common.agent.name, mission)
+    source_run = find_source_run(settings)
+    resolved = resolve(settings, source_run)
+    suite = resolved.suite
+    check_arms(arms, settings, resolved)
     axes = read_axes(vary, settings, arms)
     for name in ("agent", "gamma"):
-        if given is not None and name in axes:
-            raise SettingsError(f"--vary {name}=…: the agent of --from is trained already")
-    specs = _specs(settings, arms, axes, suite, mission)
+        if source_run is not None and name in axes:
+            raise SettingsError(
+                f"--vary {name}=…: the agent of --from is trained already; leave out one of the two"
+            )
+    specs = _specs(settings, arms, axes, resolved)
     executor = settings.executor if isinstance(settings, AblateSettings) else "local"
-    config = _config(settings, common, command)
+    config = _config(settings, resolved, command)
     return Plan(
         command=command,
         suite=suite,
@@ -163,10 +140,10 @@ def _plan_arms(settings: TransferSettings, *, command: str, vary: Sequence[str])
         resume=settings.resume,
         trust=settings.trust,
         n_retries=1 if command == "ablate" else 0,
-        given_source=None if given is None else given.result,
+        given_source=None if source_run is None else source_run.result,
         notes=(
-            *_notes(common),
-            *(() if given is None else (note_on_given(settings, given),)),
+            *_notes(resolved),
+            *(() if source_run is None else (note_on_source(settings, source_run),)),
         ),
     )
 
@@ -175,12 +152,11 @@ def _specs(
     settings: TransferSettings,
     arms: Sequence[Arm],
     axes: Mapping[str, tuple[Value, ...]],
-    suite: Suite,
-    mission: bool,
+    resolved: ResolvedSettings,
 ) -> tuple[TrainingSpec, ...]:
     """Of each seed the sources, each once, and then the targets."""
     variants = [
-        ArmTrainings(variant, suite, mission)
+        ArmTrainings(variant, resolved)
         for arm in arms
         for variant in variants_of(arm, settings, axes)
     ]
@@ -200,61 +176,44 @@ def _specs(
     return tuple(specs)
 
 
-def _around_suite(settings: TransferSettings) -> tuple[Suite, bool]:
-    """The suite, its spaces compared, and whether observations hold the mission."""
-    if settings.source and not settings.target and settings.suite is None:
-        raise SettingsError("--source: say --target ID… as well, or name a --suite")
-    if settings.target and not settings.source and settings.suite is None:
-        raise SettingsError("--target: say --source ID… or --from RUN as well, or name a --suite")
-    suite = choose_suite(settings.suite, settings.source, settings.target)
-    env_ids = (*suite.sources, *suite.targets)
-    mission = needs_mission(env_ids, suite.observation)
-    compare_all(suite, suite.sources[0], env_ids, mission)
-    return suite, mission
-
-
-def _config(settings: TransferSettings, common: TrainingSpec, command: str) -> dict[str, Any]:
-    suite = common.task.suite
+def _config(settings: TransferSettings, resolved: ResolvedSettings, command: str) -> dict[str, Any]:
+    """What ``config.yaml`` of the whole run says: the settings, with defaults filled in."""
+    suite = resolved.suite
     config: dict[str, Any] = {
         "command": command,
-        "suite": common.task.suite_as_given,
+        "suite": resolved.suite_as_given,
         "source": list(suite.sources),
         "target": list(suite.targets),
         "from": settings.from_,
         "arms": list(settings.arms),
-        "frames": settings.frames or suite.target_frames,
-        "source_frames": settings.source_frames or suite.source_frames,
+        "frames": resolved.target_frames,
+        "source_frames": resolved.source_frames,
         "seeds": settings.seeds,
     }
     if settings.from_ is not None:
         del config["source"], config["source_frames"]
     if isinstance(settings, AblateSettings):
         config["vary"] = list(settings.vary)
-    shared = common.config()
-    left_out = {"command", "suite", "env", "frames", "until_learnt", "n_envs", RESOLVED}
-    config |= {key: value for key, value in shared.items() if key not in left_out}
-    config["n_envs"] = settings.n_envs
+    config |= {
+        **to_config(resolved.agent),
+        **to_config(resolved.loss),
+        "seed": settings.seed,
+        "backend": settings.backend,
+        **to_config(resolved.runtime),
+        "n_envs": settings.n_envs,
+    }
     if settings.as_published:  # weight, balance and frequency are each arm's own
         config |= {"weight": None, "balance": None, "every": None, "as_published": True}
-    config[RESOLVED] = {"mission": common.task.mission, "suite": suite_settings(suite)}
+    config[RESOLVED] = {"mission": resolved.mission, "suite": suite_settings(suite)}
     return config
 
 
-def _notes(common: TrainingSpec) -> tuple[str, ...]:
-    suite = common.task.suite
-    if common.agent.name in suite.agents:
+def _notes(resolved: ResolvedSettings) -> tuple[str, ...]:
+    suite, agent = resolved.suite, resolved.agent.name
+    if agent in suite.agents:
         return ()
     made_for = " and ".join(suite.agents)
-    return (
-        f"The suite {suite.name} is made for {made_for}; {common.agent.name} may not learn it.",
-    )
-
-
-def shortened(settings: AblateSettings, suite: Suite) -> AblateSettings:
-    """With ``--frames``, no stage is longer, sources neither."""
-    if settings.frames is None or settings.source_frames is not None:
-        return settings
-    return replace(settings, source_frames=min(settings.frames, suite.source_frames))
+    return (f"The suite {suite.name} is made for {made_for}; {agent} may not learn it.",)
 
 
 def _seeds(settings: TrainSettings | TransferSettings) -> range:

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, loss_class
+from contrastive_distillation.losses import AuxiliaryLoss
 
 from ..errors import SettingsError
 from ..settings.arms import OWN, Arm
 from ..settings.commands import TransferSettings
 from ..settings.fields import annotations_of, key_of, nearest, read
+from ..settings.loss_choice import loss_named, with_published_where_known
 from ..settings.loss_settings import LOSS_FLAGS, Value, format_setting, parse_value
 
 EVERYWHERE = ("agent", "backend", "n_envs", "gamma")
@@ -160,19 +161,7 @@ def varied(settings: TransferSettings, variation: Variation, arm: Arm) -> Transf
         changes = {**dict.fromkeys(LOSS_FLAGS), **changes, "loss": name}
     own = [format_setting(name, value) for name, value in arm.loss_settings.items()]
     changes |= {"loss_settings": (*kept, *others, *own), "arms": (arm.name,)}
-    return joined_as_ours(replace(settings, **changes))
-
-
-def joined_as_ours(settings: TransferSettings) -> TransferSettings:
-    """The settings, but not `as_published` where no paper gives a weight for their loss."""
-    published = getattr(_loss_class(OWN, settings), "published", None)
-    return replace(settings, as_published=settings.as_published and published is not None)
-
-
-def any_published(arms: Sequence[Arm]) -> bool:
-    """Whether the paper of a loss that an arm names gives a weight."""
-    named = {str(loss) for arm in arms for loss in (arm.source_loss, arm.target_loss)}
-    return any(LOSSES[name].published for name in named if name in LOSSES)
+    return with_published_where_known(replace(settings, **changes))
 
 
 def matters(name: str, arm: Arm, role: str, settings: TransferSettings) -> bool:
@@ -199,11 +188,9 @@ def matters(name: str, arm: Arm, role: str, settings: TransferSettings) -> bool:
 
 
 def _loss_class(loss: str | None, settings: TransferSettings) -> type[AuxiliaryLoss] | None:
-    """The class of a stage's loss; None where there is none, or none that is known."""
+    """The class of an arm's loss on a role; None without a loss, and for an unknown one."""
     name = settings.loss if loss == OWN else loss
-    if name is None or name == "none" or (":" not in name and name not in LOSSES):
-        return None
-    return loss_class(name)
+    return None if name is None else loss_named(name)
 
 
 def _parameters(kind: type[AuxiliaryLoss] | None) -> tuple[str, ...]:

@@ -16,11 +16,10 @@ from contrastive_distillation.transfer import (
     TransferSettings,
     plan_transfer,
 )
-from contrastive_distillation.transfer.settings import resolve as choices
+from contrastive_distillation.transfer.settings import loss_choice
 from contrastive_distillation.transfer.settings.command_line import RESOLVED
 from contrastive_distillation.transfer.settings.spec import suite_of
-from contrastive_distillation.transfer.study import arm_trainings as arm_trainings
-from contrastive_distillation.transfer.study import variations as varying
+from contrastive_distillation.transfer.study import arm_trainings
 
 RIVALS = set(ARMS) - {
     "contrastive_distillation", "contrastive_source_only", "contrastive_target_only", "fine_tune",
@@ -160,7 +159,11 @@ class Untaught(AuxiliaryLoss):
     [
         (["shuffled_values"], {"negatives": "uniform"}, "look at returns, so there is nothing to"),
         (["equal_compute"], {"loss": "none"}, "--loss none has no loss"),
-        (["random_teacher"], {"loss": f"{__name__}:Untaught"}, "Untaught is taught by nobody"),
+        (
+            ["random_teacher"],
+            {"loss": f"{__name__}:Untaught"},
+            "Untaught takes no teacher that could be random",
+        ),
         (
             ["unrelated_source"],
             {"suite": "dynamics", "target": (), "agent": "dqn"},
@@ -185,11 +188,9 @@ def all_losses(monkeypatch: pytest.MonkeyPatch) -> None:
         return type(name, (ContrastiveDistillation,), {"name": name, "agents": suits})
 
     losses = {**{name: stand_in(name) for name in RIVALS}, **LOSSES}
-    for module in (arm_trainings, varying, choices):
-        monkeypatch.setattr(module, "LOSSES", losses)
-    for module in (arm_trainings, varying):
-        monkeypatch.setattr(module, "loss_class", losses.__getitem__)
-    monkeypatch.setattr(choices, "make_loss", lambda name, **settings: losses[name](**settings))
+    monkeypatch.setattr(loss_choice, "LOSSES", losses)
+    monkeypatch.setattr(loss_choice, "loss_class", losses.__getitem__)
+    monkeypatch.setattr(loss_choice, "make_loss", lambda name, **settings: losses[name](**settings))
 
 
 def test_every_rival_has_its_loss_where_it_acts(all_losses: None) -> None:
@@ -219,8 +220,7 @@ def test_a_rival_for_another_agent_is_refused(all_losses: None, arm: str, agent:
 
 
 def test_a_rival_whose_loss_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        arm_trainings, "LOSSES", {"contrastive_distillation": ContrastiveDistillation}
-    )
-    with pytest.raises(SettingsError, match="--arms atc: its loss atc is not there; there are: c"):
+    for module in (arm_trainings, loss_choice):
+        monkeypatch.setattr(module, "LOSSES", {"contrastive_distillation": ContrastiveDistillation})
+    with pytest.raises(SettingsError, match="--arms atc: its loss atc is unknown; there are: c"):
         plan("atc")

@@ -343,7 +343,7 @@ def test_a_transfer_from_a_run_that_is_there(
     assert main(["transfer", "--from", str(run), "--target", "CartPole-v1"]) == 2
     assert "action" in capsys.readouterr().err
     assert main(["transfer", "--from", str(transferred)]) == 2
-    assert "several agents. Choose one in it" in capsys.readouterr().err
+    assert "several agents, and one agent is expected; choose one in it" in capsys.readouterr().err
 
 
 def test_evaluate_and_watch(

@@ -1,0 +1,78 @@
+"""The suite that a command's settings name, and what observations of its environments hold."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+
+from contrastive_distillation.agents import AGENTS
+from contrastive_distillation.envs import Suite, get_suite, load_suite, mission_varies
+
+from ..errors import SettingsError
+from .commands import TrainSettings, TransferSettings
+
+DEFAULT_SUITE = "doorkey"
+DEFAULT_FRAMES = 200_000
+"""Frames on environments of the user's own, for which no suite gives a number."""
+
+
+def suite_of_settings(settings: TrainSettings | TransferSettings) -> Suite:
+    """The suite of a command without ``--from``.
+
+    Raises:
+        ValueError: an unknown suite or environment, or sources without targets.
+    """
+    if isinstance(settings, TrainSettings):
+        return choose_suite(settings.suite, settings.env, ())
+    if settings.source and not settings.target and settings.suite is None:
+        raise SettingsError("--source: say --target ID… as well, or name a --suite")
+    if settings.target and not settings.source and settings.suite is None:
+        raise SettingsError("--target: say --source ID… or --from RUN as well, or name a --suite")
+    return choose_suite(settings.suite, settings.source, settings.target)
+
+
+def name_as_given(settings: TrainSettings | TransferSettings, suite: Suite) -> str | None:
+    """What names the suite again; None where the user named environments instead."""
+    if settings.suite is not None:
+        return settings.suite
+    if isinstance(settings, TrainSettings):
+        return None if settings.env else suite.name
+    return None if settings.target or settings.from_ else suite.name
+
+
+def choose_suite(name: str | None, sources: tuple[str, ...], targets: tuple[str, ...]) -> Suite:
+    """The suite by this name, with other environments where the user named some."""
+    if name is None and sources:
+        suite = Suite(
+            name="custom",
+            summary="environments of the command line",
+            sources=sources,
+            targets=targets or sources,
+            source_frames=DEFAULT_FRAMES,
+            target_frames=DEFAULT_FRAMES,
+            agents=tuple(AGENTS),
+        )
+    else:
+        suite = _with_others(_named_suite(name or DEFAULT_SUITE), sources, targets)
+    for env_id in (*suite.sources, *suite.targets):
+        suite.task(env_id)
+    return suite
+
+
+def _with_others(suite: Suite, sources: tuple[str, ...], targets: tuple[str, ...]) -> Suite:
+    """The suite with other sources or targets, under a name that says so."""
+    sources, targets = sources or suite.sources, targets or suite.targets
+    if (sources, targets) == (suite.sources, suite.targets):
+        return suite
+    ranges = {k: v for k, v in suite.return_ranges.items() if k in (*sources, *targets)}
+    name = f"{suite.name}-custom"
+    return replace(suite, name=name, sources=sources, targets=targets, return_ranges=ranges)
+
+
+def _named_suite(name: str) -> Suite:
+    is_file = name.endswith((".yaml", ".yml")) or os.sep in name
+    return load_suite(name) if is_file else get_suite(name)
+
+
+def needs_mission(env_ids: Iterable[str], observation: str) -> bool:
+    """Whether observations of these environments must hold the mission."""
+    return observation != "picture" and mission_varies(list(env_ids))
