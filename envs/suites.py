@@ -214,7 +214,7 @@ def _suites() -> dict[str, Suite]:
         ),
         Suite(
             name="smoke",
-            summary="empty rooms, a quick check that everything runs; not for results",
+            summary="empty rooms, to see that everything runs; never a result",
             sources=("MiniGrid-Empty-Random-5x5-v0",),
             targets=(
                 "MiniGrid-Empty-Random-6x6-v0",
@@ -278,7 +278,7 @@ def _suites() -> dict[str, Suite]:
         ),
         Suite(
             name="pixels",
-            summary="doorkey with pictures as observations",
+            summary="doorkey, seen as pictures",
             sources=(grids["5x5"],),
             targets=(grids["6x6"], grids["8x8"]),
             source_frames=500_000,
