@@ -71,7 +71,7 @@ def test_readme_links_the_pages() -> None:
 def test_the_architecture_page_names_what_exists() -> None:
     """Each "`folder/file.py`: `Class.method`" of the page, in at most eight stops per list."""
     text = ARCHITECTURE.read_text(encoding="utf-8")
-    named = re.findall(r"`([\w/]+\.py)`: ((?:`[\w.]+`(?:, )?)+)", text)
+    named = re.findall(r"`([\w/]+\.py)`:\s+((?:`[\w.]+`(?:, )?)+)", text)
     assert len(named) >= 12
     for file, names in named:
         defined = names_defined_in(ROOT / file)
