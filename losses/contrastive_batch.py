@@ -1,9 +1,13 @@
-"""What one step of contrastive distillation learns from: anchors, keys and masks, in numpy."""
+"""One step of contrastive distillation in numpy: positives, negatives, their keys and masks.
+
+B is the number of anchors, K the number of negatives of each, and D the width of the keys.
+Negatives come in G groups: anchor b has group `b mod G`. With G = 1 all anchors share one group.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,50 +26,47 @@ from contrastive_distillation.memory import (
     take,
 )
 
+from .auxiliary import Learner
+from .settings import LossSettings
 from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
 
 
-@dataclass(frozen=True)
-class TargetBatch:
-    """Positives of the B anchors, and a pool of negatives (`memory.Pool`), of one snapshot."""
+@dataclass(frozen=True, kw_only=True)
+class AnchorBatch:
+    """The input of one term besides the anchors' features."""
 
-    positive_rows: np.ndarray
-    """(B,) int64, in the memory of the task at hand."""
-    negative_rows: np.ndarray
-    """(G, K) int64, there too: anchor b has line `b mod G`; G = 1 where all share them."""
     positive_keys: np.ndarray
     """(B, D) float32 of length 1."""
     negative_keys: np.ndarray
     """(G, K, D) float32 of length 1."""
     mask: np.ndarray
-    """(B, K) bool, True = usable. A line without True is an anchor that counts nothing."""
-    log_weights: np.ndarray | None
-    """(B, K) float32; None: all weigh 1."""
+    """(B, K) bool, True = usable. An anchor without a usable negative does not count."""
+    log_weights: np.ndarray | None = None
+    """(B, K) float32, log w; None: all negatives weigh 1."""
     hashes: np.ndarray
-    """(B,) int64: of the anchors' observations, by which equal ones are told."""
+    """(B,) int64, of the anchors' observations; equal observations have equal hashes."""
 
 
-@dataclass(frozen=True)
-class SourceBatch:
-    """S anchors of the source term, each its own positive, and a pool of negatives."""
+@dataclass(frozen=True, kw_only=True)
+class TargetBatch(AnchorBatch):
+    """Positives and negatives from the agent's own memory, with keys of one snapshot."""
+
+    positive_rows: np.ndarray
+    """(B,) int64"""
+    negative_rows: np.ndarray
+    """(G, K) int64"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceBatch(AnchorBatch):
+    """Anchors and negatives from both memories; each anchor is its own positive."""
 
     n_from_target: int
-    """The first so many of the target's anchors serve here too..."""
+    """The number of anchors shared with the target term, the first ones of it."""
     from_source: Observations | None
-    """...and then these, from the source's memory; None: there is none."""
+    """The other anchors, from the source's memory; None without one."""
     negative_rows: tuple[np.ndarray, np.ndarray]
-    """(G, .) rows of the memory of the task at hand, and of the source's: K together in a line.
-
-    Anchor b has line `b mod G`, as in the target term.
-    """
-    positive_keys: np.ndarray
-    """(S, D) float32 of length 1: of the anchors."""
-    negative_keys: np.ndarray
-    """(G, K, D) float32 of length 1."""
-    mask: np.ndarray
-    """(S, K) bool, True = usable."""
-    hashes: np.ndarray
-    """(S,) int64: of the anchors' observations."""
+    """(G, K') rows of the agent's memory, and (G, K - K') rows of the source's."""
 
 
 @dataclass(frozen=True)
@@ -73,149 +74,163 @@ class ContrastiveBatch:
     """One auxiliary step."""
 
     anchors: Observations
-    """(B, ...), from the memory of the task at hand."""
+    """(B, ...), from the agent's own memory."""
     target: TargetBatch | None
     source: SourceBatch | None
     metrics: Mapping[str, float]
 
     def source_anchors(self) -> Observations:
-        """(S, ...): the observations of the source term's anchors."""
+        """The observations of the source term's anchors."""
         assert self.source is not None
         own, others = self.source.n_from_target, self.source.from_source
         anchors = take(self.anchors, slice(0, own))
         return anchors if others is None else concatenate([anchors, others])
 
 
-def draw_positive_rows(
-    memory: Memory,
-    anchor_rows: np.ndarray,
-    generator: np.random.Generator,
-    *,
-    positives: str,
-    positive_offset: float,
-    recent: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """A row (B,) for each anchor, and whether it is to be used; `recent`: of this rollout."""
-    if positives == "temporal":
-        return draw_positives(memory, anchor_rows, generator, mean_offset=positive_offset)
-    if positives == "value_matched":
-        return draw_value_matched(memory, anchor_rows, generator, recent=recent)
-    return anchor_rows, np.ones(len(anchor_rows), np.bool_)
-
-
 def target_batch(
     memory: Memory,
     anchor_rows: np.ndarray,
-    positives: tuple[np.ndarray, np.ndarray],
     pool: Pool,
     keys: AveragedKeys,
+    generator: np.random.Generator,
     *,
-    window: int,
+    settings: LossSettings,
+    recent: bool,
 ) -> TargetBatch:
-    """Adds keys and masks to the rows of one step; `positives` as drawn for its anchors."""
-    positive_rows, valid = positives
-    anchors, matched = memory.info(anchor_rows), memory.info(positive_rows).where(valid)
+    """Draw the positives of the anchors, and add keys and masks.
+
+    Args:
+        memory: the agent's own.
+        anchor_rows: (B,).
+        pool: the negatives.
+        keys: their source.
+        generator: the only source of randomness.
+        settings: of the loss.
+        recent: whether value-matched positives come from the current rollout alone.
+    """
+    positive_rows, valid = anchor_rows, np.ones(len(anchor_rows), np.bool_)
+    if settings.positives == "temporal":
+        positive_rows, valid = draw_positives(
+            memory, anchor_rows, generator, mean_offset=settings.positive_offset
+        )
+    elif settings.positives == "value_matched":
+        positive_rows, valid = draw_value_matched(memory, anchor_rows, generator, recent=recent)
+    anchors, positives = memory.info(anchor_rows), memory.info(positive_rows).where(valid)
     positive_keys, negative_keys = _keys(keys, memory, positive_rows, pool.lines)
     return TargetBatch(
         positive_rows=positive_rows,
         negative_rows=pool.lines,
         positive_keys=positive_keys,
         negative_keys=negative_keys,
-        mask=negative_mask(anchors, matched, memory.info(pool.lines), window),
+        mask=negative_mask(anchors, positives, memory.info(pool.lines), settings.window),
         log_weights=pool.log_weights,
         hashes=anchors.hashes,
     )
 
 
 @dataclass(frozen=True)
-class SourceRows:
-    """Rows of one step of the source term, in one of the memories."""
+class MemoryRows:
+    """Anchors and negatives from one memory."""
 
     memory: Memory
     anchors: np.ndarray
-    """(n,)"""
-    lines: np.ndarray
-    """(G, k): negatives, with those of the other memory beside them."""
+    """(n,) rows"""
+    negatives: np.ndarray
+    """(G, k) rows"""
 
 
-def draw_source_rows(
-    own: SourceRows,
-    source_memory: Memory,
-    insight: LearnerInsight,
+def source_batch(
+    own: MemoryRows,
+    source_memory: Memory | None,
+    keys: FrozenKeys,
+    learner: Learner,
     generator: np.random.Generator,
     *,
     sampler: NegativeSampler,
-    n_negatives: int,
-) -> list[SourceRows]:
-    """Keeps half of the anchors and of the negatives, and takes as many from the source's memory.
+    settings: LossSettings,
+) -> SourceBatch:
+    """Replace half of the anchors and negatives by the source's, and add keys and masks.
 
-    There the frozen teacher is at home. Where the pools have lines, an anchor of one memory has
-    some line of the other's pool.
+    All negatives weigh 1: the teacher's keys do not depend on the agent's returns.
 
     Args:
-        own: those drawn for the target term.
-        source_memory: not empty.
-        insight: into it.
-        sampler: of anchors and negatives from it.
+        own: the anchors and negatives of the target term.
+        source_memory: not empty; None: all anchors and negatives are the agent's own.
+        keys: of the teacher.
+        learner: the agent, for the sampler's `LearnerInsight`.
+        generator: the only source of randomness.
+        sampler: draws from the source's memory.
+        settings: of the loss.
     """
-    anchors = own.anchors[: len(own.anchors) // 2]
-    kept = Pool(own.lines).thinned(n_negatives // 2, generator)
-    n_others = n_negatives - kept.rows.shape[-1]
-    rows = sampler.draw_anchors(source_memory, len(own.anchors) - len(anchors), generator, insight)
-    others = sampler.draw(source_memory, rows, n_others, generator, insight)
-    check_pool(others, sampler, source_memory, rows)
-    lines, source_lines = _side_by_side(
-        kept.lines, others.lines, len(anchors), len(anchors) + len(rows)
-    )
-    return [
-        SourceRows(own.memory, anchors, lines),
-        SourceRows(source_memory, rows, source_lines),
-    ]
-
-
-def source_batch(parts: Sequence[SourceRows], keys: FrozenKeys, *, window: int) -> SourceBatch:
-    """Adds keys and masks to the rows of one step: of the memory at hand, and of the source's.
-
-    Negatives weigh 1 here: the teacher's keys tell rows apart by what they are, whatever followed.
-    """
+    parts = [own]
+    if source_memory is not None:
+        insight = LearnerInsight(source_memory, keys, learner)
+        parts = _halves(own, source_memory, insight, generator, sampler, settings.n_negatives)
     anchors = RowInfo.concatenate([part.memory.info(part.anchors) for part in parts])
-    negatives = RowInfo.concatenate([part.memory.info(part.lines) for part in parts])
-    found = [_keys(keys, part.memory, part.anchors, part.lines) for part in parts]
-    own, others = parts[0], parts[1:]
+    negatives = RowInfo.concatenate([part.memory.info(part.negatives) for part in parts])
+    found = [_keys(keys, part.memory, part.anchors, part.negatives) for part in parts]
+    first, others = parts[0], parts[1:]
     return SourceBatch(
-        n_from_target=len(own.anchors),
+        n_from_target=len(first.anchors),
         from_source=others[0].memory.observations(others[0].anchors) if others else None,
-        negative_rows=(own.lines, others[0].lines if others else own.lines[:, :0]),
-        positive_keys=np.concatenate([positives for positives, _ in found]),
-        negative_keys=np.concatenate([lines for _, lines in found], axis=1),
-        mask=negative_mask(anchors, anchors, negatives, window),
+        negative_rows=(
+            first.negatives,
+            others[0].negatives if others else first.negatives[:, :0],
+        ),
+        positive_keys=np.concatenate([positive for positive, _ in found]),
+        negative_keys=np.concatenate([negative for _, negative in found], axis=1),
+        mask=negative_mask(anchors, anchors, negatives, settings.window),
         hashes=anchors.hashes,
     )
 
 
+def _halves(
+    own: MemoryRows,
+    source_memory: Memory,
+    insight: LearnerInsight,
+    generator: np.random.Generator,
+    sampler: NegativeSampler,
+    n_negatives: int,
+) -> list[MemoryRows]:
+    """Half of the own anchors and negatives, and as many from the source's memory."""
+    anchors = own.anchors[: len(own.anchors) // 2]
+    kept = Pool(own.negatives).thinned(n_negatives // 2, generator)
+    n_others = n_negatives - kept.rows.shape[-1]
+    rows = sampler.draw_anchors(source_memory, len(own.anchors) - len(anchors), generator, insight)
+    others = sampler.draw(source_memory, rows, n_others, generator, insight)
+    check_pool(others, sampler, source_memory, rows)
+    own_groups, source_groups = paired_groups(
+        kept.lines, others.lines, len(anchors), len(anchors) + len(rows)
+    )
+    return [
+        MemoryRows(own.memory, anchors, own_groups),
+        MemoryRows(source_memory, rows, source_groups),
+    ]
+
+
+def paired_groups(
+    own: np.ndarray, others: np.ndarray, n_own: int, n_anchors: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Repeat the groups of two pools, (G, K) and (H, L), to the same number of groups.
+
+    Each anchor keeps its group. The first `n_own` of the `n_anchors` anchors were drawn for `own`,
+    the rest for `others`, beginning with its group 0. There is at most one group for each anchor.
+    """
+    groups = np.arange(min(math.lcm(len(own), len(others)), n_anchors))
+    return own[groups % len(own)], others[(groups - n_own) % len(others)]
+
+
 def duplicate_rate(memory: Memory, pool: Pool) -> float:
-    """Share of the negatives of an anchor that repeat an observation among them."""
+    """Share of an anchor's negatives that repeat an observation among them."""
     hashes = np.sort(memory.hashes(pool.lines), axis=1)
     repeated = int(np.count_nonzero(hashes[:, 1:] == hashes[:, :-1]))
     return repeated / max(hashes.size, 1)
 
 
 def _keys(
-    keys: AveragedKeys | FrozenKeys, memory: Memory, rows: np.ndarray, lines: np.ndarray
+    keys: AveragedKeys | FrozenKeys, memory: Memory, rows: np.ndarray, negatives: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keys (n, D) of rows and (G, K, D) of lines, looked up together."""
-    both = keys.keys(memory, np.concatenate([rows, lines.reshape(-1)]))
+    """Keys (n, D) of rows (n,), and (G, k, D) of negatives (G, k), looked up together."""
+    both = keys.keys(memory, np.concatenate([rows, negatives.reshape(-1)]))
     n = len(rows)
-    return both[:n], both[n:].reshape(*lines.shape, both.shape[1])
-
-
-def _side_by_side(
-    own: np.ndarray, others: np.ndarray, n_own: int, n_anchors: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Two pools' lines, (G, K) and (H, L), with as many lines each: one for each anchor at most.
-
-    The anchors are `n_own` of the first memory and then those of the second, whose first one was
-    drawn for line 0 of `others`.
-    """
-    lines = np.arange(min(math.lcm(len(own), len(others)), n_anchors))
-    return own[lines % len(own)], others[(lines - n_own) % len(others)]
+    return both[:n], both[n:].reshape(*negatives.shape, both.shape[1])

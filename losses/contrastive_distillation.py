@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import ClassVar
 
 import numpy as np
@@ -28,12 +29,9 @@ from contrastive_distillation.memory import (
 from .arrays_in_state import ArraysInState
 from .auxiliary import AuxiliaryLoss, Learner, Teacher
 from .contrastive_batch import (
+    AnchorBatch,
     ContrastiveBatch,
-    SourceBatch,
-    SourceRows,
-    TargetBatch,
-    draw_positive_rows,
-    draw_source_rows,
+    MemoryRows,
     duplicate_rate,
     source_batch,
     target_batch,
@@ -47,22 +45,22 @@ from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
 class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
     """`L = -log( exp(s⁺/τ) / (exp(s⁺/τ) + Σ_j w_j exp(s_j/τ)) )`, s a cosine, in two terms.
 
-    * `target`: `s(x, y) = cos(q(f(x)), q̄(f̄(y)))`, f the encoder, q a head, f̄ and q̄ a snapshot
-      of their moving averages (`AveragedKeys`); the positive is a later state of the same episode,
-      or what `positives` says.
-    * `source`, where there is a teacher T: `s(x, y) = cos(q_s(f(x)), T(y) - mean)`; the positive
-      is the anchor itself. Anchors and negatives come half from the memory at hand and half from
-      the source's memory, if that is given. The term's weight anneals over one `learn()`. The
-      mean is that of T's features over up to 1,024 observations at the first `sample` (of the
-      source's memory if it is given), and then stays, as T does.
+    * `target`: `s(x, y) = cos(q(f(x)), q̄(f̄(y)))`, with f the encoder, q a head, and f̄ and q̄ a
+      snapshot of their moving averages (`AveragedKeys`). The positive is a later state of the same
+      episode, unless `positives` chooses another.
+    * `source`, given a teacher T: `s(x, y) = cos(q_s(f(x)), T(y) - mean)`. The positive is the
+      anchor itself. Anchors and negatives come from the memory and, in equal parts, from the
+      source's memory if there is one. The term's weight anneals over one `learn()`. The mean is
+      T's mean feature over up to 1,024 observations (of the source's memory if there is one) at
+      the first `sample`; it is never updated.
 
     Each term is the mean over its usable anchors: those with a positive and an unmasked negative.
 
     Metrics: `accuracy` (share of usable anchors whose positive beats every usable negative),
-    `masked_fraction` (of all pairs of an anchor and a negative of its own), `usable_anchors`,
+    `masked_fraction` (masked share of the pairs of anchor and negative), `usable_anchors`,
     `duplicate_rate` (share of an anchor's negatives that repeat an observation among them),
-    `key_age` (frames since the keys' snapshot was taken) and `key_drift` (1 - cosine of old and new
-    keys, when it was last looked at); for the source term the first three, prefixed `source_`.
+    `key_age` (frames since the snapshot of the keys was taken) and `key_drift` (1 - cosine of old
+    and new keys, when last measured). The source term has the first three, prefixed `source_`.
     """
 
     name: ClassVar[str] = "contrastive_distillation"
@@ -91,45 +89,30 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         refresh_drift: float = 0.0,
         shuffled_values: bool = False,
     ) -> None:
-        """See `LossSettings` for the numbers; they raise ValueError outside their range.
+        """`LossSettings` documents the other settings.
 
         Args:
-            negatives: a name of `memory.NEGATIVES`, or a sampler (which has settings of its own).
-            teacher: the frozen source encoder; None leaves the source term out.
+            negatives: a name of `memory.NEGATIVES`, or a sampler with settings of its own.
+            teacher: the frozen source encoder; None disables the source term.
+
+        Raises:
+            ValueError: a setting is outside its range, or no term is left.
         """
+        keywords = dict(locals())
         super().__init__()
-        self.settings = LossSettings(
-            negatives=negatives if isinstance(negatives, str) else LossSettings.negatives,
-            n_negatives=n_negatives,
-            temperature=temperature,
-            target_weight=target_weight,
-            source_weight=source_weight,
-            source_anneal=source_anneal,
-            momentum=momentum,
-            projection_dim=projection_dim,
-            positive_offset=positive_offset,
-            window=window,
-            positives=positives,
-            band_low=band_low,
-            band_high=band_high,
-            uniform_share=uniform_share,
-            n_searched=n_searched,
-            index=index,
-            refresh_frames=refresh_frames,
-            refresh_drift=refresh_drift,
-            shuffled_values=shuffled_values,
+        keywords["negatives"] = (
+            negatives.name if isinstance(negatives, NegativeSampler) else str(negatives)
         )
+        self.settings = LossSettings(**{f.name: keywords[f.name] for f in fields(LossSettings)})
         self.negatives = make_negatives(negatives, **self.settings.sampler_settings())
-        self.source_negatives = (  # nothing is "recent" in a memory that is no longer written
+        self.source_negatives = (  # a source's memory has no current rollout
             UniformNegatives() if self.negatives.recent else copy.deepcopy(self.negatives)
         )
         self.has_own_sampler = isinstance(negatives, NegativeSampler)
-        if isinstance(negatives, NegativeSampler):  # may be in no registry, so set unchecked
-            object.__setattr__(self.settings, "negatives", negatives.name)
         if shuffled_values and not (self.negatives.uses_returns or positives == "value_matched"):
             raise ValueError(
                 f"shuffled_values: neither negatives '{self.settings.negatives}' nor positives "
-                f"'{positives}' look at returns, so there is nothing to shuffle; use negatives "
+                f"'{positives}' use returns, so shuffling them has no effect; use negatives "
                 "'value_contrast' or 'prediction_error', or positives 'value_matched'"
             )
         if teacher is not None and not (callable(teacher) and hasattr(teacher, "n_features")):
@@ -145,6 +128,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         self.source_keys = FrozenKeys(teacher) if teacher is not None else None
 
     def build(self, learner: Learner) -> None:
+        """Make the heads and the moving averages."""
         settings = self.settings
         if self.has_target_term:
             self.target_head = projection_head(learner.n_features, settings.projection_dim)
@@ -159,7 +143,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         if self.teacher is not None and self.has_source_term:
             self.source_head = projection_head(learner.n_features, self.teacher.n_features)
         self._learner = learner
-        self.restore_arrays({})  # what samplers remember is of another learner
+        self.restore_arrays({})  # the samplers' state belonged to another learner
         self.to(learner.device)
 
     def head_parameters(self) -> list[nn.Parameter]:
@@ -182,7 +166,10 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         generator: np.random.Generator,
         source_memory: Memory | None = None,
     ) -> ContrastiveBatch | None:
-        """One step's rows; None while the memory has fewer than two that may be drawn."""
+        """Anchors, positives and negatives of one auxiliary step.
+
+        None while the memory has fewer than two rows to draw from.
+        """
         settings, recent = self.settings, self.negatives.recent
         if len(memory.recent_rows() if recent else memory) < 2:
             return None
@@ -190,11 +177,13 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
             memory = with_shuffled_returns(memory, generator)
             if source_memory is not None:
                 source_memory = with_shuffled_returns(source_memory, generator)
+        if source_memory is not None and not len(source_memory):
+            source_memory = None
         metrics: dict[str, float] = {}
         if self.has_target_term:
             metrics |= self.target_keys.renew(memory, generator)
         if self.source_keys is not None and self.has_source_term:
-            at_home = source_memory if source_memory is not None and len(source_memory) else memory
+            at_home = memory if source_memory is None else source_memory
             self.source_keys.fix_mean(at_home, generator)
         keys = self.target_keys if self.has_target_term else self.source_keys
         assert keys is not None
@@ -202,36 +191,26 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         rows = self.negatives.draw_anchors(memory, n_anchors, generator, insight)
         pool = self.negatives.draw(memory, rows, settings.n_negatives, generator, insight)
         check_pool(pool, self.negatives, memory, rows)
+        metrics["duplicate_rate"] = duplicate_rate(memory, pool)
         target = source = None
         if self.has_target_term:
-            positives = draw_positive_rows(
-                memory,
-                rows,
-                generator,
-                positives=settings.positives,
-                positive_offset=settings.positive_offset,
-                recent=recent,
-            )
             target = target_batch(
-                memory, rows, positives, pool, self.target_keys, window=settings.window
+                memory, rows, pool, self.target_keys, generator, settings=settings, recent=recent
             )
-        if self.has_source_term and self.source_keys is not None:
-            parts = [SourceRows(memory, rows, pool.lines)]
-            if source_memory is not None and len(source_memory):
-                parts = draw_source_rows(
-                    parts[0],
-                    source_memory,
-                    LearnerInsight(source_memory, self.source_keys, self._learner),
-                    generator,
-                    sampler=self.source_negatives,
-                    n_negatives=settings.n_negatives,
-                )
-            source = source_batch(parts, self.source_keys, window=settings.window)
-        metrics["duplicate_rate"] = duplicate_rate(memory, pool)
+        if self.source_keys is not None and self.has_source_term:
+            source = source_batch(
+                MemoryRows(memory, rows, pool.lines),
+                source_memory,
+                self.source_keys,
+                self._learner,
+                generator,
+                sampler=self.source_negatives,
+                settings=settings,
+            )
         return ContrastiveBatch(memory.observations(rows), target, source, metrics)
 
     def forward(self, learner: Learner, batch: ContrastiveBatch) -> Mapping[str, Tensor]:
-        """The terms, each a scalar. A term that weighs 0 at `learner.progress` is left out."""
+        """The terms, each a scalar. A term of weight 0 at `learner.progress` is left out."""
         self.metrics = dict(batch.metrics)
         weights = self.term_weights(learner.progress)
         source = batch.source if weights.get("source", 0.0) > 0 else None
@@ -241,75 +220,62 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         features = learner.encoder(observations)  # each anchor once, for both terms
         terms = {}
         if batch.target is not None:
-            terms["target"] = self._target_term(features[:n_anchors], batch.target)
+            terms["target"] = self._term(self.target_head, features[:n_anchors], batch.target)
         if source is not None:
             own, others = features[: source.n_from_target], features[n_anchors:]
-            terms["source"] = self._source_term(torch.cat([own, others]), source)
+            terms["source"] = self._term(
+                self.source_head, torch.cat([own, others]), source, prefix="source_"
+            )
         return terms
 
-    def _target_term(self, features: Tensor, batch: TargetBatch) -> Tensor:
-        queries, inverse = distinct_queries(self.target_head, features, batch.hashes)
-        return self._contrast(queries, inverse, batch, batch.log_weights, prefix="")
-
-    def _source_term(self, features: Tensor, source: SourceBatch) -> Tensor:
-        queries, inverse = distinct_queries(self.source_head, features, source.hashes)
-        return self._contrast(queries, inverse, source, None, prefix="source_")
-
-    def _contrast(
-        self,
-        queries: Tensor,
-        inverse: Tensor | None,
-        batch: TargetBatch | SourceBatch,
-        log_weights: np.ndarray | None,
-        *,
-        prefix: str,
+    def _term(
+        self, head: nn.Module, features: Tensor, batch: AnchorBatch, *, prefix: str = ""
     ) -> Tensor:
-        """Mean InfoNCE of B anchors.
+        """The mean of L over the usable anchors; sets the metrics, named with `prefix`.
 
         Args:
-            queries: (M, D), of the distinct anchors.
-            inverse: (B,), which of them each anchor is; None: M = B, each its own.
-            batch: its keys and its mask.
-            log_weights: (B, K) or None.
-            prefix: of the metrics' names.
+            head: q or q_s.
+            features: (B, n_features), of the anchors.
+            batch: keys, mask and weights for these anchors.
         """
-        mask = batch.mask
-        positives = torch.as_tensor(batch.positive_keys, device=queries.device)
-        negatives = torch.as_tensor(batch.negative_keys, device=queries.device)
+        queries, inverse = distinct_queries(head, features, batch.hashes)  # (M, D), (B,) or None
         queries = queries / self.settings.temperature
-        negative_logits = similarities(queries, inverse, negatives)
+        positives = torch.as_tensor(batch.positive_keys, device=queries.device)  # (B, D)
+        negatives = torch.as_tensor(batch.negative_keys, device=queries.device)  # (G, K, D)
+        negative_logits = similarities(queries, inverse, negatives)  # (B, K)
         if inverse is not None:
             queries = queries.index_select(0, inverse)
-        positive_logits = (queries * positives).sum(dim=1)
-        n_unmasked = int(np.count_nonzero(mask))
-        self.metrics[f"{prefix}masked_fraction"] = 1.0 - n_unmasked / max(mask.size, 1)
-        weights = None
-        if log_weights is not None:
-            weights = torch.as_tensor(log_weights, device=queries.device)
-            mask = mask & (log_weights > -np.inf)
-        counts = mask.any(axis=1)
-        n_usable = int(counts.sum())
-        unusable = torch.as_tensor(~mask, device=queries.device)
+        positive_logits = (queries * positives).sum(dim=1)  # (B,)
+        usable, log_weights = batch.mask, None
+        if batch.log_weights is not None:
+            log_weights = torch.as_tensor(batch.log_weights, device=queries.device)
+            usable = usable & (batch.log_weights > -np.inf)
+        unusable = torch.as_tensor(~usable, device=queries.device)
         negative_logits = negative_logits.masked_fill(unusable, -torch.inf)
-        losses = info_nce(positive_logits, negative_logits, log_weights=weights)
+        losses = info_nce(positive_logits, negative_logits, log_weights=log_weights)  # (B,)
+
+        counts = usable.any(axis=1)
+        n_usable = int(counts.sum())
         won = (positive_logits.detach()[:, None] > negative_logits.detach()).all(dim=1)
         n_won = int((won.cpu().numpy() & counts).sum())
+        n_unmasked = int(np.count_nonzero(batch.mask))
+        self.metrics[f"{prefix}masked_fraction"] = 1.0 - n_unmasked / max(batch.mask.size, 1)
         self.metrics[f"{prefix}accuracy"] = n_won / max(n_usable, 1)
         self.metrics[f"{prefix}usable_anchors"] = float(n_usable)
         return losses.sum() / max(n_usable, 1)
 
     def n_encoded(self, n_anchors: int, *, with_source_memory: bool) -> int:
-        """The anchors, and those of the source term that come from the source's memory."""
+        """The number of anchors, with those of the source term from the source's memory."""
         from_source = n_anchors - n_anchors // 2 if self.settings.source_weight > 0 else 0
         return n_anchors + from_source * with_source_memory
 
     def after_step(self, learner: Learner) -> None:
-        """Both averages move by one step."""
+        """Update the moving averages of encoder and head."""
         if self.has_target_term:
             self.target_keys.step(self.target_head)
 
     def state_arrays(self) -> Mapping[str, np.ndarray]:
-        """What its samplers remember."""
+        """The state of the samplers."""
         return {
             f"{whose}/{name}": array
             for whose, sampler in self._samplers().items()

@@ -134,7 +134,7 @@ def test_bad_arguments(words: list[str], says: str, capsys: pytest.CaptureFixtur
         ("window=-1", "window is -1; it must be 0 or more"),
         ("index=tree", "index is 'tree'; expected one of auto, flat, ivf"),
         ("uniform_share=0.2", "uniform_share is 0.2; it must lie in [0.5, 1]"),
-        ("n_searched=1", "n_searched is 1 rows; it must be 2 or more"),
+        ("n_searched=1", "n_searched is 1; it must be 2 or more"),
         ("refresh_frames=0", "refresh_frames is 0; it must be 1 or more"),
         ("teacher=3", "teacher is a int; expected a frozen encoder"),
         ("n_serched=9", "Nearest: n_searched"),

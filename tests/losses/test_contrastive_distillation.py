@@ -12,7 +12,7 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from contrastive_distillation.losses import ContrastiveDistillation
-from contrastive_distillation.losses.contrastive_batch import _side_by_side
+from contrastive_distillation.losses.contrastive_batch import paired_groups
 from contrastive_distillation.memory import (
     EpisodicMemory,
     NegativeSampler,
@@ -468,9 +468,9 @@ def test_own_sampler_by_object():
 
 @tried(deadline=None)
 @given(g=st.integers(1, 9), h=st.integers(1, 9), n_own=st.integers(0, 40), n=st.integers(1, 40))
-def test_pools_side_by_side_leave_each_anchor_its_line(g, h, n_own, n):
+def test_paired_groups_leave_each_anchor_its_group(g, h, n_own, n):
     n_anchors = n_own + n
-    own, others = _side_by_side(np.arange(g)[:, None], np.arange(h)[:, None], n_own, n_anchors)
+    own, others = paired_groups(np.arange(g)[:, None], np.arange(h)[:, None], n_own, n_anchors)
     assert len(own) == len(others) <= n_anchors
     for b in range(n_own):
         assert own[b % len(own), 0] == b % g

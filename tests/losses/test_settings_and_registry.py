@@ -37,12 +37,16 @@ from contrastive_distillation.losses import (
         ("source_weight", -1.0, r"source_weight is -1\.0; it must be 0 or more"),
         ("window", -1, "window is -1; it must be 0 or more"),
         ("source_anneal", "slowly", "source_anneal is 'slowly'; expected one of"),
-        ("negatives", "unifrom", r"unknown negatives 'unifrom'\. Nearest: uniform"),
     ],
 )
 def test_out_of_range(make, name, value, message):
     with pytest.raises(ValueError, match=message):
         make(**{name: value})
+
+
+def test_unknown_negatives():
+    with pytest.raises(ValueError, match=r"unknown negatives 'unifrom'\. Nearest: uniform"):
+        ContrastiveDistillation(negatives="unifrom")
 
 
 def test_no_term_left():

@@ -78,7 +78,7 @@ def test_errors_of_the_value_function_are_shuffled_too(learner, filled):
 
 @pytest.mark.parametrize("negatives", ["uniform", "nearest", "in_batch"])
 def test_refused_where_nobody_looks_at_returns(negatives):
-    with pytest.raises(ValueError, match="look at returns, so there is nothing to shuffle; use"):
+    with pytest.raises(ValueError, match="use returns, so shuffling them has no effect; use"):
         ContrastiveDistillation(negatives=negatives, shuffled_values=True)
     ContrastiveDistillation(negatives=negatives, positives="value_matched", shuffled_values=True)
 
@@ -92,7 +92,7 @@ def test_a_sampler_of_ones_own_says_whether_it_looks_at_returns():
 
     ContrastiveDistillation(negatives=Own(), shuffled_values=True)
     Own.uses_returns = False
-    with pytest.raises(ValueError, match="nothing to shuffle"):
+    with pytest.raises(ValueError, match="shuffling them has no effect"):
         ContrastiveDistillation(negatives=Own(), shuffled_values=True)
 
 

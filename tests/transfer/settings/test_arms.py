@@ -157,7 +157,11 @@ class Untaught(AuxiliaryLoss):
 @pytest.mark.parametrize(
     ("arms", "settings", "says"),
     [
-        (["shuffled_values"], {"negatives": "uniform"}, "look at returns, so there is nothing to"),
+        (
+            ["shuffled_values"],
+            {"negatives": "uniform"},
+            "use returns, so shuffling them has no effect",
+        ),
         (["equal_compute"], {"loss": "none"}, "--loss none has no loss"),
         (
             ["random_teacher"],
