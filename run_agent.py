@@ -1,7 +1,7 @@
 """The command line: `run_agent.py train | transfer | ablate | evaluate | watch | report | list`.
 
 Also installed as ``contrastive-distillation``. Exit codes: 0 done, 2 bad arguments, 130
-and 143 interrupted by Ctrl-C and SIGTERM, 1 anything else, with one line that says why.
+and 143 interrupted by Ctrl-C and SIGTERM, 1 anything else, with a line that says why.
 """
 
 import functools
@@ -11,11 +11,12 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from contrastive_distillation.transfer import (
     AblateSettings,
     EvaluateSettings,
+    ListSettings,
     ReportSettings,
     Settings,
     TrainSettings,
@@ -23,6 +24,9 @@ from contrastive_distillation.transfer import (
     WatchSettings,
     parse_command_line,
 )
+
+if TYPE_CHECKING:
+    from contrastive_distillation.transfer import Plan
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
@@ -59,7 +63,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return _complain(error, FAILED, debug=debug)
     try:
         return act()
-    except BrokenPipeError:  # whoever read our output has enough: `… list | head`
+    except BrokenPipeError:  # the reader has closed our output: `… list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except KeyboardInterrupt:
@@ -69,7 +73,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: BaseException, code: int, *, debug: bool) -> int:
-    """Say what was wrong, on standard error; returns the exit code."""
+    """Print an error on standard error; returns the exit code."""
     if debug:
         traceback.print_exception(error)
     text = str(error) or type(error).__name__
@@ -85,26 +89,18 @@ def _complain(error: BaseException, code: int, *, debug: bool) -> int:
 
 
 def _prepare(settings: Settings, command: Sequence[str]) -> Action:
-    """Check a command's arguments as far as can be without doing it.
+    """Check a command's arguments as far as is possible before it runs.
 
-    What is heavy to import is imported here, so that `--help` and typing errors answer at once.
+    Heavy imports happen here and below, so that `--help` and errors of typing answer at once.
 
     Raises:
         ValueError: an argument is wrong.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if os.getcwd() not in sys.path:  # where the losses and environments of one's own are
+    if os.getcwd() not in sys.path:  # the user's own losses and environments are there
         sys.path.append(os.getcwd())
     warnings.showwarning = _warn
-    if isinstance(settings, TrainSettings | TransferSettings):
-        return _prepare_training(settings, command)
-    if isinstance(settings, EvaluateSettings):
-        return _prepare_evaluate(settings)
-    if isinstance(settings, WatchSettings):
-        return _prepare_watch(settings)
-    if isinstance(settings, ReportSettings):
-        return _prepare_report(settings)
-    return _list
+    return _PREPARE[type(settings)](settings, command)
 
 
 def _warn(
@@ -127,8 +123,8 @@ def _warn(
 def _prepare_training(settings: TrainSettings | TransferSettings, command: Sequence[str]) -> Action:
     from contrastive_distillation.transfer import warm_up
 
-    only_shown = isinstance(settings, AblateSettings) and settings.dry_run
-    if not only_shown:
+    dry_run = isinstance(settings, AblateSettings) and settings.dry_run
+    if not dry_run:
         warm_up()
     from rich.console import Console
 
@@ -141,26 +137,22 @@ def _prepare_training(settings: TrainSettings | TransferSettings, command: Seque
         plan_transfer,
     )
 
-    if isinstance(settings, TrainSettings):
-        plan = plan_train(settings)
-    elif isinstance(settings, AblateSettings):
-        plan = plan_ablate(settings)
-    else:
-        plan = plan_transfer(settings)
+    plan_of: dict[type, Callable[[Any], Plan]] = {
+        TrainSettings: plan_train,
+        TransferSettings: plan_transfer,
+        AblateSettings: plan_ablate,
+    }
+    plan = plan_of[type(settings)](settings)
     check_directories(plan)
-    if isinstance(settings, AblateSettings) and settings.dry_run:
+    if isinstance(settings, AblateSettings) and dry_run:
         speed = settings.frames_per_second
         return functools.partial(forecast, plan, Console(), frames_per_second=speed)
     return functools.partial(
-        carry_out,
-        plan,
-        command=command,
-        console=Console(),
-        debug=settings.debug,
+        carry_out, plan, command=command, console=Console(), debug=settings.debug
     )
 
 
-def _prepare_evaluate(settings: EvaluateSettings) -> Action:
+def _prepare_evaluate(settings: EvaluateSettings, command: Sequence[str]) -> Action:
     from rich.console import Console
 
     from contrastive_distillation.transfer import evaluate, load_agent
@@ -174,7 +166,7 @@ def _prepare_evaluate(settings: EvaluateSettings) -> Action:
     return act
 
 
-def _prepare_watch(settings: WatchSettings) -> Action:
+def _prepare_watch(settings: WatchSettings, command: Sequence[str]) -> Action:
     from contrastive_distillation.transfer import check_gif, load_agent, watch
 
     path = Path(settings.output)
@@ -189,7 +181,7 @@ def _prepare_watch(settings: WatchSettings) -> Action:
     return act
 
 
-def _prepare_report(settings: ReportSettings) -> Action:
+def _prepare_report(settings: ReportSettings, command: Sequence[str]) -> Action:
     from contrastive_distillation.transfer import check_output, make_report, read_experiment
 
     directory = Path(settings.directory)
@@ -204,11 +196,25 @@ def _prepare_report(settings: ReportSettings) -> Action:
     return act
 
 
-def _list() -> int:
+def _prepare_list(settings: ListSettings, command: Sequence[str]) -> Action:
     from contrastive_distillation.transfer import listing
 
-    print(listing())
-    return DONE
+    def act() -> int:
+        print(listing())
+        return DONE
+
+    return act
+
+
+_PREPARE: dict[type[Settings], Callable[[Any, Sequence[str]], Action]] = {
+    TrainSettings: _prepare_training,
+    TransferSettings: _prepare_training,
+    AblateSettings: _prepare_training,
+    EvaluateSettings: _prepare_evaluate,
+    WatchSettings: _prepare_watch,
+    ReportSettings: _prepare_report,
+    ListSettings: _prepare_list,
+}
 
 
 if __name__ == "__main__":
