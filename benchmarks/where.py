@@ -62,12 +62,12 @@ class Parts(BaseCallback):
             self._watch(model.policy, "predict", INFERENCE)
             self._watch(model.replay_buffer, "add", REPLAY)
             self._watch(model.replay_buffer, "sample", REPLAY)
-        for joined in self.locals["callback"].callbacks:
-            if isinstance(joined, AuxiliaryLossCallback):
-                self._watch(joined, "_before_step", AUXILIARY)
-                self._watch(joined, "_after_step", AUXILIARY)
-                self._watch(joined, "_draw", MEMORY)
-                self._watch(joined, "_on_step", RECORDING)
+        for callback in self.locals["callback"].callbacks:
+            if isinstance(callback, AuxiliaryLossCallback):
+                self._watch(callback, "_before_step", AUXILIARY)
+                self._watch(callback, "_after_step", AUXILIARY)
+                self._watch(callback.loss, "sample", MEMORY)
+                self._watch(callback, "_on_step", RECORDING)
         self._since = self._now()
 
     def _watch(self, owner: object, name: str, part: str) -> None:
