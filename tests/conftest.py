@@ -13,7 +13,7 @@ atexit.register(shutil.rmtree, _DATA_HOME, ignore_errors=True)
 
 if "forkserver" in multiprocessing.get_all_start_methods():
     # There is one server, which keeps what it was started with: SubprocVecEnv would start it
-    # without, and each worker of later tests import everything anew.
+    # without, and each worker of later tests would import everything again.
     multiprocessing.get_context("forkserver").set_forkserver_preload(
         ["contrastive_distillation.transfer.study.preload"]
     )

@@ -68,7 +68,7 @@ def test_a_seed_draws_the_same_physics() -> None:
     assert one.unwrapped.force_mag == other.unwrapped.force_mag
     before = one.unwrapped.force_mag
     one.reset()
-    assert one.unwrapped.force_mag != before, "every episode draws anew"
+    assert one.unwrapped.force_mag != before, "every episode draws new values"
 
 
 def test_physics_changes_what_an_action_does() -> None:

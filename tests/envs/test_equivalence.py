@@ -138,6 +138,6 @@ def test_seed_decides_everything(backend: str) -> None:
     held_out = make_vec(ids, 4, episode_seed(7, "evaluate"), backend)
     assert not all(map(np.array_equal, first, trajectory(held_out)))
     again.seed(7)
-    assert all(map(np.array_equal, first, trajectory(again))), "reseeding starts anew"
+    assert all(map(np.array_equal, first, trajectory(again))), "reseeding starts again"
     start = make_vec("MiniGrid-DoorKey-8x8-v0", 6, 0, backend).reset()["image"]
     assert len(np.unique(start, axis=0)) > 1, "environments of one vector must differ"

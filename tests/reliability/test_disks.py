@@ -47,7 +47,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(small_disk: Path) -> None:
 
 @contextlib.contextmanager
 def filled(disk: Path, once: Path) -> Iterator[None]:
-    """As soon as `once` is there, somebody else takes every byte of the disk that is free."""
+    """As soon as `once` is there, another process takes every free byte of the disk."""
     ended = threading.Event()
 
     def fill() -> None:

@@ -21,7 +21,7 @@ def loss(learner):
 
 def test_the_formula(loss, learner, filled):
     batch = loss.sample(filled(), 10, np.random.default_rng(0))
-    with torch.no_grad():  # the average is no copy any more
+    with torch.no_grad():  # the average is not a copy any more
         for parameter in loss.target.parameters():
             parameter.mul_(0.5)
         found = float(loss(learner, batch)["curl"])

@@ -38,7 +38,7 @@ def test_the_formula(share):
 def test_equal_logits_give_log_b():
     found, metrics = in_batch_contrast(torch.zeros(5, 5), np.ones((5, 5), dtype=bool))
     assert float(found) == pytest.approx(math.log(5))
-    assert metrics["accuracy"] == 0.0  # a draw is no win
+    assert metrics["accuracy"] == 0.0  # a draw is not a win
 
 
 def test_a_maximum_taken_off_each_row_changes_nothing():

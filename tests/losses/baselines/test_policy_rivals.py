@@ -97,7 +97,7 @@ def test_fisher_is_computed_once_and_kept(learner, source_policy, filled):
 def test_rehearsal(learner, filled):
     loss, source = built(Rehearsal, learner), filled(seed=1)
     batch = loss.sample(filled(n_values=1), 9, np.random.default_rng(0), source)
-    assert (batch.observations.sum(axis=1) > 0).all(), "of the source, not of the memory at hand"
+    assert (batch.observations.sum(axis=1) > 0).all(), "from the source, not from the own memory"
     found = float(loss(learner, batch)["rehearsal"].detach())
     total = 0.0
     for observation, action in zip(batch.observations, batch.actions, strict=True):

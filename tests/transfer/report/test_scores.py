@@ -170,7 +170,7 @@ def test_median_of_runs_that_never_get_there() -> None:
     assert kaplan_meier([one, never, never]).median is None
     assert kaplan_meier([one, never]).median == 5
     assert kaplan_meier([one]).shares.tolist() == [0.0]
-    # A naive median of the frames at hand would say 9 for the first, as if it had been reached.
+    # A naive median of the known frames would say 9 for the first, as if it had been reached.
     with pytest.raises(ValueError, match="at least one run"):
         kaplan_meier([])
 

@@ -114,7 +114,7 @@ def test_what_varies_stands_below_its_arm() -> None:
     at = {part: i for i, line in enumerate(lines) for part in ("=8 ", "=16 ") if part in line}
     assert len(at) == 2
     tuned = [line for line in lines if line.strip().startswith("fine_tune")]
-    assert "0.40 " in tuned[0] and "▼" not in tuned[0], "held against scratch with 8 environments"
+    assert "0.40 " in tuned[0] and "▼" not in tuned[0], "compared with scratch with 8 environments"
     assert "0.40▼" in tuned[1], "and with 16"
     assert "scratch_source_budget: AUC and jumpstart of its last frames alone" in text
 
