@@ -1,8 +1,13 @@
 """Prints text and tables, at most 80 columns wide."""
 
+from collections.abc import Callable
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.table import Table
+
+Say = Callable[[str], None]
+"""Prints one line for the user."""
 
 
 def plain_table() -> Table:

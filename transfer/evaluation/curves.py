@@ -1,4 +1,4 @@
-"""Points of curves against frames, and the CSV files they are kept in."""
+"""Points of learning curves, and the CSV files that hold them."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from ..run_directory.atomic_files import write_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class _Point:
-    """One agent in one environment after so many frames."""
+    """One agent in one environment at one number of frames."""
 
     suite: str
     agent: str
@@ -22,11 +22,11 @@ class _Point:
     """``source`` or ``target``."""
     env_id: str
     frames: int
-    """Frames this agent had been trained for in this role."""
+    """Frames that the agent had trained for in this role."""
 
     @classmethod
     def from_row(cls, row: dict[str, str]) -> Self:
-        """A point from a line of the file, as `csv.DictReader` gives it."""
+        """A point from a row of `csv.DictReader`."""
         kinds: dict[str, Any] = {field.name: field.type for field in fields(cls)}
         return cls(**{name: kind(row[name]) for name, kind in kinds.items()})
 
@@ -50,17 +50,17 @@ class InformationPoint(_Point):
     """One lower bound on mutual information: a line of ``information.csv``."""
 
     quantity: str
-    """What the features share it with: ``future`` or ``source``."""
+    """The partner of the features: ``future`` or ``source``."""
     nats: float
     cap: float
-    """The most that the bound can show."""
+    """The largest value that the bound can take."""
 
 
 AnyPoint = TypeVar("AnyPoint", bound=_Point)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, object]]) -> None:
-    """Write a CSV file at once: a reader sees the old file or the new one, never half of one."""
+    """Write a CSV file atomically."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
@@ -81,10 +81,10 @@ def write_points(path: Path, kind: type[AnyPoint], points: Iterable[AnyPoint]) -
 
 
 def read_points(path: Path, kind: type[AnyPoint]) -> list[AnyPoint]:
-    """The points of a file that `write_points` wrote.
+    """Read the points of a file that `write_points` wrote.
 
     Raises:
-        ValueError: it is not one; the text names file and line.
+        ValueError: a row cannot be read; the text names file and line.
     """
     points = []
     with path.open(newline="", encoding="utf-8") as file:
@@ -102,10 +102,10 @@ def write_curves(path: Path, points: Iterable[CurvePoint]) -> None:
 
 
 def read_curves(path: Path) -> list[CurvePoint]:
-    """The points of a file that `write_curves` wrote."""
+    """Read the points of a file that `write_curves` wrote."""
     return read_points(path, CurvePoint)
 
 
 def under_arm(points: Iterable[AnyPoint], arm: str) -> list[AnyPoint]:
-    """The same points as a part of another arm: a source's curve belongs to all who used it."""
+    """The same points under another arm; a source's curve belongs to each arm that used it."""
     return [replace(point, arm=arm) for point in points]

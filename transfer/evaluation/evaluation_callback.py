@@ -1,4 +1,4 @@
-"""The callback that judges an agent at fixed checkpoints while it learns, and stops it in time."""
+"""The callback that evaluates an agent at fixed frames while it learns."""
 
 import time
 from collections.abc import Callable
@@ -20,29 +20,30 @@ from ..settings.spec import TrainingSpec
 from .curves import CurvePoint, write_curves
 from .evaluator import Episodes, Evaluator, own_randomness
 from .policies import policy_of
-from .schedule import Outlook, checkpoint_frames, episodes_at_checkpoint
+from .schedule import Outlook, episodes_during_training, evaluation_frames
 
 Report = Callable[[int], None]
-"""Takes the frames a training has done so far."""
+"""Receives the number of frames done so far."""
 Stop = Callable[[], bool]
-"""Whether a training should stop now."""
+"""Returns whether the training should stop now."""
 
 _SECONDS_BETWEEN_REPORTS = 0.25
 
 
 class EvaluationCallback(BaseCallback):
-    """Evaluates at the first rollout's start at or after each checkpoint, and at the end.
+    """Plays evaluation episodes at fixed frames and writes ``curves.csv``.
 
-    There the policy may be read safely, and nothing random of the training is touched. Asked to
-    stop, it lets the rollout that is going on be finished and learnt from first. With
-    ``until_learnt``, training stops when every environment's score reaches the suite's, in one
-    evaluation and in a second one with other episodes.
+    An evaluation takes place at the start of the first rollout at or after each due frame, and at
+    the end of the training; it leaves the training's random generators unchanged. When `stop`
+    returns True, the current rollout is finished and learnt from before the training ends. With
+    ``until_learnt``, the training ends when the score of every environment reaches the suite's
+    threshold, in one evaluation and in a second one with other episodes.
     """
 
     def __init__(
         self, spec: TrainingSpec, directory: Path, *, memory: Memory, report: Report, stop: Stop
     ) -> None:
-        """Args: memory: what the agent lives through, which is only read."""
+        """Args: memory: the agent's memory, which is only read."""
         super().__init__()
         self._spec = spec
         self.memory = memory
@@ -50,9 +51,9 @@ class EvaluationCallback(BaseCallback):
         self._report = report
         self._stop = stop
         longest = [spec.task.suite.task(env_id).max_episode_steps for env_id in spec.task.env_ids]
-        self._due = checkpoint_frames(spec.task.frames, longest, extra=spec.source.extra_frames)
+        self._due = evaluation_frames(spec.task.frames, longest, extra=spec.source.extra_frames)
         self.outlook = Outlook.at_first(longest, trained=spec.source.directory is not None)
-        """What the next round of episodes may be like."""
+        """The expected length and success of the next round of episodes."""
         self._n_rounds = 0
         self._last_report = -np.inf
         self._started = time.perf_counter()
@@ -65,14 +66,14 @@ class EvaluationCallback(BaseCallback):
         self.points: list[CurvePoint] = []
         """The learning curve so far, also in the run's ``curves.csv``."""
         self.seconds = 0.0
-        """Spent on evaluation."""
+        """Time spent on evaluation."""
         self.saving_seconds = 0.0
-        """Spent on writing checkpoints, which is neither learning nor evaluation."""
+        """Time spent on writing checkpoints, which counts as neither learning nor evaluation."""
         self.stopped = False
-        """Whether it stops here: it was asked to, and the rollout then going on is finished."""
+        """Whether `stop` ended the training; its last rollout is then finished."""
         self._asked_to_stop = False
         self.learnt = dict.fromkeys(spec.task.env_ids, False)
-        """Environment id → whether the last evaluation found it learnt."""
+        """Environment id → whether its score reached the threshold in the last evaluation."""
         self._ends_early = False
         self._elapsed = 0.0
 
@@ -89,27 +90,27 @@ class EvaluationCallback(BaseCallback):
 
     @property
     def frames(self) -> int:
-        """Frames trained for, up to the last evaluation."""
+        """Frames done at the last evaluation."""
         return self.points[-1].frames if self.points else 0
 
     @property
     def whole_seconds(self) -> float:
-        """Since the training's start, interruptions left out."""
+        """Time since the training started, without interruptions."""
         return time.perf_counter() - self._started
 
     @property
     def mean_score(self) -> float | None:
-        """Mean of the last evaluation's scores; None before the first one."""
+        """Mean score of the last evaluation; None before the first one."""
         scores = self.scores.values()
         return sum(scores) / len(scores) if scores else None
 
     @property
     def ends(self) -> bool:
-        """Whether training ends here: it was asked to stop, or everything is learnt."""
+        """Whether the training ends here: `stop` returned True, or everything is learnt."""
         return self.stopped or self._ends_early
 
     def state(self) -> dict[str, Any]:
-        """All that must survive an interruption, as plain values."""
+        """The state that a checkpoint keeps, as plain values."""
         return {
             "due": self._due,
             "n_rounds": self._n_rounds,
@@ -123,10 +124,10 @@ class EvaluationCallback(BaseCallback):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave.
+        """Restore what `state` returned.
 
         Raises:
-            ValueError: it is not that.
+            ValueError: it has another form.
         """
         try:
             self._due = [int(frames) for frames in state["due"]]
@@ -147,7 +148,7 @@ class EvaluationCallback(BaseCallback):
 
     @property
     def scores(self) -> dict[str, float]:
-        """Environment id → score of the last evaluation."""
+        """Environment id → its score in the last evaluation."""
         return {point.env_id: point.score for point in self.points[-len(self._spec.task.env_ids) :]}
 
     def _on_training_start(self) -> None:
@@ -155,7 +156,7 @@ class EvaluationCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self.stopped = self._asked_to_stop
-        if self.stopped:  # what is due is judged by whoever goes on
+        if self.stopped:  # the resumed training evaluates what is due
             return
         if self._due and self.num_timesteps >= self._due[0]:
             self._due = [frames for frames in self._due if frames > self.num_timesteps]
@@ -178,9 +179,9 @@ class EvaluationCallback(BaseCallback):
         started = time.perf_counter()
         points = self._play()
         self.points += points
-        self.learnt = self._found_learnt(points)
+        self.learnt = self._reaches_threshold(points)
         if self._spec.task.until_learnt and self.num_timesteps > 0 and all(self.learnt.values()):
-            self.learnt = self._found_learnt(self._play())
+            self.learnt = self._reaches_threshold(self._play())
             self._ends_early = all(self.learnt.values())
         write_curves(self._path, self.points)
         for point in points:
@@ -188,13 +189,13 @@ class EvaluationCallback(BaseCallback):
         self.seconds += time.perf_counter() - started
 
     def _play(self) -> list[CurvePoint]:
-        """One round of episodes; each round has its own."""
+        """Play one round of episodes; no two rounds play the same ones."""
         spec = self._spec
         played = play(
             self.model,
             self._evaluator,
             memory=self.memory,
-            n_episodes=episodes_at_checkpoint(spec.task.frames, self.outlook),
+            n_episodes=episodes_during_training(spec.task.frames, self.outlook),
             seed=spec.seed,
             index=self._n_rounds,
         )
@@ -210,13 +211,13 @@ class EvaluationCallback(BaseCallback):
         )
         return points
 
-    def _found_learnt(self, points: list[CurvePoint]) -> dict[str, bool]:
+    def _reaches_threshold(self, points: list[CurvePoint]) -> dict[str, bool]:
         threshold = self._spec.task.suite.learnt_score
         return {point.env_id: point.score >= threshold for point in points}
 
 
 def evaluation_scalars(point: CurvePoint) -> dict[str, float]:
-    """What TensorBoard shows of an evaluation: tag → number."""
+    """The numbers of an evaluation that TensorBoard shows: tag → number."""
     return {
         f"evaluation/{point.env_id}/{name}": getattr(point, name)
         for name in ("score", "return_mean", "success_rate")
@@ -232,7 +233,7 @@ def play(
     index: int,
     memory: Memory | None = None,
 ) -> list[Episodes]:
-    """One round of a model's episodes, leaving no trace in the global random state."""
+    """Play one round of episodes; the global random generators are left unchanged."""
     with own_randomness(seed * 1_000_003 + index, model.device) as own_seed:
         act = policy_of(model, seed=own_seed, memory=memory)
         return evaluator.play(act, n_episodes=n_episodes, seed=seed, index=index)
@@ -241,7 +242,7 @@ def play(
 def curve_point(
     spec: TrainingSpec, episodes: Episodes, *, frames: int, seconds: float
 ) -> CurvePoint:
-    """What a round of episodes comes to, as a point of a learning curve."""
+    """The point of a learning curve that a round of episodes gives."""
     return CurvePoint(
         suite=spec.task.suite.name,
         agent=spec.agent.name,
@@ -257,7 +258,7 @@ def curve_point(
 
 
 def measures(suite: Suite, episodes: Episodes) -> dict[str, float]:
-    """Score, mean and standard deviation of the returns, share of successes."""
+    """Score, mean and standard deviation of the returns, and success rate."""
     task = suite.task(episodes.env_id)
     return {
         "score": float(np.mean(task.score(episodes.returns))),

@@ -1,7 +1,7 @@
-"""Complete episodes of a policy, all started together.
+"""Play complete episodes of a policy.
 
-Counting the first episodes to finish would favour short ones; so every environment plays one
-episode, and the batch shrinks as they end.
+All episodes of a round start together and are played to their end; each environment plays one.
+Counting the first episodes to finish would favour short ones.
 """
 
 import contextlib
@@ -25,14 +25,15 @@ from contrastive_distillation.envs import (
     make_vec,
     track_step,
 )
+from contrastive_distillation.memory import concatenate, take
 
-from .policies import Act, Observations, join_observations, take_observations
+from .policies import Act, Observations
 from .schedule import UNKNOWN_LENGTH
 
 
 @dataclass(frozen=True, kw_only=True)
 class Episodes:
-    """What came of the episodes of one environment."""
+    """The results of a round of episodes in one environment."""
 
     env_id: str
     backend: str
@@ -43,7 +44,7 @@ class Episodes:
 
 
 class _Stage(Protocol):
-    """E environments of one id, which are stepped only where their episode goes on."""
+    """E environments of one id; only those with an unfinished episode are stepped."""
 
     backend: str
 
@@ -57,7 +58,7 @@ class _Stage(Protocol):
 
 
 class _PythonStage:
-    """Gymnasium's environments, one after the other: finished ones cost nothing."""
+    """Single Gymnasium environments, stepped one after the other; finished ones are not stepped."""
 
     backend = "gymnasium"
 
@@ -71,9 +72,7 @@ class _PythonStage:
     def reset(self, seed: int, n_episodes: int) -> Observations:
         self._envs += [self._make() for _ in range(n_episodes - len(self._envs))]
         with contextlib.redirect_stdout(None):  # BabyAI prints while it draws a level
-            observations = _stack(
-                [self._envs[i].reset(seed=seed + i)[0] for i in range(n_episodes)]
-            )
+            observations = stack([self._envs[i].reset(seed=seed + i)[0] for i in range(n_episodes)])
         self._n_steps = 0
         self._check_numbers(np.arange(n_episodes), observations, None)
         return observations
@@ -87,7 +86,7 @@ class _PythonStage:
                 steps.append(self._envs[i].step(int(action) if self._discrete else action))
         rewards = np.array([step[1] for step in steps], np.float32)
         dones = np.array([step[2] or step[3] for step in steps], np.bool_)
-        observations = _stack([step[0] for step in steps])
+        observations = stack([step[0] for step in steps])
         self._n_steps += 1
         self._check_numbers(going, observations, rewards)
         return observations, rewards, dones
@@ -98,7 +97,7 @@ class _PythonStage:
         observations: Observations,
         rewards: NDArray[np.float32] | None,
     ) -> None:
-        """Raise BadNumberError for NaN and infinity: training has not seen them yet."""
+        """Raise BadNumberError for NaN and infinity."""
         named = observations if isinstance(observations, dict) else {"observation": observations}
         checked = dict(named) if rewards is None else {"reward": rewards, **named}
         for key, values in checked.items():
@@ -117,10 +116,10 @@ class _PythonStage:
 
 
 class _PoolStage:
-    """A vectorised environment that can only step as a whole: finished ones step idly."""
+    """A vectorised environment, which steps as a whole; steps of finished episodes are ignored."""
 
     def __init__(self, make: Callable[[int], TaskVecEnv]) -> None:
-        """Args: make: gives a vector of so many environments."""
+        """Args: make: makes a vectorised environment with the given number of environments."""
         self._make = make
         self._vec = make(1)
         self.backend = self._vec.backend[0]
@@ -138,18 +137,19 @@ class _PoolStage:
         self, going: NDArray[np.intp], actions: NDArray[Any]
     ) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_]]:
         self._actions[going] = actions
+        observations: Any
         observations, rewards, dones, _ = self._vec.step(self._actions)
-        return take_observations(observations, going), rewards[going], dones[going]
+        return take(observations, going), rewards[going], dones[going]
 
     def close(self) -> None:
         self._vec.close()
 
 
 class Evaluator:
-    """Plays rounds of episodes in each of some environments, as often as asked.
+    """Plays rounds of episodes in one or more environments.
 
-    An environment without a limit of steps is cut after `UNKNOWN_LENGTH`, so that an agent that
-    never ends an episode cannot hold up its training.
+    An episode in an environment without a step limit is cut after `UNKNOWN_LENGTH` steps, so that
+    every round ends.
     """
 
     def __init__(
@@ -169,9 +169,10 @@ class Evaluator:
 
         Args:
             act: the policy.
-            n_episodes: of each environment; fewer are the first of more.
+            n_episodes: episodes in each environment. A smaller round plays the first episodes of a
+                larger one.
             seed: the run's seed.
-            index: which round; every index has episodes of its own, disjoint from training's.
+            index: number of the round. Each index has its own episodes, disjoint from training's.
         """
         seeds = [
             episode_seed(seed, "evaluate", index * len(self._stages) + i)
@@ -182,7 +183,7 @@ class Evaluator:
             for stage, s, longest in zip(self._stages, seeds, self._longest, strict=True)
         ]
         while open_rounds := [each for each in rounds if len(each.going)]:
-            actions = act(join_observations([each.observations for each in open_rounds]))
+            actions = act(concatenate([each.observations for each in open_rounds]))
             ends = np.cumsum([len(each.going) for each in open_rounds])
             for each, own in zip(open_rounds, np.split(actions, ends[:-1]), strict=True):
                 each.step(own)
@@ -212,13 +213,13 @@ class _Round:
         self.lengths = np.zeros(n_episodes, np.int64)
 
     def step(self, actions: NDArray[Any]) -> None:
-        """Take the actions of the episodes that go on."""
+        """Step the unfinished episodes, given their actions."""
         observations, rewards, dones = self._stage.step(self.going, actions)
         self.returns[self.going] += rewards
         self.lengths[self.going] += 1
         dones = dones | (self.lengths[self.going] >= self._longest)
         self.going = self.going[~dones]
-        self.observations = take_observations(observations, np.flatnonzero(~dones))
+        self.observations = take(observations, np.flatnonzero(~dones))
 
 
 def _make_stage(env_id: str, backend: str, observation: str, mission: bool) -> _Stage:
@@ -235,10 +236,10 @@ def _make_stage(env_id: str, backend: str, observation: str, mission: bool) -> _
 
 @contextlib.contextmanager
 def own_randomness(seed: int, device: torch.device | None = None) -> Iterator[int]:
-    """Seed the global generators for a while, and leave them as they were found.
+    """Seed the global random generators, and restore their state on exit.
 
     Yields:
-        A seed below 2³², made of ``seed``.
+        A seed below 2³², derived from ``seed``.
     """
     seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
     numpy_state, python_state = np.random.get_state(), random.getstate()
@@ -254,7 +255,8 @@ def own_randomness(seed: int, device: torch.device | None = None) -> Iterator[in
             random.setstate(python_state)
 
 
-def _stack(observations: Sequence[Any]) -> Observations:
+def stack(observations: Sequence[Any]) -> Observations:
+    """Stack single observations into a batch (N, …)."""
     if isinstance(observations[0], dict):
         return {key: np.stack([each[key] for each in observations]) for key in observations[0]}
     return np.stack(observations)

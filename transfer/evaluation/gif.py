@@ -1,4 +1,4 @@
-"""Episodes of a trained agent as an animated GIF."""
+"""Write episodes of a trained agent as an animated GIF."""
 
 import contextlib
 import os
@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from contrastive_distillation.envs import episode_seed, make_env
 
 from ..errors import SettingsError
-from .evaluator import own_randomness
+from ..run_directory.atomic_files import write_with
+from .evaluator import own_randomness, stack
 from .policies import Act, policy_of
 from .schedule import WATCH_INDEX
 from .trained_agent import TrainedAgent
@@ -22,20 +23,20 @@ from .trained_agent import TrainedAgent
 _SIZE = (400, 400)
 _BAR = 48
 _MOST_STEPS = 300
-"""Steps shown of one episode; the rest is played, not shown."""
+"""Most steps shown of one episode; later ones are played but not shown."""
 _HOLD_MILLISECONDS = 1200
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Shot:
-    """One picture, and how long it stays."""
+    """One frame of the GIF and its duration."""
 
     picture: Image.Image
     milliseconds: int
 
 
 def check_gif(path: Path) -> None:
-    """Refuse a file that cannot be written as a GIF, before anything is played."""
+    """Check that `path` can be written as a GIF, before any episode is played."""
     if path.suffix.lower() != ".gif":
         raise SettingsError(f"--output {path}: must end in .gif")
     if not path.absolute().parent.is_dir():
@@ -78,7 +79,7 @@ def _episode(
     while not done:
         if step < _MOST_STEPS:
             yield _Shot(picture=_picture(env, env_id, number, step, total), milliseconds=pause)
-        action = act(_one(observation))[0]
+        action = act(stack([observation]))[0]
         if isinstance(env.action_space, gym.spaces.Discrete):
             action = int(action)
         observation, reward, terminated, truncated, _ = env.step(action)
@@ -87,17 +88,10 @@ def _episode(
     yield _Shot(picture=last, milliseconds=_HOLD_MILLISECONDS)
 
 
-def _one(observation: Any) -> Any:
-    """A batch of one."""
-    if isinstance(observation, dict):
-        return {key: np.asarray(value)[None] for key, value in observation.items()}
-    return np.asarray(observation)[None]
-
-
 def _picture(
     env: gym.Env[Any, Any], env_id: str, number: int, step: int, total: float, *, end: bool = False
 ) -> Image.Image:
-    """What the environment draws, over a bar that says what is seen."""
+    """The rendered environment above a bar with its id, the episode, the step and the return."""
     drawn: Any = env.render()
     scene = Image.fromarray(np.asarray(drawn, np.uint8))
     scale = min(_SIZE[0] / scene.width, _SIZE[1] / scene.height)
@@ -116,14 +110,16 @@ def _picture(
 
 def _write(path: Path, shots: list[_Shot]) -> None:
     pictures = [shot.picture.quantize(128, dither=Image.Dither.NONE) for shot in shots]
-    temporary = path.with_name(path.name + ".tmp")
-    pictures[0].save(
-        temporary,
-        format="GIF",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=[shot.milliseconds for shot in shots],
-        loop=0,
-        disposal=1,
-    )
-    os.replace(temporary, path)
+
+    def write(temporary: Path) -> None:
+        pictures[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=[shot.milliseconds for shot in shots],
+            loop=0,
+            disposal=1,
+        )
+
+    write_with(path, write)

@@ -1,4 +1,4 @@
-"""What an agent's features tell of the future and of what its source's encoder saw."""
+"""Measure the mutual information of an agent's features with the future and with its source."""
 
 import time
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ from .curves import InformationPoint, write_points
 from .evaluation_callback import EvaluationCallback
 
 QUANTITIES = ("future", "source")
-"""What the information is about: what comes, and what the source's encoder saw."""
+"""Partners of the features: a later observation, and the features of the source's encoder."""
 
-_N_ROWS = 12_288  # with 1,024 the critics fitted nothing that held on other episodes
+_N_ROWS = 12_288  # critics fitted to 1,024 rows did not generalise to other episodes
 _N_UPDATES = 300
 
 
@@ -39,21 +39,23 @@ def measure_information(
     *,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Lower bounds on mutual information with an agent's features, the same way for every arm.
+    """Lower bounds on the mutual information of an agent's features, for every arm alike.
 
-    Over rows that the agent itself remembers: with a later observation of the same episode
-    (``future``), and with the features of its source's encoder (``source``). See
-    `losses.mutual_information`; nothing of the agent or of the global generators changes.
+    The rows are those of the agent's memory, and the partners of its features are a later
+    observation of the same episode (``future``) and the features of its source's encoder
+    (``source``). The agent and the global random generators are left unchanged. See
+    `losses.mutual_information`.
 
     Args:
-        memory: what the agent remembers.
-        encoder: the agent's.
-        source: the source's encoder, where there is one.
-        seed: of the rows and of the critics.
+        memory: the agent's memory.
+        encoder: the agent's encoder.
+        source: the source's encoder, if the agent has a source.
+        seed: seeds the rows and the critics.
 
     Returns:
-        Environment id → ``future`` and, with a source, ``source``, in nats, and ``cap``, the most
-        that so many negatives can show. Environments with too few episodes are left out.
+        Environment id → ``future`` and, with a source, ``source``, in nats, and ``cap``, the
+        largest bound that the number of negatives allows. Environments with too few episodes are
+        missing.
     """
     if len(memory) == 0:
         return {}
@@ -80,7 +82,7 @@ def measure_information(
 
 
 def _distinct(memory: Memory, rows: np.ndarray) -> tuple[Observations, np.ndarray]:
-    """The distinct observations of rows, and the index of each row's among them."""
+    """The distinct observations of rows, and for each row the index of its observation."""
     _, first, inverse = np.unique(memory.hashes(rows), return_index=True, return_inverse=True)
     return memory.observations(rows[first]), inverse
 
@@ -88,9 +90,9 @@ def _distinct(memory: Memory, rows: np.ndarray) -> tuple[Observations, np.ndarra
 class InformationProbe(BaseCallback):
     """Measures information at evenly spaced frames of a training, the last time at its end.
 
-    Part-way, it does so at the first rollout's start at or after the frames due, where nothing is
-    half done; nothing of the training is changed. Stands after the callback that judges the agent,
-    which may end the training there, and before the one that writes checkpoints.
+    It measures at the start of the first rollout at or after each due frame, and leaves the
+    training unchanged. In the list of callbacks it comes after `EvaluationCallback`, which may end
+    the training, and before the callback that writes checkpoints.
     """
 
     def __init__(
@@ -102,13 +104,8 @@ class InformationProbe(BaseCallback):
         evaluation: EvaluationCallback,
         weights: Mapping[str, torch.Tensor] | None,
         n_points: int,
-        state: Mapping[str, Any] | None = None,
     ) -> None:
-        """Args: weights: of the source, if any; n_points: at least 1; state: to go on from.
-
-        Raises:
-            ValueError: the state is not one that `state` gave.
-        """
+        """Args: weights: of the source, if any; n_points: at least 1."""
         super().__init__()
         self._spec = spec
         self._path = directory / INFORMATION
@@ -118,22 +115,25 @@ class InformationProbe(BaseCallback):
         self._due = [spec.task.frames * i // n_points for i in range(1, n_points)]
         self._source: FrozenTeacher | None = None
         self.points: list[InformationPoint] = []
-        """What was measured so far, also in the run's ``information.csv``."""
+        """The measurements so far, as in the run's ``information.csv``."""
         self.seconds = 0.0
-        """Spent on measuring."""
+        """Time spent on measuring."""
         self._measured_at = 0
-        if state is not None:
-            self._restore(state)
 
     def state(self) -> dict[str, Any]:
-        """All that must survive an interruption, as plain values."""
+        """The state that a checkpoint keeps, as plain values."""
         return {
             "frames": self._measured_at,
             "points": [asdict(point) for point in self.points],
             "seconds": self.seconds,
         }
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned.
+
+        Raises:
+            ValueError: it has another form.
+        """
         try:
             self.seconds = float(state["seconds"])
             self.points = [InformationPoint(**point) for point in state["points"]]
@@ -144,7 +144,7 @@ class InformationProbe(BaseCallback):
         write_points(self._path, InformationPoint, self.points)
 
     def _on_rollout_start(self) -> None:
-        if self._evaluation.ends:  # what is due is measured at the end, or by whoever goes on
+        if self._evaluation.ends:  # due measurements follow at the end, or on resume
             return
         if self._due and self.num_timesteps >= self._due[0]:
             self._due = [frames for frames in self._due if frames > self.num_timesteps]

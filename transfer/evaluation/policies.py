@@ -1,7 +1,6 @@
-"""How a trained model acts when it is judged: DQN greedily, the others as they sample."""
+"""The policy that is evaluated: greedy for DQN, sampled for the other algorithms."""
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -12,10 +11,10 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from contrastive_distillation.memory import Memory
+from contrastive_distillation.memory import Memory, hash_observations, take
 
 Observations = Any
-"""An array (N, …), or a dict of such."""
+"""An array (N, …), or a dict of arrays."""
 Act = Callable[[Observations], NDArray[Any]]
 """From observations (N, …) to actions (N, …)."""
 
@@ -24,18 +23,18 @@ _MOST_FAMILIAR = 4096
 
 
 def policy_of(model: BaseAlgorithm, *, seed: int, memory: Memory | None = None) -> Act:
-    """The model's policy as a function, good until its weights change.
+    """The model's policy as a function, valid until its weights change.
 
-    Where observations are whole numbers and actions discrete, each distinct observation goes
-    through the network once: an agent that is lost sees the same few again and again. The
-    result is the same policy; actions are then sampled with a generator of its own.
+    If observations are integers and actions are discrete, each distinct observation passes through
+    the network once, because an agent that makes no progress sees the same few observations again
+    and again. The policy is the same; its actions are sampled by a generator of its own.
 
     Args:
         model: a PPO, A2C, DQN or other Stable-Baselines3 model.
-        seed: of the sampled actions. Other policies than the above sample from torch's global
-            generator: see `own_randomness`.
-        memory: what the agent has lived through: small observations that are frequent there go
-            through the network beforehand, all at once.
+        seed: seeds the sampled actions. Without the cache above, actions are sampled by torch's
+            global generator: see `own_randomness`.
+        memory: the agent's memory. Its most frequent observations, if they are small, pass through
+            the network beforehand in one batch.
     """
     greedy = isinstance(model, DQN)
     spaces = model.observation_space
@@ -43,9 +42,9 @@ def policy_of(model: BaseAlgorithm, *, seed: int, memory: Memory | None = None) 
     whole = all(part.dtype is not None and np.issubdtype(part.dtype, np.integer) for part in parts)
     discrete = isinstance(model.action_space, gym.spaces.Discrete)
     if whole and discrete and (greedy or isinstance(model.policy, ActorCriticPolicy)):
-        act = _RememberingPolicy(model, greedy=greedy, seed=seed)
+        act = _CachedPolicy(model, greedy=greedy, seed=seed)
         if memory is not None and len(memory) and _n_bytes(spaces) <= _SMALL_BYTES:
-            act.learn_by_heart(_familiar(memory))
+            act.rows_of(_familiar(memory))
         return act
     return lambda observations: model.predict(observations, deterministic=greedy)[0]
 
@@ -57,15 +56,15 @@ def _n_bytes(space: gym.Space[Any]) -> int:
 
 
 def _familiar(memory: Memory) -> Observations:
-    """The most frequent of a memory's observations, each once; at most `_MOST_FAMILIAR`."""
+    """The most frequent distinct observations of a memory; at most `_MOST_FAMILIAR`."""
     rows = memory.rows()
     _, first, counts = np.unique(memory.hashes(rows), return_index=True, return_counts=True)
     frequent = np.argsort(-counts, kind="stable")[:_MOST_FAMILIAR]
     return memory.observations(rows[first[frequent]])
 
 
-class _RememberingPolicy:
-    """Action probabilities by observation: computed once each, then looked up."""
+class _CachedPolicy:
+    """Looks up action probabilities, which are computed once for each distinct observation."""
 
     def __init__(self, model: BaseAlgorithm, *, greedy: bool, seed: int) -> None:
         assert isinstance(model.action_space, gym.spaces.Discrete)
@@ -74,20 +73,20 @@ class _RememberingPolicy:
         self._greedy = greedy
         self._n_actions = int(model.action_space.n)
         self._generator = np.random.default_rng(seed)
-        self._row_of: dict[bytes, int] = {}
+        self._row_of: dict[int, int] = {}
         self._cumulated = np.empty((256, self._n_actions))
 
     def __call__(self, observations: Observations) -> NDArray[Any]:
-        rows = self.learn_by_heart(observations)
+        rows = self.rows_of(observations)
         cumulated = self._cumulated[rows]
         drawn = self._generator.random((len(cumulated), 1))
         actions: NDArray[Any] = (cumulated[:, :-1] <= drawn).sum(axis=1)
         return actions
 
-    def learn_by_heart(self, observations: Observations) -> list[int]:
-        """Put observations through the network that have not been yet; returns where all stand."""
-        keys = _keys(observations)
-        fresh: dict[bytes, int] = {}
+    def rows_of(self, observations: Observations) -> list[int]:
+        """Pass new observations through the network; returns the table row of each observation."""
+        keys = hash_observations(observations).tolist()
+        fresh: dict[int, int] = {}
         for i, key in enumerate(keys):
             if key not in self._row_of:
                 fresh.setdefault(key, i)
@@ -95,9 +94,9 @@ class _RememberingPolicy:
             self._add(observations, fresh)
         return [self._row_of[key] for key in keys]
 
-    def _add(self, observations: Observations, fresh: dict[bytes, int]) -> None:
+    def _add(self, observations: Observations, fresh: dict[int, int]) -> None:
         rows = np.fromiter(fresh.values(), np.int64)
-        probabilities = self._probabilities(take_observations(observations, rows))
+        probabilities = self._probabilities(take(observations, rows))
         start = len(self._row_of)
         while start + len(rows) > len(self._cumulated):
             self._cumulated = np.concatenate([self._cumulated, np.empty_like(self._cumulated)])
@@ -105,7 +104,7 @@ class _RememberingPolicy:
         self._row_of.update({key: start + i for i, key in enumerate(fresh)})
 
     def _probabilities(self, observations: Observations) -> NDArray[np.float64]:
-        """(N, A) probabilities of the actions."""
+        """Probabilities of the actions, (N, A)."""
         policy = self._model.policy
         if self._greedy:
             actions, _ = self._model.predict(observations, deterministic=True)
@@ -117,36 +116,3 @@ class _RememberingPolicy:
             distribution: Any = policy.get_distribution(tensors).distribution
         probabilities: NDArray[np.float64] = distribution.probs.double().cpu().numpy()
         return probabilities
-
-
-def _keys(observations: Observations) -> list[bytes]:
-    """One key for each row: all of its bytes, or a digest where they are many."""
-    is_dict = isinstance(observations, dict)
-    parts = [observations[key] for key in sorted(observations)] if is_dict else [observations]
-    flat = np.concatenate(
-        [
-            np.ascontiguousarray(part).reshape(len(part), -1).view(np.uint8).reshape(len(part), -1)
-            for part in parts
-        ],
-        axis=1,
-    )
-    rows = [row.tobytes() for row in flat]
-    if flat.shape[1] <= 512:
-        return rows
-    return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
-
-
-def take_observations(observations: Observations, rows: Any) -> Observations:
-    """Some rows."""
-    if isinstance(observations, dict):
-        return {key: values[rows] for key, values in observations.items()}
-    return observations[rows]
-
-
-def join_observations(parts: Sequence[Observations]) -> Observations:
-    """One batch after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    if isinstance(parts[0], dict):
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""A trained agent looked at again: the commands `evaluate` and `watch`."""
+"""Load a trained agent, for the commands `evaluate` and `watch`."""
 
 import contextlib
 import json
@@ -15,7 +15,8 @@ from contrastive_distillation.agents import build_agent, read_weights
 from contrastive_distillation.envs import Suite, make_vec
 
 from ..console import plain_table, say, show
-from ..run_directory.directory import FINAL, INTERRUPTED, RESOLVED, RunDirectoryError, write_json
+from ..run_directory.atomic_files import write_json
+from ..run_directory.directory import FINAL, INTERRUPTED, RESOLVED, RunDirectoryError
 from ..run_directory.trust import check_modules
 from ..settings.commands import EvaluateSettings
 from ..settings.source_run import read_agent_config
@@ -30,26 +31,26 @@ EVALUATION = "evaluation.json"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedAgent:
-    """A run's agent, with what is needed to let it act."""
+    """The agent of a run, with the settings of its environments."""
 
     model: BaseAlgorithm
     suite: Suite
     env_ids: tuple[str, ...]
     mission: bool
     is_whole: bool
-    """False where the run was interrupted."""
+    """False if the run was interrupted."""
 
 
 def load_agent(directory: Path, env_ids: tuple[str, ...] = ()) -> TrainedAgent:
     """Rebuild a run's agent from its settings and its weights; nothing is unpickled.
 
     Args:
-        directory: of a run of one agent.
-        env_ids: where it is to act; empty for the run's own environments.
+        directory: the directory of a run with one agent.
+        env_ids: environments for the agent; by default those of the run.
 
     Raises:
-        ValueError: no such run, broken weights, environments that the agent does not fit, or
-            modules that only a stranger's run names.
+        ValueError: there is no such run, its weights are broken or do not fit its settings, the
+            agent does not fit the environments, or another user's run names a module to import.
     """
     config = read_agent_config(directory)
     check_modules(directory, config, typed=env_ids)
@@ -81,23 +82,18 @@ def load_agent(directory: Path, env_ids: tuple[str, ...] = ()) -> TrainedAgent:
 
 
 def evaluate(agent: TrainedAgent, settings: EvaluateSettings, console: Console) -> None:
-    """Play complete episodes, print their returns, and keep them in the run's directory."""
+    """Play complete episodes, print their returns, and add them to ``evaluation.json``."""
     evaluator = Evaluator(
         env_ids=agent.env_ids,
         backend=settings.backend,
         observation=agent.suite.observation,
         mission=agent.mission,
     )
-    try:
+    n_episodes, seed = settings.episodes, settings.seed
+    with contextlib.closing(evaluator):
         played = play(
-            agent.model,
-            evaluator,
-            n_episodes=settings.episodes,
-            seed=settings.seed,
-            index=EVALUATE_INDEX,
+            agent.model, evaluator, n_episodes=n_episodes, seed=seed, index=EVALUATE_INDEX
         )
-    finally:
-        evaluator.close()
     rows: dict[str, Mapping[str, Any]] = {
         episodes.env_id: {
             **measures(agent.suite, episodes),
@@ -108,15 +104,15 @@ def evaluate(agent: TrainedAgent, settings: EvaluateSettings, console: Console) 
         for episodes in played
     }
     path = Path(settings.run) / EVALUATION
-    _keep(path, {"seed": settings.seed, "environments": rows})
+    _append(path, {"seed": settings.seed, "environments": rows})
     if not agent.is_whole:
-        say(console, "This run was interrupted: the agent is not trained to its end.")
+        say(console, "This run was interrupted: the agent has not finished its training.")
     show(console, _table(rows))
     say(console, str(path), style="bold")
 
 
-def _keep(path: Path, evaluation: Mapping[str, Any]) -> None:
-    """Add an evaluation to those there are; the latest comes last."""
+def _append(path: Path, evaluation: Mapping[str, Any]) -> None:
+    """Append an evaluation to the file; one that cannot be read is replaced."""
     earlier = []
     if path.is_file():
         with contextlib.suppress(ValueError, KeyError, TypeError):

@@ -1,12 +1,13 @@
 """Writes a report: the page, its figures, its tables, and keys for the embedding projector."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..console import Say
 from ..errors import SettingsError
-from ..run_directory.atomic_files import write_bytes
-from ..run_directory.directory import CONFIG, CURVES, SUMMARY, write_text
+from ..run_directory.atomic_files import write_bytes, write_text
+from ..run_directory.directory import CONFIG, CURVES, SUMMARY
 from ..settings.arms import arm_of
 from . import sections
 from .answer import Answer, answer
@@ -59,9 +60,7 @@ def check_output(directory: Path, output: Path) -> None:
         )
 
 
-def make_report(
-    experiment: Experiment, output: Path, *, say: Callable[[str], None] = print
-) -> Path:
+def make_report(experiment: Experiment, output: Path, *, say: Say = print) -> Path:
     """Write the report; the same directory always gives the same bytes.
 
     Args:

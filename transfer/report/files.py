@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..evaluation.curves import write_table
-from ..run_directory.directory import write_text
+from ..run_directory.atomic_files import write_text
 from .arm_statistics import ArmSummary, reference_of
 from .experiment import Experiment
 from .formatting import score

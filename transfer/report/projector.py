@@ -7,7 +7,7 @@ import numpy as np
 
 from contrastive_distillation.memory import Memory
 
-from ..run_directory.directory import write_text
+from ..run_directory.atomic_files import write_text
 from .loaded_loss import LoadedLoss
 
 MOST_POINTS = 2000

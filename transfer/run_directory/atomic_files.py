@@ -1,17 +1,19 @@
-"""Files that are whole or not there, and on the disk before anybody relies on them."""
+"""Write files atomically: a reader sees the old file or the new one, also after a power cut."""
 
 import errno
 import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file at once: a reader finds the old one or the new one, also after a power cut.
+    """Replace a file's content, and flush it to the disk.
 
     Raises:
-        OSError: as on a full disk; the old file, where there was one, is then as it was.
+        OSError: for example a full disk. The old file is then unchanged.
     """
 
     def write(temporary: Path) -> None:
@@ -21,10 +23,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
-    """As `write_bytes`, for a writer that wants a path: it is given one beside `path`.
+    """Replace a file by what `write` writes; it receives a temporary path in the same directory.
 
     Raises:
-        OSError: also for a full disk that the writer reports as an error of its own.
+        OSError: for example a full disk, also if the writer raises another error for it.
     """
     temporary = path.with_name(f"{path.stem}.writing{path.suffix}")
     try:
@@ -39,14 +41,34 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     sync_directory(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a file by JSON; NumPy scalars are written as numbers."""
+    text = json.dumps(plain(value), indent=2, default=lambda scalar: scalar.item())
+    write_text(path, text + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Convert to types of YAML and JSON: tuples to lists, mappings to dicts with text keys."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    return value
+
+
 def sync(path: Path) -> None:
-    """Have a file's content on the disk."""
+    """Flush a file's content to the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_directory(path: Path) -> None:
-    """Have a directory's entries on the disk; Windows has no such call, and does it by itself."""
+    """Flush a directory's entries to the disk; Windows does so without being asked."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -57,14 +79,14 @@ def sync_directory(path: Path) -> None:
 
 
 def sha256_of(content: bytes) -> str:
-    """64 hexadecimal digits."""
+    """The SHA-256 of bytes, as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def as_os_error(error: Exception, path: Path) -> Exception:
-    """The `OSError` behind a writer's own error, where its text shows one; else the error.
+    """Convert a writer's own error for a full disk to an `OSError`; other errors are returned.
 
-    It names `path`: a write to a full disk does not say to which file.
+    The result names `path`: the operating system does not say which file a full disk refused.
     """
     text = str(error)
     if isinstance(error, OSError):
@@ -87,7 +109,7 @@ _ADVICE = {
 
 
 def explain(error: OSError) -> str:
-    """One line on a disk that is full or may not be written, and what to do; else its own text."""
+    """One line for an error of the disk; it advises what to do if the disk cannot be written."""
     if error.errno not in _ADVICE:
         text = " ".join(str(error).split())
         return f"{type(error).__name__}: {text}"

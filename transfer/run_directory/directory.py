@@ -20,7 +20,7 @@ from typing import Any, Literal
 import yaml
 
 from ..errors import SettingsError
-from .atomic_files import sha256_of, write_bytes
+from .atomic_files import plain, sha256_of, write_json, write_text
 from .locking import RUN_LOCK, TRAINING_LOCK
 from .signing import KeyUnusableError, sign
 
@@ -96,15 +96,6 @@ def default_directory(config: Mapping[str, Any], *, subject: str) -> Path:
     parts = [config["command"], subject, config["agent"], *([] if loss == "none" else [loss])]
     name = "-".join([*map(str, parts), f"seed{config['seed']}", fingerprint(config)])
     return Path("runs") / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-
-
-def plain(value: Any) -> Any:
-    """``value`` as YAML and JSON keep it: tuples as lists, mappings as dicts, text keys."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    return value
 
 
 def open_directory(directory: Path, config: Mapping[str, Any]) -> State:
@@ -238,20 +229,6 @@ def read_result(directory: Path) -> dict[str, Any]:
     if not isinstance(result, dict):
         raise RunDirectoryError(f"{path}: cannot be read: not a mapping")
     return result
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON at once: whole or not at all."""
-    write_text(path, json.dumps(plain(value), indent=2, default=_number) + "\n")
-
-
-def _number(value: Any) -> Any:
-    return value.item()  # NumPy scalars
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file at once, and have it on the disk before returning."""
-    write_bytes(path, text.encode())
 
 
 def record_resume(directory: Path, *, frames: int, command: Sequence[str]) -> None:

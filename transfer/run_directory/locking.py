@@ -1,4 +1,4 @@
-"""One process at a time in a run's directory."""
+"""Locks that let one process at a time work in a run directory."""
 
 import contextlib
 import os
@@ -12,9 +12,9 @@ from typing import BinaryIO
 from ..errors import SettingsError
 
 RUN_LOCK = ".run.lock"
-"""Held by the command that works on a directory."""
+"""Lock file of the command that works in a directory."""
 TRAINING_LOCK = ".training.lock"
-"""Held by the process that trains in it."""
+"""Lock file of the process that trains in a directory."""
 
 _SECONDS_BETWEEN_TRIES = 0.2
 
@@ -25,15 +25,15 @@ class LockedError(SettingsError):
 
 @contextlib.contextmanager
 def locked(directory: Path, name: str, *, patience_seconds: float = 0.0) -> Iterator[None]:
-    """Hold a directory's lock; the system frees it when this process ends, however it ends.
+    """Hold a lock; the operating system releases it when this process ends, even if killed.
 
     Args:
-        directory: is made where it is missing.
-        name: the lock's file.
-        patience_seconds: how long to wait for another to finish.
+        directory: the run directory, created if it is missing.
+        name: the name of the lock file.
+        patience_seconds: time to wait for another process to release the lock.
 
     Raises:
-        LockedError: another process holds it; the text names it.
+        LockedError: another process holds the lock; the text names the process.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / name
@@ -53,12 +53,12 @@ def locked(directory: Path, name: str, *, patience_seconds: float = 0.0) -> Iter
         try:
             yield
         finally:
-            if os.name != "nt":  # Windows removes no open file; an old one does no harm
+            if os.name != "nt":  # Windows cannot remove an open file; a stale one is harmless
                 path.unlink(missing_ok=True)
 
 
 def _held(path: Path) -> BinaryIO | None:
-    """The lock's file, held; None while another process holds it, or has just removed it."""
+    """The open lock file if this process now holds it; None if another process does."""
     file = path.open("a+b")
     if _take(file) and path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
         return file
@@ -68,7 +68,7 @@ def _held(path: Path) -> BinaryIO | None:
 
 def _holder(path: Path) -> str:
     held_by = path.read_bytes()[1:200] if path.exists() else b""
-    return held_by.decode(errors="replace") or "which one is not known"
+    return held_by.decode(errors="replace") or "it did not write its name"
 
 
 if sys.platform == "win32":

@@ -13,7 +13,8 @@ from ..report.summary import (
     summarise,
     write_summary,
 )
-from ..run_directory.directory import CURVES, INFORMATION, RESULT, SUMMARY, write_json
+from ..run_directory.atomic_files import write_json
+from ..run_directory.directory import CURVES, INFORMATION, RESULT, SUMMARY
 from .plan import Plan
 
 _SECONDS_BETWEEN_TABLES = 60.0

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..console import Say
 from ..run_directory.atomic_files import sha256_of, sync_directory, write_bytes, write_with
 from ..run_directory.signing import KeyUnusableError, is_signed, sign
 
@@ -24,8 +25,6 @@ _MANIFEST = "manifest.json"
 _N_NEWEST = 2
 _PACKAGES = ("gymnasium", "minigrid", "numpy")
 
-Say = Callable[[str], None]
-"""Shows the user one line."""
 Write = Callable[[Path], object]
 """Writes a file where it is told to."""
 

@@ -1,5 +1,6 @@
-"""What a training leaves behind when it ends: its files, and the result, which comes last."""
+"""Save the trained agent, evaluate it a last time, and write ``result.json``."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,27 +20,26 @@ from ..evaluation.schedule import (
     episodes_at_end,
     episodes_for_retention,
 )
-from ..run_directory.atomic_files import write_with
-from ..run_directory.directory import AUXILIARY, FINAL, INTERRUPTED, MEMORY, RESULT, write_json
+from ..run_directory.atomic_files import write_json, write_with
+from ..run_directory.directory import AUXILIARY, FINAL, INTERRUPTED, MEMORY, RESULT
 from ..run_directory.logger import note_scalars
 from ..settings.spec import TrainingSpec
 
 
 def save_agent(
+    spec: TrainingSpec,
     directory: Path,
     model: BaseAlgorithm,
     auxiliary: RecordMemory,
     *,
-    with_loss: bool,
-    whole: bool,
+    finished: bool,
 ) -> None:
-    """Save agent, memory and loss, each file at once; `whole` where the training has ended."""
-    path = directory / (FINAL if whole else INTERRUPTED)
-    write_with(path, model.save)
+    """Save agent, memory and loss; an agent that has not finished is saved as interrupted."""
+    write_with(directory / (FINAL if finished else INTERRUPTED), model.save)
     write_with(directory / MEMORY, auxiliary.memory.save)
-    if with_loss:
+    if spec.loss.name != "none":
         write_with(directory / AUXILIARY, auxiliary.save)
-    if whole:
+    if finished:
         (directory / INTERRUPTED).unlink(missing_ok=True)
 
 
@@ -48,21 +48,33 @@ def finish(
     directory: Path,
     model: BaseAlgorithm,
     evaluation: EvaluationCallback,
-    probe: InformationProbe,
+    information: InformationProbe,
     source_ids: Sequence[str],
 ) -> None:
-    """Judge the agent in the reference environment, and write the result.
+    """Evaluate the agent in the reference environments, and write the result.
 
     Args:
-        source_ids: the environments its source learnt: what is left of them is judged too.
+        spec: the training.
+        directory: the run directory.
+        model: the trained agent.
+        evaluation: holds the learning curve.
+        information: measures the features a last time.
+        source_ids: the environments of its source, in which its retention is measured.
     """
     started = time.perf_counter()
-    final = evaluate_at_end(spec, model, evaluation)
-    retention = evaluate_on_sources(spec, model, source_ids)
+    n_episodes = episodes_at_end(spec.task.frames, evaluation.outlook)
+    final = _evaluate(
+        spec, model, spec.task.env_ids, n_episodes, index=FINAL_INDEX, memory=evaluation.memory
+    )
+    retention = {}
+    if source_ids:
+        longest = [spec.task.suite.task(env_id).max_episode_steps for env_id in source_ids]
+        n_episodes = episodes_for_retention(spec.task.frames, longest)
+        retention = _evaluate(spec, model, source_ids, n_episodes, index=RETENTION_INDEX)
     evaluation_seconds = evaluation.seconds + time.perf_counter() - started
-    apart = evaluation.seconds + evaluation.saving_seconds + probe.seconds
+    apart = evaluation.seconds + evaluation.saving_seconds + information.seconds
     learning = evaluation.whole_seconds - apart
-    information = probe.measure_at_end()
+    measured = information.measure_at_end()
     scores = {f"final/{env_id}/score": entry["score"] for env_id, entry in final.items()}
     scores |= {f"retention/{env_id}/score": e["score"] for env_id, e in retention.items()}
     note_scalars(model.logger, scores, frames=evaluation.frames)
@@ -80,34 +92,13 @@ def finish(
             "scores": evaluation.scores,
             "final": final,
             "retention": retention,
-            "information": information,
-            "information_seconds": round(probe.seconds, 3),
+            "information": measured,
+            "information_seconds": round(information.seconds, 3),
         },
     )
 
 
-def evaluate_at_end(
-    spec: TrainingSpec, model: BaseAlgorithm, evaluation: EvaluationCallback
-) -> dict[str, dict[str, Any]]:
-    """Environment id → score and returns in the reference environment."""
-    n_episodes = episodes_at_end(spec.task.frames, evaluation.outlook)
-    return _judge(
-        spec, model, spec.task.env_ids, n_episodes, index=FINAL_INDEX, memory=evaluation.memory
-    )
-
-
-def evaluate_on_sources(
-    spec: TrainingSpec, model: BaseAlgorithm, source_ids: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """The same for what the agent's source learnt, before which the target came; few episodes."""
-    if not source_ids:
-        return {}
-    longest = [spec.task.suite.task(env_id).max_episode_steps for env_id in source_ids]
-    n_episodes = episodes_for_retention(spec.task.frames, longest)
-    return _judge(spec, model, source_ids, n_episodes, index=RETENTION_INDEX)
-
-
-def _judge(
+def _evaluate(
     spec: TrainingSpec,
     model: BaseAlgorithm,
     env_ids: Sequence[str],
@@ -116,27 +107,22 @@ def _judge(
     index: int,
     memory: Memory | None = None,
 ) -> dict[str, dict[str, Any]]:
+    """Environment id → score and returns in the reference environment."""
     evaluator = Evaluator(
         env_ids=env_ids,
         backend="gymnasium",
         observation=spec.task.suite.observation,
         mission=spec.task.mission,
     )
-    try:
-        return {
-            episodes.env_id: {
-                **measures(spec.task.suite, episodes),
-                "episodes": len(episodes.returns),
-                "backend": episodes.backend,
-            }
-            for episodes in play(
-                model,
-                evaluator,
-                n_episodes=n_episodes,
-                seed=spec.seed,
-                index=index,
-                memory=memory,
-            )
+    with contextlib.closing(evaluator):
+        played = play(
+            model, evaluator, n_episodes=n_episodes, seed=spec.seed, index=index, memory=memory
+        )
+    return {
+        episodes.env_id: {
+            **measures(spec.task.suite, episodes),
+            "episodes": len(episodes.returns),
+            "backend": episodes.backend,
         }
-    finally:
-        evaluator.close()
+        for episodes in played
+    }

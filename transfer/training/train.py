@@ -1,4 +1,4 @@
-"""One spec trained: environments, agent, loss, checkpoints, files."""
+"""Run one training: build it, carry weights over, let it learn, and write its result."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import CallbackList
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -33,8 +33,10 @@ from contrastive_distillation.envs import TaskVecEnv, episode_seed, make_vec
 from contrastive_distillation.losses import loss_class, make_loss
 from contrastive_distillation.memory import MEMORIES
 
+from ..console import Say
 from ..evaluation.evaluation_callback import EvaluationCallback, Report, Stop
 from ..evaluation.information import InformationProbe
+from ..run_directory.atomic_files import write_text
 from ..run_directory.directory import (
     CARRIED,
     CURVES,
@@ -45,14 +47,12 @@ from ..run_directory.directory import (
     read_result,
     record_resume,
     start_directory,
-    write_text,
 )
 from ..run_directory.locking import TRAINING_LOCK, locked
 from ..run_directory.logger import EPISODES_PER_ROW, PacedLog, make_logger
 from ..settings.spec import LossSpec, TrainingSpec
-from . import state as training_state
-from .checkpoint_callback import CheckpointCallback, RestorePoint, find_restore_point
-from .checkpoints import CheckpointStore, Say
+from .checkpoint_callback import CheckpointCallback, find_restore_point
+from .checkpoints import CheckpointStore
 from .finish import finish, save_agent
 
 Status = Literal["finished", "interrupted"]
@@ -78,26 +78,26 @@ def run_training(
     trust: bool = False,
     say: Say = print,
 ) -> Status:
-    """Train one spec, and leave a whole run in its directory.
+    """Train one agent and write its run directory.
 
     Args:
-        spec: what to train.
-        directory: where; a training that was interrupted there is continued.
+        spec: the training.
+        directory: the run directory. An interrupted training there is resumed.
         command: the command line, for the manifest.
-        report: told the frames done, a few times a second.
-        stop: asked, as often, whether to stop; then the rollout is finished and a checkpoint
-            written.
-        resume: ``auto`` continues where there is a checkpoint, ``never`` starts from the seed,
-            ``require`` refuses to.
+        report: called with the number of frames done, a few times a second.
+        stop: called as often; when it returns True, the training finishes its rollout, writes a
+            checkpoint and ends.
+        resume: ``auto`` resumes from the newest checkpoint if there is one, ``never`` starts from
+            the seed, ``require`` raises if there is no checkpoint.
         trust: unpickle the environments of a checkpoint that this user has not signed.
-        say: shows the user one line.
+        say: prints one line for the user.
 
     Returns:
-        ``finished``, or ``interrupted`` where `stop` said so.
+        ``finished``, or ``interrupted`` if `stop` ended the training.
 
     Raises:
-        LockedError: another process trains there.
-        CheckpointError: there is a checkpoint, but it does not fit; or none, where required.
+        LockedError: another process trains in the directory.
+        CheckpointError: the checkpoint does not fit the training, or none exists with ``require``.
     """
     torch.set_num_threads(spec.runtime.threads)
     with locked(directory, TRAINING_LOCK, patience_seconds=_PATIENCE_SECONDS):
@@ -111,20 +111,67 @@ def run_training(
             start_directory(directory, spec.config(), command=command)
         else:
             record_resume(directory, frames=restore_point.checkpoint.frames, command=command)
-        env = _make_env(spec)
-        try:
-            training = _Training(
+
+        with contextlib.closing(_make_env(spec)) as env:
+            model = build(spec, env)
+            weights = source_weights(spec, directory)
+            if restore_point is None:
+                numbers = _numbers(model)
+                start_directory(directory, spec.config(), command=command, agent_settings=numbers)
+                if weights is not None:
+                    carried = carry_weights(model, weights, mode=spec.source.mode)
+                    write_text(directory / CARRIED, f"{carried}\n")
+
+            auxiliary = join_loss(spec, directory, model, weights)
+            if restore_point is None:
+                model.set_logger(make_logger(directory))
+            else:
+                auxiliary = restore_point.load_auxiliary(auxiliary)
+                progress, frames = restore_point.progress, restore_point.checkpoint.frames
+                model.set_logger(make_logger(directory, earlier=progress, frames=frames))
+            evaluation = EvaluationCallback(
+                spec, directory, memory=auxiliary.memory, report=report, stop=stop
+            )
+            information = InformationProbe(
                 spec,
                 directory,
-                env,
-                command=command,
-                report=report,
-                stop=stop,
+                memory=auxiliary.memory,
+                evaluation=evaluation,
+                weights=weights,
+                n_points=spec.runtime.information_points,
+            )
+            saving = CheckpointCallback(
+                spec,
+                directory,
+                store=store,
+                env=env,
+                auxiliary=auxiliary,
+                evaluation=evaluation,
+                information=information,
                 say=say,
             )
-            return training.run(store, restore_point)
-        finally:
-            env.close()
+            if restore_point is not None:
+                saving.restore(restore_point, model)
+
+            callbacks = [*_agent_callbacks(spec, model), auxiliary]
+            callbacks.append(FiniteGradients(spec.task.env_ids))
+            if spec.loss.name == "none":  # else the loss's callback logs them
+                callbacks.append(EncoderDiagnostics(auxiliary.memory))
+            callbacks += [PacedLog(), evaluation, information, saving]
+            log_interval: Any = None if isinstance(model, OnPolicyAlgorithm) else EPISODES_PER_ROW
+            with evaluation, contextlib.closing(model.logger):
+                model.learn(
+                    spec.most_frames - model.num_timesteps,
+                    callback=CallbackList(callbacks),
+                    log_interval=log_interval,
+                    reset_num_timesteps=restore_point is None,
+                )
+                finished = not evaluation.stopped
+                save_agent(spec, directory, model, auxiliary, finished=finished)
+                if finished:
+                    source_ids = _source_ids(spec, directory)
+                    finish(spec, directory, model, evaluation, information, source_ids)
+        return "finished" if finished else "interrupted"
 
 
 def _make_env(spec: TrainingSpec) -> TaskVecEnv:
@@ -139,104 +186,22 @@ def _make_env(spec: TrainingSpec) -> TaskVecEnv:
     )
 
 
-class _Training:
-    """One spec's agent, loss and callbacks, from the first frame or from a checkpoint's."""
-
-    def __init__(
-        self,
-        spec: TrainingSpec,
-        directory: Path,
-        env: TaskVecEnv,
-        *,
-        command: Sequence[str],
-        report: Report,
-        stop: Stop,
-        say: Say,
-    ) -> None:
-        self._spec = spec
-        self._directory = directory
-        self._env = env
-        self._command = command
-        self._say = say
-        self._model = build(spec, env)
-        self._report, self._stop = report, stop
-
-    def run(self, store: CheckpointStore, restore_point: RestorePoint | None) -> Status:
-        """Train to the end, or until asked to stop; write the result."""
-        spec, directory, model = self._spec, self._directory, self._model
-        weights = source_weights(spec, directory)
-        if restore_point is None:
-            start_directory(
-                directory, spec.config(), command=self._command, agent_settings=_numbers(model)
-            )
-            _carry(spec, directory, model, weights)
-        auxiliary = join_loss(spec, directory, model, weights)
-        restore_random, information = None, None
-        if restore_point is None:
-            model.set_logger(make_logger(directory))
-        else:
-            auxiliary = restore_point.restore_auxiliary(
-                auxiliary, directory / "resuming.writing.safetensors"
-            )
-            restore_random = restore_point.restore(spec, self._env, model, auxiliary, self._say)
-            information = restore_point.state.get("information")
-            model.set_logger(
-                make_logger(directory, earlier=restore_point.progress, frames=model.num_timesteps)
-            )
-            training_state.restore_log(model, restore_point.state)
-        evaluation = EvaluationCallback(
-            spec, directory, memory=auxiliary.memory, report=self._report, stop=self._stop
-        )
-        if restore_point is not None:
-            evaluation.restore(restore_point.state["judged"])
-        probe = InformationProbe(
-            spec,
-            directory,
-            memory=auxiliary.memory,
-            evaluation=evaluation,
-            weights=weights,
-            n_points=spec.runtime.information_points,
-            state=information,
-        )
-        saver = CheckpointCallback(
-            store=store,
-            every=spec.runtime.checkpoint_every,
-            env=self._env,
-            auxiliary=auxiliary,
-            evaluation=evaluation,
-            probe=probe,
-            directory=directory,
-            say=self._say,
-            restore_random=restore_random,
-        )
-        callbacks = [*default_callbacks(model), auxiliary, FiniteGradients(spec.task.env_ids)]
-        if spec.loss.name == "none":  # else the loss's callback logs them
-            callbacks.append(EncoderDiagnostics(auxiliary.memory))
-        if spec.matched_loss is not None:
-            callbacks.insert(0, _matched_passes(spec, spec.matched_loss, model))
-        if TRANSFER_MODES[spec.source.mode].encoder_rate != 1.0:
-            callbacks.insert(0, EncoderRate(TRANSFER_MODES[spec.source.mode].encoder_rate))
-        on_policy = isinstance(model, OnPolicyAlgorithm)
-        with evaluation, contextlib.closing(model.logger):
-            model.learn(
-                spec.most_frames - model.num_timesteps,
-                callback=CallbackList([*callbacks, PacedLog(), evaluation, probe, saver]),
-                log_interval=None if on_policy else EPISODES_PER_ROW,  # type: ignore[arg-type]
-                reset_num_timesteps=restore_point is None,
-            )
-            whole = not evaluation.stopped
-            save_agent(directory, model, auxiliary, with_loss=spec.loss.name != "none", whole=whole)
-            if whole:
-                finish(spec, directory, model, evaluation, probe, _source_ids(spec, directory))
-        return "finished" if whole else "interrupted"
-
-
 def build(spec: TrainingSpec, env: VecEnv) -> BaseAlgorithm:
     """The spec's agent, untrained."""
     gamma = {} if spec.agent.gamma is None else {"gamma": spec.agent.gamma}
     model = build_agent(spec.agent.name, env, seed=spec.seed, device=spec.runtime.device, **gamma)
     env.seed(_env_seed(spec))  # the model has seeded it with its own
     return model
+
+
+def _agent_callbacks(spec: TrainingSpec, model: BaseAlgorithm) -> list[BaseCallback]:
+    """The callbacks of the spec's agent; that of the auxiliary loss comes after them."""
+    callbacks: list[BaseCallback] = [*default_callbacks(model)]
+    if spec.matched_loss is not None:
+        callbacks.insert(0, _matched_passes(spec, spec.matched_loss, model))
+    if TRANSFER_MODES[spec.source.mode].encoder_rate != 1.0:
+        callbacks.insert(0, EncoderRate(TRANSFER_MODES[spec.source.mode].encoder_rate))
+    return callbacks
 
 
 def _env_seed(spec: TrainingSpec) -> int:
@@ -285,15 +250,6 @@ def _source_ids(spec: TrainingSpec, directory: Path) -> list[str]:
     """The environments that the spec's source learnt; none without a source."""
     source = _source_directory(spec, directory)
     return [] if source is None else list(read_config(source)["env"])
-
-
-def _carry(
-    spec: TrainingSpec, directory: Path, model: BaseAlgorithm, weights: Weights | None
-) -> None:
-    """Give the model its source's weights, and write down what became of them."""
-    if weights is not None:
-        carried = carry_weights(model, weights, mode=spec.source.mode)
-        write_text(directory / CARRIED, f"{carried}\n")
 
 
 def join_loss(

@@ -14,7 +14,8 @@ from contrastive_distillation.transfer.evaluation.curves import (
     write_points,
 )
 from contrastive_distillation.transfer.report.summary import SummaryRow, write_summary
-from contrastive_distillation.transfer.run_directory.directory import manifest, write_json
+from contrastive_distillation.transfer.run_directory.atomic_files import write_json
+from contrastive_distillation.transfer.run_directory.directory import manifest
 
 SOURCE = "MiniGrid-Empty-Random-5x5-v0"
 TARGETS = ("MiniGrid-DoorKey-8x8-v0", "MiniGrid-UnlockPickup-v0")

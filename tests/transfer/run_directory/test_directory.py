@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from contrastive_distillation.transfer.run_directory import directory as runs
+from contrastive_distillation.transfer.run_directory.atomic_files import write_json
 
 CONFIG = {
     "command": "train",
@@ -28,7 +29,7 @@ def test_states(tmp_path: Path) -> None:
     assert runs.open_directory(directory, CONFIG) == "new"
     start(directory)
     assert runs.open_directory(directory, CONFIG) == "unfinished"
-    runs.write_json(directory / runs.RESULT, {"frames": 1})
+    write_json(directory / runs.RESULT, {"frames": 1})
     assert runs.open_directory(directory, CONFIG) == "finished"
 
 
@@ -99,14 +100,14 @@ def test_manifest_tells_of_the_machine_not_of_the_person() -> None:
 
 def test_a_result_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / runs.RESULT
-    runs.write_json(path, {"frames": 1})
+    write_json(path, {"frames": 1})
 
     def full(_: int) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(runs.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space"):
-        runs.write_json(path, {"frames": 2})
+        write_json(path, {"frames": 2})
     assert json.loads(path.read_text()) == {"frames": 1}
 
 

@@ -237,10 +237,8 @@ def test_a_cluster_of_unknown_size_is_not_reckoned_with(
 
 def test_a_given_source_does_not_vary(tmp_path: Path) -> None:
     from contrastive_distillation.transfer import TrainSettings, plan_train
-    from contrastive_distillation.transfer.run_directory.directory import (
-        start_directory,
-        write_json,
-    )
+    from contrastive_distillation.transfer.run_directory.atomic_files import write_json
+    from contrastive_distillation.transfer.run_directory.directory import start_directory
 
     run = tmp_path / "run"
     (spec,) = plan_train(TrainSettings(env=SMALL["source"])).specs
