@@ -16,7 +16,7 @@ from .scores import Floats
 from .target_statistics import curves_of, summarise_target
 
 _SHOWN_SEEDS = 5
-"""With more seeds than that, single ones are no longer drawn."""
+"""With more seeds than this, the curves of single seeds are not drawn."""
 
 Line = tuple[Floats, Floats]
 """Frames (T,) and values (T,)."""
@@ -25,7 +25,7 @@ Line = tuple[Floats, Floats]
 def learning_curves(
     experiment: Experiment, env_id: str, role: str, styles: Mapping[str, Style]
 ) -> Picture:
-    """Score against frames in one environment: means; bands and single seeds of few arms."""
+    """Score against frames in one environment: means, with bands and single seeds for few arms."""
     labels = _labels(experiment, env_id, role)
     with drawing(height=3.0 + legend_height(labels)) as (figure, (axes,)):
         for label in labels:
@@ -35,7 +35,7 @@ def learning_curves(
                 (np.array([float(p.frames) for p in c]), np.array([p.score for p in c]))
                 for c in curves
             ]
-            if role == "target":  # those that have just begun would leave nothing to draw
+            if role == "target":  # a curve that has just started would cut all others short
                 most = max(frames[-1] for frames, _ in lines)
                 lines = [each for each in lines if each[0][-1] >= most / 2]
             _draw_lines(axes, styles[label], label, lines, band=label in with_bands(labels))
@@ -52,7 +52,7 @@ def learning_curves(
 
 
 def _labels(experiment: Experiment, env_id: str, role: str) -> list[str]:
-    """Arms with a curve there; of those that share a source only the first."""
+    """Arms with a curve in the environment; of arms that share a source only the first."""
     points = [p for p in experiment.points if (p.env_id, p.role) == (env_id, role)]
     labels, seen = [], set()
     for label in dict.fromkeys(p.arm for p in points):
@@ -73,7 +73,7 @@ def _ends(experiment: Experiment, labels: Sequence[str], env_id: str, role: str)
 
 
 def _draw_lines(axes: Axes, style: Style, label: str, lines: Sequence[Line], *, band: bool) -> None:
-    """Mean and, with its band, the single lines if they are few; over the frames that all have."""
+    """Draw the mean over the frames that all lines have; if `band`, also its band and few lines."""
     end = min(frames[-1] for frames, _ in lines)
     grid = np.unique(np.concatenate([frames for frames, _ in lines]))
     grid = grid[grid <= end]
@@ -88,7 +88,7 @@ def _draw_lines(axes: Axes, style: Style, label: str, lines: Sequence[Line], *, 
 
 
 def survival_curves(experiment: Experiment, env_id: str, styles: Mapping[str, Style]) -> Picture:
-    """Share of runs that have not reached a score yet: the half on top, below it "learnt"."""
+    """Share of runs that have not reached a score: 0.5 on top, the learnt score below."""
     arms = summarise_target(experiment, env_id)
     end = max(p.frames for p in experiment.points if (p.env_id, p.role) == (env_id, "target"))
     levels = [(0.5, "to_half"), (experiment.learnt_score, "to_learnt")]
@@ -120,8 +120,8 @@ def survival_curves(experiment: Experiment, env_id: str, styles: Mapping[str, St
         return finished(
             figure,
             name=f"time-{_file(env_id)}",
-            title=f"Share of runs on {short_env(env_id)} that have not reached a score yet.",
-            alt=f"Share of runs on {env_id} that have not reached a score yet, by frames.",
+            title=f"Share of runs on {short_env(env_id)} that have not reached a score.",
+            alt=f"Share of runs on {env_id} that have not reached a score, by frames.",
         )
 
 
@@ -147,7 +147,8 @@ def information_curves(
             top = max(p.nats for p in own)
             if top > 0.6 * cap:
                 axes.axhline(cap, color="#888888", linewidth=0.8, linestyle=":")
-                axes.annotate("the most it can show", (1, cap), xycoords=("axes fraction", "data"),
+                axes.annotate("upper limit of the estimate", (1, cap),
+                              xycoords=("axes fraction", "data"),
                               ha="right", va="bottom", fontsize=7.5, color="#666666")  # fmt: skip
             axes.set_ylabel(f"with the {quantity} (nats)")
             axes.set_xlim(left=0)
@@ -157,8 +158,8 @@ def information_curves(
         return finished(
             figure,
             name=f"information-{_file(env_id)}",
-            title=f"What the features tell on {short_env(env_id)}, at least.",
-            alt=f"Mutual information of the features on {env_id}, at least, against frames.",
+            title=f"Lower bounds on the information of the features on {short_env(env_id)}.",
+            alt=f"Lower bounds on mutual information of the features on {env_id} against frames.",
         )
 
 

@@ -1,4 +1,4 @@
-"""What all figures share: their size, their type, how they become PNG."""
+"""Size, fonts, axes and legends of all figures, and their conversion to PNG."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from .labels import Style, in_legend
 
 WIDTH = 4.8
-"""Inches: narrow, so that its type can be read where it fills the width of a phone."""
+"""Inches; narrow enough for its text to be legible on a phone."""
 _DPI = 200
 _SHORT = 26
-"""Longer names do not stand side by side in a legend."""
+"""Names up to this length are set in two columns in a legend."""
 _SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -36,13 +36,13 @@ _SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One figure, ready for a page."""
+    """A figure as PNG, with its texts."""
 
     name: str
-    """Of its file, without ``.png``."""
+    """Name of its file, without ``.png``."""
     title: str
     alt: str
-    """What it shows, for those who do not see it."""
+    """Alternative text for readers who cannot see it."""
     png: bytes
 
 
@@ -50,7 +50,7 @@ class Picture:
 def drawing(
     *, height: float = 3.4, width: float = WIDTH, rows: int = 1
 ) -> Iterator[tuple[Figure, Sequence[Axes]]]:
-    """A figure of one column of axes, in the type of the report."""
+    """A figure with one column of axes, in the style of the report."""
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
@@ -65,7 +65,7 @@ def finished(figure: Figure, *, name: str, title: str, alt: str) -> Picture:
 
 
 def legend_below(figure: Figure, axes: Axes) -> None:
-    """The legend of some axes under them, where it covers nothing."""
+    """Add the legend of some axes below the figure."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         n_columns = _n_columns(labels)
@@ -76,7 +76,7 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 
 
 def legend_height(labels: Sequence[str]) -> float:
-    """Inches that `legend_below` takes for some arms."""
+    """Height in inches of `legend_below` for some arms."""
     return 0.19 * -(-len(labels) // _n_columns([in_legend(label) for label in labels])) + 0.1
 
 
@@ -85,7 +85,7 @@ def _n_columns(texts: Sequence[str]) -> int:
 
 
 def line(axes: Axes, style: Style, label: str, x: Any, y: Any, **more: Any) -> None:
-    """One arm's line, by its own colour, dashes and marker."""
+    """Draw a line in the style of its arm."""
     axes.plot(
         x, y, color=style.colour, linestyle=style.dashes, marker=style.marker,
         markersize=3.8, linewidth=1.7, label=in_legend(label), **more,
@@ -93,13 +93,13 @@ def line(axes: Axes, style: Style, label: str, x: Any, y: Any, **more: Any) -> N
 
 
 def thousands(axes: Axes, what: str) -> None:
-    """Frames on the horizontal axis, in thousands."""
+    """Label the horizontal axis in thousands."""
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}")
     axes.set_xlabel(f"{what} (thousands)")
 
 
 def unit(axes: Axes, label: str, *, step: float = 0.2) -> None:
-    """Scores from 0 to 1 on the vertical axis."""
+    """Scale the vertical axis from 0 to 1."""
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks(np.arange(0, 1 + step / 2, step))
     axes.set_ylabel(label)

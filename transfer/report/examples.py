@@ -1,4 +1,4 @@
-"""What the loss contrasts, drawn: observations, their positives, their hardest negatives."""
+"""Figure of observations with their positives and hardest negatives in the loss."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,28 +11,27 @@ from contrastive_distillation.envs import draw_pictures
 
 from .drawing import Picture, drawing, finished
 from .labels import short_env
-from .loaded_loss import LoadedLoss, queries
+from .loaded_loss import LoadedLoss, embed_anchors
 
 _N_ANCHORS = 256
 _N_ROWS = 5
 _N_NEGATIVES = 4
-_LIGHT = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Example:
-    """One line of the figure: pictures and the words under them."""
+    """One row of the figure: pictures and their captions."""
 
     pictures: list[np.ndarray]
     captions: list[str]
 
 
 def example_figure(loaded: LoadedLoss) -> Picture | None:
-    """One auxiliary step of a finished training; None where observations are no pictures.
+    """One auxiliary step of a finished training; None if observations are not pictures.
 
-    The step is drawn as the loss draws it, with its sampler, masks and weights. Of its anchors
-    those are shown that see most, no picture twice; the hardest negatives are those with the
-    largest term `w · exp(s / τ)`.
+    The step uses the sampler, masks and weights of the loss. The anchors with the most varied
+    pictures are shown, each picture once. The hardest negatives are those with the largest term
+    `w · exp(s / τ)`.
     """
     examples = _examples(loaded)
     if not examples:
@@ -86,14 +85,14 @@ def _examples(loaded: LoadedLoss) -> list[_Example]:
     if anchors is None:
         return []
     target = batch.target
-    asked = queries(loaded, batch.anchors)
+    embedded = embed_anchors(loaded, batch.anchors)
     line = np.arange(len(anchors)) % len(target.negative_rows)
-    near_positive = (asked * target.positive_keys).sum(axis=1)
-    near = np.einsum("bd,bkd->bk", asked, target.negative_keys[line])
+    near_positive = (embedded * target.positive_keys).sum(axis=1)
+    near = np.einsum("bd,bkd->bk", embedded, target.negative_keys[line])
     weights = np.zeros_like(near) if target.log_weights is None else target.log_weights
     hardness = np.where(target.mask, near / loss.settings.temperature + weights, -np.inf)
     examples = []
-    for i in _telling(anchors, np.asarray(np.isfinite(hardness).any(axis=1))):
+    for i in _most_varied(anchors, np.asarray(np.isfinite(hardness).any(axis=1))):
         order = [j for j in np.argsort(-hardness[i], kind="stable") if np.isfinite(hardness[i, j])]
         negatives = target.negative_rows[line[i]]
         _, first = np.unique(memory.hashes(negatives[order]), return_index=True)
@@ -109,10 +108,10 @@ def _examples(loaded: LoadedLoss) -> list[_Example]:
     return examples
 
 
-def _telling(pictures: np.ndarray, usable: np.ndarray) -> list[int]:
-    """Indexes of the usable pictures with the most in them, no two alike; the first ones of equals.
+def _most_varied(pictures: np.ndarray, usable: np.ndarray) -> list[int]:
+    """Indexes of the usable pictures with the most colours, without duplicates.
 
-    What varies in lightness and colour tells most; an empty room tells nothing.
+    An empty room, for instance, has few colours and shows little.
     """
     flat = pictures.reshape(len(pictures), -1, 3)
     variety = [len(np.unique(each, axis=0)) for each in flat]
@@ -126,10 +125,10 @@ def _telling(pictures: np.ndarray, usable: np.ndarray) -> list[int]:
 
 
 def pictures_of(observations: Any) -> np.ndarray | None:
-    """Observations as pictures (N, H, W, 3) uint8; None where they are none.
+    """Observations as pictures (N, H, W, 3) uint8; None if they are not pictures.
 
-    Grids (N, 7, 7, 3) are drawn as MiniGrid draws them; pictures (N, C, H, W) are taken as they
-    are, the last three channels where frames are stacked. Of a dict the entry ``image`` counts.
+    Grids (N, 7, 7, 3) are drawn as by MiniGrid. Of stacked frames (N, C, H, W) the last
+    frame is used. Of a dictionary the entry ``image`` is used.
     """
     images = observations.get("image") if isinstance(observations, dict) else observations
     if images is None or images.dtype != np.uint8 or images.ndim != 4:

@@ -1,4 +1,4 @@
-"""What a directory of `transfer`, `ablate` or `train` holds, as far as it has come."""
+"""Reads the results of a run, finished or not, from its directory."""
 
 import json
 import math
@@ -40,24 +40,24 @@ _DEFAULT_LEARNT_SCORE = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """All that a report can be made of."""
+    """The results of a run."""
 
     directory: Path
     config: Mapping[str, Any]
-    """Empty where no ``config.yaml`` is left."""
+    """Empty if there is no ``config.yaml``."""
     manifest: Mapping[str, Any]
-    """Empty where no ``manifest.json`` is left."""
+    """Empty if there is no ``manifest.json``."""
     rows: tuple[SummaryRow, ...]
-    """Of the trainings that are finished, in the order of arms."""
+    """Summaries of the finished trainings, in the order of arms."""
     points: tuple[CurvePoint, ...]
-    """Of all trainings, those that are not finished too."""
+    """Points of all learning curves, also of unfinished trainings."""
     information: tuple[InformationPoint, ...]
     specs: Mapping[tuple[str, str, int], Path] = field(default_factory=dict)
     """(arm, target, seed) → directory of a finished training on a target."""
     progress: tuple[str, ...] = ()
-    """How much of it is there, where not all of it is."""
+    """Sentences on how much of the run is finished; empty if all of it is."""
     notes: tuple[str, ...] = ()
-    """What could not be read, a line each."""
+    """Sentences on files that could not be read."""
 
     @property
     def targets(self) -> list[SummaryRow]:
@@ -66,12 +66,12 @@ class Experiment:
 
     @property
     def sources(self) -> list[SummaryRow]:
-        """The rows of trainings on sources, once for each arm that used them."""
+        """The rows of trainings on sources, repeated for each arm that used them."""
         return [row for row in self.rows if row.role == "source"]
 
     @property
     def arms(self) -> list[str]:
-        """Arms with a finished training on a target, in their order."""
+        """Arms with a finished training on a target, in order."""
         return list(dict.fromkeys(row.arm for row in self.targets))
 
     @property
@@ -87,7 +87,7 @@ class Experiment:
 
     @property
     def seeds(self) -> list[int]:
-        """Seeds of the trainings on targets; of all trainings where there are none."""
+        """Seeds of the trainings on targets, or of all trainings if there are none."""
         return sorted({row.seed for row in self.targets or self.rows})
 
     @property
@@ -98,11 +98,10 @@ class Experiment:
 
 
 def read_experiment(directory: Path) -> Experiment:
-    """Everything that is there, from the specs where they are, else from the tables of the root.
+    """Read a run from the directories of its trainings or, if these are missing, from its tables.
 
     Raises:
-        SettingsError: the directory is not there, or holds nothing to report; the text says what
-            was expected.
+        SettingsError: the directory does not exist or has nothing to report.
         ValueError: a table cannot be read.
     """
     _check(directory)
@@ -113,14 +112,17 @@ def read_experiment(directory: Path) -> Experiment:
     rows = _merged(_table(directory), summarise(whole, given_source=_given_source(config, notes)))
     points = _all(directory, CURVES, CurvePoint, found)
     if not points:
-        raise SettingsError(f"{directory}: has nothing to report yet: no training was judged")
+        raise SettingsError(
+            f"{directory}: has nothing to report yet: no training was evaluated; let it run first"
+        )
     rows, notes = _without_nan(rows, notes)
     specs = {
         (spec.arms[0], spec.task.env_ids[0], spec.seed): directory / spec.name
         for spec in (each.spec for each in whole)
         if spec.role == "target" and spec.arms
     }
-    points = _counted(points, rows)
+    points = _from_counted(points, rows)
+    information = _all(directory, INFORMATION, InformationPoint, found)
     order = _order(config, [row.arm for row in rows] + [point.arm for point in points])
     return Experiment(
         directory=directory,
@@ -128,7 +130,7 @@ def read_experiment(directory: Path) -> Experiment:
         manifest=_manifest(directory),
         rows=tuple(sorted(rows, key=lambda row: order.index(row.arm))),
         points=tuple(sorted(points, key=lambda point: order.index(point.arm))),
-        information=tuple(_counted(_all(directory, INFORMATION, InformationPoint, found), rows)),
+        information=tuple(_from_counted(information, rows)),
         specs=specs,
         progress=tuple(_progress(config, rows, points)),
         notes=tuple(dict.fromkeys(notes)),
@@ -136,7 +138,7 @@ def read_experiment(directory: Path) -> Experiment:
 
 
 def _in_order(order: Sequence[str] | None, names: Iterable[str]) -> list[str]:
-    """Each name once: those of the order first, in it, then the others as they come."""
+    """Each name once: first those in `order`, then the others."""
     found = dict.fromkeys(names)
     return [
         *(name for name in order or () if name in found),
@@ -153,11 +155,11 @@ def _check(directory: Path) -> None:
         return
     inside = sorted(str(path.parent) for path in directory.glob(f"*/{CONFIG}"))
     near = f"; choose one in it: {', '.join(inside[:4])}" if inside else ""
-    raise SettingsError(f"{directory}: is no run's directory; {_EXPECTED}{near}")
+    raise SettingsError(f"{directory}: is not a run's directory; {_EXPECTED}{near}")
 
 
 def _find_specs(directory: Path, config: Mapping[str, Any]) -> tuple[list[TrainingSpec], list[str]]:
-    """The trainings that have begun below a run's directory."""
+    """Specs of the trainings that have started in a run, and notes on unreadable ones."""
     notes: list[str] = []
     configs: dict[str, Mapping[str, Any]] = {}
     patterns = ("sources/*", "targets/*/*/seed*", "seed*")
@@ -188,7 +190,7 @@ def _find_specs(directory: Path, config: Mapping[str, Any]) -> tuple[list[Traini
 
 
 def _arm(name: str, directory: Path) -> str:
-    """The arm of a training: by its place, ``targets/ARM/ENV/seedS``, or as its curve says."""
+    """The arm of a training: from its directory, ``targets/ARM/ENV/seedS``, or from its curve."""
     parts = name.split("/")
     if parts[0] == "targets":
         return parts[1]
@@ -198,7 +200,7 @@ def _arm(name: str, directory: Path) -> str:
 
 
 def _needed(name: str, config: Mapping[str, Any], directory: Path) -> str | None:
-    """The name of the spec that a training starts from; None where it is none of this run's."""
+    """Name of the spec that a training starts from; None if there is none in this run."""
     source = (config.get(RESOLVED) or {}).get("source")
     if not isinstance(source, str) or not name:
         return None
@@ -207,7 +209,7 @@ def _needed(name: str, config: Mapping[str, Any], directory: Path) -> str | None
 
 
 def _finished(spec: TrainingSpec, directory: Path, notes: list[str]) -> list[FinishedTraining]:
-    """The spec, where it is finished and can be read."""
+    """The finished training of a spec; empty if it is unfinished or cannot be read."""
     try:
         found = read_finished(spec, directory)
     except (RunDirectoryError, OSError, ValueError) as error:
@@ -222,18 +224,18 @@ def _has_its_source(
     needed = each.spec.needs
     if needed is None or any(other.spec.name == needed for other in all_):
         return True
-    notes.append(f"Left out: {each.spec.name}, since its source, {needed}, cannot be read.")
+    notes.append(f"Left out: {each.spec.name}, because its source, {needed}, cannot be read.")
     return False
 
 
 def _given_source(config: Mapping[str, Any], notes: list[str]) -> Mapping[str, Any] | None:
-    """The result of the run that ``--from`` named, if it is still there."""
+    """The result of the run given by ``--from``, if it still exists."""
     if not config.get("from"):
         return None
     try:
         return read_result(Path(config["from"]))
     except RunDirectoryError as error:
-        notes.append(f"Nothing is known of the source: {error}.")
+        notes.append(f"The source is unknown: {error}.")
         return None
 
 
@@ -242,7 +244,7 @@ def _table(directory: Path) -> list[SummaryRow]:
 
 
 def _merged(kept: Iterable[SummaryRow], fresh: Iterable[SummaryRow]) -> list[SummaryRow]:
-    """Rows of the root's table, and of the specs, which are newer."""
+    """Rows of the run's table, replaced by those of its specs, which are newer."""
     rows = {(row.arm, row.seed, row.role, row.env_id): row for row in (*kept, *fresh)}
     return list(rows.values())
 
@@ -250,18 +252,18 @@ def _merged(kept: Iterable[SummaryRow], fresh: Iterable[SummaryRow]) -> list[Sum
 def _all(
     directory: Path, name: str, kind: type[AnyPoint], specs: Sequence[TrainingSpec]
 ) -> list[AnyPoint]:
-    """Points of the root's file and of the specs', which are newer."""
+    """Points of the run's file, replaced by those of its specs, which are newer."""
     kept = read_points(directory / name, kind) if (directory / name).is_file() else []
     fresh = all_points(specs, [directory / spec.name for spec in specs], name, kind)
     seen = {(point.arm, point.seed, point.role, point.env_id) for point in fresh}
     return [p for p in kept if (p.arm, p.seed, p.role, p.env_id) not in seen] + fresh
 
 
-def _counted(points: Sequence[AnyPoint], rows: Sequence[SummaryRow]) -> list[AnyPoint]:
-    """Points from where their curve counts on, their frames counted from there.
+def _from_counted(points: Sequence[AnyPoint], rows: Sequence[SummaryRow]) -> list[AnyPoint]:
+    """Drop the points before `SummaryRow.counted_from` and count frames from there.
 
-    A training that makes up for its source's frames is judged by what comes after those; where it
-    is not finished, how many these are is not known, and its points are left out.
+    It is above 0 for scratch with the frames of the source added. It is known only for finished
+    trainings; the points of the unfinished ones of such an arm are left out.
     """
     start = {(row.arm, row.env_id, row.seed, row.role): row.counted_from for row in rows}
     late = {key[0] for key, frames in start.items() if frames}
@@ -278,10 +280,10 @@ def _counted(points: Sequence[AnyPoint], rows: Sequence[SummaryRow]) -> list[Any
 def _without_nan(
     rows: Sequence[SummaryRow], notes: Sequence[str]
 ) -> tuple[list[SummaryRow], list[str]]:
-    """A score that is no number comes from no training of ours; it is named, never averaged."""
+    """Leave out rows with a score that is not a number, and note them."""
     good = [row for row in rows if math.isfinite(row.auc) and math.isfinite(row.final_score)]
     bad = [
-        f"Left out: {row.arm}, {row.env_id}, seed {row.seed}: its score is no number."
+        f"Left out: {row.arm}, {row.env_id}, seed {row.seed}: its score is not a number."
         for row in rows
         if row not in good
     ]
@@ -297,7 +299,7 @@ def _manifest(directory: Path) -> dict[str, Any]:
 
 
 def _order(config: Mapping[str, Any], arms: Sequence[str]) -> list[str]:
-    """Arms as the command named them, variants of one arm together; others as they come."""
+    """Arms in the order of the command, with the variants of an arm together; then the others."""
     asked = [str(arm) for arm in config.get("arms") or ()]
     found = list(dict.fromkeys(arms))
 
@@ -311,7 +313,7 @@ def _order(config: Mapping[str, Any], arms: Sequence[str]) -> list[str]:
 def _progress(
     config: Mapping[str, Any], rows: Sequence[SummaryRow], points: Sequence[CurvePoint]
 ) -> list[str]:
-    """How much of a grid is there, where not all of it is."""
+    """Sentences on how much of a study is finished; empty if all of it is."""
     done = {(row.arm, row.env_id, row.seed) for row in rows if row.role == "target"}
     begun = {(p.arm, p.env_id, p.seed) for p in points if p.role == "target"}
     arms = {arm for arm, _, _ in begun}
@@ -320,14 +322,14 @@ def _progress(
         a for a in config.get("arms") or () if a not in {arm.partition("+")[0] for arm in arms}
     ]
     if waiting and arms | set(waiting):
-        notes.append(f"Not begun on any target: {', '.join(waiting)}.")
+        notes.append(f"Not started on any target: {', '.join(waiting)}.")
     seeds = range(config.get("seed", 0), config.get("seed", 0) + config.get("seeds", 1))
     targets = config.get("target") or ()
     planned = {(arm, t, s) for arm in arms | set(waiting) for t in targets for s in seeds} | begun
     if config.get("command") != "train" and len(done) < len(planned):
         notes.insert(
             0,
-            f"Unfinished: {len(done)} of {len(planned)} trainings on targets are there; "
-            "means are over those.",
+            f"Unfinished: {len(done)} of {len(planned)} trainings on targets are finished; "
+            "means are over these.",
         )
     return notes

@@ -1,4 +1,4 @@
-"""The numbers of a report as files: a tidy CSV, and a table for LaTeX."""
+"""The numbers of a report as a tidy CSV file and as a LaTeX table."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,9 +42,9 @@ _ALL = "all"
 def write_aggregates(
     path: Path, arms: Sequence[ArmSummary], targets: Sequence[TargetSummary]
 ) -> None:
-    """One line for each arm, target (or ``all``) and quantity; empty where not known.
+    """Write a line for each arm, target (or ``all``) and known quantity.
 
-    A median time that more than half of the runs did not reach is ``inf``.
+    A median time is ``inf`` if more than half of the runs did not reach the score.
     """
     write_table(path, COLUMNS, _lines(arms, targets))
 
@@ -90,7 +90,7 @@ def write_latex(
     arms: Sequence[ArmSummary],
     targets: Sequence[TargetSummary],
 ) -> None:
-    """A ``booktabs`` table: area under the curve by target and over all, chance to beat."""
+    """Write a ``booktabs`` table: area on each target and over all targets, P(> reference)."""
     ids = experiment.target_ids
     by_place = {(each.label, each.env_id): each for each in targets}
     reference = reference_of(experiment)
@@ -140,5 +140,5 @@ _TEX = {
 
 
 def _tex(text: str) -> str:
-    """Text that LaTeX prints as it stands."""
+    """Escape text for LaTeX."""
     return "".join(_TEX.get(character, character) for character in " ".join(text.split()))

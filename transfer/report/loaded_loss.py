@@ -1,4 +1,4 @@
-"""A finished training's loss and memory, put together again to be looked at."""
+"""Loads the loss and the memory of a finished training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ CONTRASTIVE = "contrastive_distillation"
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedLoss:
-    """A loss with its heads and keys, the agent it regularised, and their memories."""
+    """A loss with its heads and keys, the agent it was trained with, and the memories."""
 
     directory: Path
     env_id: str
@@ -33,17 +33,17 @@ class LoadedLoss:
 
 
 def is_contrastive(directory: Path) -> bool:
-    """Whether a training had contrastive distillation, and left the file of its loss."""
+    """Whether a training used contrastive distillation and saved its loss."""
     if not (directory / AUXILIARY).is_file():
         return False
     return bool(read_config(directory).get("loss") == CONTRASTIVE)
 
 
 def load_loss(directory: Path) -> LoadedLoss:
-    """Load a training with contrastive distillation; nothing of it is unpickled.
+    """Load the loss of a training with contrastive distillation, without unpickling.
 
     Raises:
-        ValueError: it had another loss, or a file is missing or broken.
+        ValueError: the training used another loss, or a file is missing or broken.
     """
     config = read_config(directory)
     if not is_contrastive(directory):
@@ -75,8 +75,8 @@ def load_loss(directory: Path) -> LoadedLoss:
     )
 
 
-def queries(loaded: LoadedLoss, observations: object) -> np.ndarray:
-    """(n, D) float32 of length 1: what the loss holds against the keys."""
+def embed_anchors(loaded: LoadedLoss, observations: object) -> np.ndarray:
+    """Embeddings of observations that the loss compares with its keys: (n, D) float32 of norm 1."""
     learner, head = loaded.learner, loaded.loss.target_head
     with torch.no_grad():
         found = F.normalize(head(learner.encoder(observations)), dim=1)  # type: ignore[arg-type]

@@ -23,19 +23,19 @@ _COLUMNS = ("task", "return", "episode", "step", "memory")
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """Points and their labels."""
+    """Keys and their labels."""
 
     keys: np.ndarray
     """(n, D) float32 of length 1."""
     labels: list[tuple[str, ...]]
-    """n lines of task, return, episode, step, memory."""
+    """n rows of task, return, episode, step, memory."""
 
 
 def embed(loaded: LoadedLoss) -> Embedding:
     """Keys of up to 2,000 rows: half from the target's memory, half from its source's, if any.
 
-    All keys are of one snapshot of the training's own averaged encoder and head, so that they lie
-    in one space. Where a row's return is not known its label is empty.
+    All keys come from the same moving-average encoder and head, so that they can be compared. The
+    label of an unknown return is empty.
     """
     memories = [("target", loaded.memory)]
     if loaded.source_memory is not None and len(loaded.source_memory):
@@ -58,7 +58,7 @@ def _labels(memory: Memory, rows: np.ndarray, name: str) -> list[tuple[str, ...]
     return [
         (
             memory.tasks[int(task)].replace("\t", " "),
-            f"{value:.3g}" if known else "",  # one word there, and none could be coloured by
+            f"{value:.3g}" if known else "",  # a word would prevent colouring by this label
             str(int(episode)),
             str(int(step)),
             name,
@@ -68,7 +68,7 @@ def _labels(memory: Memory, rows: np.ndarray, name: str) -> list[tuple[str, ...]
 
 
 def write_embedding(directory: Path, embedding: Embedding) -> None:
-    """Write the three files that ``tensorboard --logdir DIRECTORY`` shows as a projector."""
+    """Write the three files of TensorBoard's embedding projector (``--logdir DIRECTORY``)."""
     directory.mkdir(parents=True, exist_ok=True)
     points = ("\t".join(f"{value:.5g}" for value in key) for key in embedding.keys)
     lines = ("\t".join(label) for label in [_COLUMNS, *embedding.labels])

@@ -1,4 +1,4 @@
-"""What a report tells, section by section; what cannot be told is left out."""
+"""The sections of a report; one without results is left out."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ Styles = Mapping[str, Style]
 
 
 def arm_section(experiment: Experiment, arms: Sequence[ArmSummary], styles: Styles) -> Section:
-    """All targets together."""
+    """Results over all targets."""
     figures = [
         interval_figure(arms, styles, which=which, reference=reference_of(experiment))
         for which in ("auc", "difference", "improvement", "final")
@@ -39,14 +39,14 @@ def arm_section(experiment: Experiment, arms: Sequence[ArmSummary], styles: Styl
         "seeds are resampled, since the targets of a seed share its source. The difference is of "
         "means, paired over seeds.",
         tables=(arm_table(experiment, arms),),
-        pictures=_there([*figures, profile_figure(experiment, styles)]),
+        pictures=_present([*figures, profile_figure(experiment, styles)]),
     )
 
 
 def target_sections(
     experiment: Experiment, targets: Sequence[TargetSummary], styles: Styles
 ) -> list[Section]:
-    """Each target by itself."""
+    """Results on each target."""
     sections = [
         Section(
             title="Target by target",
@@ -72,56 +72,56 @@ def target_sections(
 
 
 def source_section(experiment: Experiment, styles: Styles) -> Section | None:
-    """The sources: score, frames, and what became of them."""
+    """Scores and frames of the sources, and their retention."""
     env_ids = dict.fromkeys(p.env_id for p in experiment.points if p.role == "source")
     pictures = [source_map(experiment), retention_map(experiment)]
     pictures += [learning_curves(experiment, env_id, "source", styles) for env_id in env_ids]
-    if not _there(pictures):
+    if not _present(pictures):
         return None
     return Section(
         title="Sources",
-        text="Which source an agent starts from decides much; so every seed trains its own.",
+        text="Results depend strongly on the source agent, so every seed trains its own.",
         tables=(source_table(experiment),) if experiment.sources else (),
-        pictures=_there(pictures),
+        pictures=_present(pictures),
     )
 
 
 def information_section(experiment: Experiment, styles: Styles) -> Section | None:
     """Mutual information against frames."""
     curves = [information_curves(experiment, env_id, styles) for env_id in experiment.curve_ids]
-    pictures = _there(curves)
+    pictures = _present(curves)
     if not pictures:
         return None
     return Section(
         title="What the features tell",
         text="Lower bounds on mutual information, in nats, of the frozen features with a later "
         "observation of the same episode (future) and with the features of the source's encoder "
-        "(source); measured the same way for every arm, by a critic of its own.",
+        "(source). They are measured in the same way for every arm, by a separate critic.",
         pictures=pictures,
     )
 
 
 def compute_section(arms: Sequence[ArmSummary], styles: Styles) -> Section | None:
-    """Compute against transfer."""
-    pictures = _there([compute_figure(arms, styles)])
+    """Compute and transfer."""
+    pictures = _present([compute_figure(arms, styles)])
     if not pictures:
         return None
     return Section(
         title="Compute against transfer",
-        text="Seconds of learning on a target, evaluation and measuring left out; they compare "
-        "only where all trainings ran on one kind of machine, equally busy.",
+        text="Seconds of learning on a target, without evaluation. They are comparable only if all "
+        "trainings ran on the same kind of machine under the same load.",
         pictures=pictures,
     )
 
 
 def axis_section(experiment: Experiment, arms: Sequence[ArmSummary]) -> Section | None:
-    """The settings that an ablation varies."""
+    """Settings that an ablation varies."""
     pictures = axis_figures(experiment, arms)
     return Section(title="Settings", pictures=tuple(pictures)) if pictures else None
 
 
 def train_section(experiment: Experiment, styles: Styles) -> Section:
-    """What `train` came to."""
+    """Results of `train`."""
     env_ids = dict.fromkeys(p.env_id for p in experiment.points)
     role = experiment.points[0].role
     return Section(
@@ -132,26 +132,26 @@ def train_section(experiment: Experiment, styles: Styles) -> Section:
 
 
 def examples_section(picture: Picture, whose: str) -> Section:
-    """What the loss contrasts, in the training that `whose` names."""
+    """Examples of what the loss contrasts, from the training named `whose`."""
     return Section(
         title="What the loss contrasts",
-        text=f"One step of the loss at the end of {whose}: each line an observation, its "
-        "positive, and from memory the negatives that count most in the loss. cos is what the "
-        "loss computes between the observation and each; w, where negatives are weighed, their "
-        "weight.",
+        text=f"One step of the loss at the end of {whose}. Each row shows an observation, its "
+        "positive, and the negatives from memory with the largest terms in the loss. cos is the "
+        "cosine similarity with the observation; w is the weight of a negative, if the sampler "
+        "weights them.",
         pictures=(picture,),
         wide=True,
     )
 
 
 def diagnostics_section(experiment: Experiment) -> Section | None:
-    """The health of encoder and policy."""
+    """Diagnostics of encoder and policy."""
     table = diagnostics_table(experiment)
-    return table and Section(title="Health of encoder and policy", tables=(table,))
+    return table and Section(title="Diagnostics of encoder and policy", tables=(table,))
 
 
 def made_section(experiment: Experiment) -> Section:
-    """Command, versions, seeds, machine."""
+    """Command, versions, seeds and machine."""
     manifest = experiment.manifest
     verbatim = []
     if manifest.get("command"):
@@ -183,20 +183,20 @@ def _plain(value: Any) -> Any:
 
 
 def missing_section(notes: Sequence[str]) -> Section | None:
-    """What is not there."""
+    """Results that are missing, and why."""
     if not notes:
         return None
     return Section(title="What is missing", items=tuple(notes))
 
 
 def title_of(experiment: Experiment) -> str:
-    """Suite and agent."""
+    """Title of the page: suite and agent."""
     first = (experiment.rows or experiment.points)[0]
     return f"{first.suite}, {first.agent}"
 
 
 def outline_of(experiment: Experiment) -> str:
-    """One line above the title: what was compared, how often."""
+    """The line above the title: command, number of arms, targets and seeds."""
     seeds = experiment.seeds
     parts = [str(experiment.config.get("command") or "transfer")]
     if experiment.arms:
@@ -206,5 +206,5 @@ def outline_of(experiment: Experiment) -> str:
     return " · ".join(parts)
 
 
-def _there(pictures: Sequence[Picture | None]) -> tuple[Picture, ...]:
+def _present(pictures: Sequence[Picture | None]) -> tuple[Picture, ...]:
     return tuple(picture for picture in pictures if picture is not None)

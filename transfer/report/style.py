@@ -1,4 +1,4 @@
-"""How the page looks: on a desk, on a phone, on paper."""
+"""Style sheet of the page, for screens, phones and print."""
 
 STYLE = """\
 :root { --ink: #1c1c1c; --soft: #5d5d5d; --line: #dcdcdc; --paper: #ffffff; --wash: #f5f6f8;

@@ -1,4 +1,4 @@
-"""What the specs of a run came to: one row for each arm, seed and environment."""
+"""Summaries of finished trainings: one row for each arm, seed and environment."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from .scores import area_under_curve, jumpstart
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryRow:
-    """One learning curve and its end: a line of ``summary.csv``."""
+    """Summary of one learning curve: a line of ``summary.csv``."""
 
     suite: str
     agent: str
@@ -56,23 +56,24 @@ class SummaryRow:
     retention: float | None = None
     """Mean score on its source's environments after training on the target; None without one."""
     information_future: float | None = None
-    """Nats, at least, that its features share with a later observation; see `information`."""
+    """Lower bound in nats on the information of its features about a later observation."""
     information_source: float | None = None
-    """Nats, at least, that they share with the source encoder's; None without a source."""
+    """Lower bound in nats on their information about the source's features; None without one."""
     counted_from: int = 0
-    """Frames from which on its curve counts; above 0 where it was trained for longer than those it
-    is held against, as scratch with the source's frames added (whose last frames count)."""
+    """First frame of the curve that counts; above 0 if it was trained for longer than the arms that
+    it is compared with, as scratch with the frames of the source added."""
     source_kind: str | None = None
-    """How its source, or it as a source, was trained, with what varies; None without a source."""
+    """How its source was trained, with the settings that vary; None without a source. For a source:
+    how it was trained itself."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> Self:
         """A row from a line of the file, as `csv.DictReader` gives it.
 
-        Columns that came later may be missing: they have their defaults.
+        Columns with a default may be missing, as in files of earlier versions.
 
         Raises:
-            ValueError: a value is missing or is not of its kind.
+            ValueError: a value is missing or has the wrong type.
         """
         hints = get_type_hints(cls)
         later = {f.name for f in fields(cls) if f.default is not MISSING}
@@ -82,7 +83,7 @@ class SummaryRow:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedTraining:
-    """A spec with what it left in its directory."""
+    """A spec with its results."""
 
     spec: TrainingSpec
     points: Sequence[CurvePoint]
@@ -90,7 +91,7 @@ class FinishedTraining:
 
 
 def read_finished(spec: TrainingSpec, directory: Path) -> FinishedTraining | None:
-    """What a spec left; None where it has not finished."""
+    """The results of a spec; None if it is not finished."""
     if not (directory / RESULT).is_file():
         return None
     return FinishedTraining(
@@ -101,7 +102,7 @@ def read_finished(spec: TrainingSpec, directory: Path) -> FinishedTraining | Non
 def all_points(
     specs: Sequence[TrainingSpec], directories: Sequence[Path], name: str, kind: type[AnyPoint]
 ) -> list[AnyPoint]:
-    """Every point of the specs' files of one name; a source's under each arm that used it."""
+    """Points of the specs' files of one name; those of a source once for each arm that used it."""
     points: list[AnyPoint] = []
     for spec, directory in zip(specs, directories, strict=True):
         if (directory / name).is_file():
@@ -116,8 +117,8 @@ def summarise(
     """A row for each arm, seed and environment of the finished specs.
 
     Args:
-        finished: the specs.
-        given_source: result of the run that all arms start from, where it is none of the specs.
+        finished: specs with their results.
+        given_source: result of the run that all arms start from, if it is not one of the specs.
     """
     by_name = {each.spec.name: each for each in finished}
     scratch: dict[tuple[int, tuple[str, ...]], list[FinishedTraining]] = {}
@@ -140,7 +141,7 @@ def summarise(
 
 
 def _source_kind(spec: TrainingSpec) -> str | None:
-    """``with_loss+n_negatives=8``, out of the name of its directory."""
+    """``with_loss+n_negatives=8``, from the name of the source's directory."""
     name = spec.name if spec.role == "source" else (spec.needs if spec.source.directory else None)
     if not name:
         return None
@@ -160,7 +161,7 @@ def _row(
     scores = [point.score for point in curve]
     final = result["final"][env_id]
     information = result.get("information", {}).get(env_id, {})
-    kept = [entry["score"] for entry in result.get("retention", {}).values()]
+    retention = [entry["score"] for entry in result.get("retention", {}).values()]
     jump = None
     if scratch is not None and spec.role == "target":
         jump = jumpstart(scores, [p.score for p in scratch.points if p.env_id == env_id])
@@ -188,7 +189,7 @@ def _row(
         seconds=result["seconds"],
         evaluation_seconds=result["evaluation_seconds"],
         weights_sha256=result["weights_sha256"],
-        retention=sum(kept) / len(kept) if kept else None,
+        retention=sum(retention) / len(retention) if retention else None,
         information_future=information.get("future"),
         information_source=information.get("source"),
         counted_from=counted_from,
@@ -202,10 +203,10 @@ def write_summary(path: Path, rows: Sequence[SummaryRow]) -> None:
 
 
 def read_summary(path: Path) -> list[SummaryRow]:
-    """The rows of a file that `write_summary` wrote, also of one with fewer columns.
+    """Read a file of `write_summary`, also one of an earlier version with fewer columns.
 
     Raises:
-        ValueError: it is not one; the text names file and line.
+        ValueError: a line cannot be read; the text names file and line.
     """
     rows = []
     with path.open(newline="", encoding="utf-8") as file:
@@ -229,4 +230,4 @@ def _read(name: str, hint: Any, text: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"{name}: {text!r} is no {kind.__name__}") from None
+        raise ValueError(f"{name}: {text!r} is not of type {kind.__name__}") from None

@@ -1,4 +1,4 @@
-"""What a person reads at the end: tables of 80 columns."""
+"""The tables that a command prints at its end, at most 80 columns wide."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,7 +17,7 @@ _BOOTSTRAP_SEED = 0
 
 
 def transfer_tables(rows: Sequence[SummaryRow]) -> RenderableType:
-    """A table for the sources, one for each target, and what their marks mean."""
+    """A table of the sources, one for each target, and a legend."""
     targets = [row for row in rows if row.role == "target"]
     tables: list[RenderableType] = []
     sources = [row for row in rows if row.role == "source"]
@@ -29,7 +29,7 @@ def transfer_tables(rows: Sequence[SummaryRow]) -> RenderableType:
 
 
 def source_table(rows: Sequence[SummaryRow]) -> Table:
-    """Score and frames of each source, by the kind of source and environment."""
+    """Score and frames of each kind of source in each environment."""
     table = _titled("Sources")
     table.add_column("environment", overflow="fold", min_width=28)
     table.add_column("trained", overflow="fold")
@@ -57,7 +57,7 @@ def _trained(row: SummaryRow) -> str:
 
 
 def _folded(label: str) -> str:
-    """A label with what varies on lines of its own."""
+    """A label with each setting that varies on its own line."""
     return label.replace("+", "\n +")
 
 
@@ -92,14 +92,14 @@ def _compared(
     scratch: Sequence[SummaryRow],
     value: Callable[[SummaryRow], float],
 ) -> str:
-    """Mean and interval, marked where the mean is below that of scratch."""
+    """Mean and interval, marked if the mean is below that of scratch."""
     values, base = [value(row) for row in own], [value(row) for row in scratch]
     worse = bool(base) and round(float(np.mean(values)), 2) < round(float(np.mean(base)), 2)
     return _numbers(values, mark=WORSE if worse else " ")
 
 
 def _numbers(values: Sequence[float], *, signed: bool = False, mark: str = "") -> str:
-    """``0.62`` and, with two seeds or more, its 95 % interval on a second line."""
+    """``0.62`` and, with two or more seeds, its 95 % interval on a second line."""
     text = f"{np.mean(values):{'+' if signed else ''}.2f}{mark}"
     if len(values) < 2:
         return text
@@ -136,9 +136,9 @@ def _legend(rows: Sequence[SummaryRow]) -> Text:
     n_seeds = len({row.seed for row in targets})
     backends = ", ".join(sorted({row.final_backend for row in rows}))
     lines = [
-        "Scores are normalised returns, 0 to 1. AUC: under the learning curve. jumpstart:",
-        "before the first frame, less scratch's. final: in the reference environment",
-        f"({backends}). source: the frames it took.",
+        "Scores are normalised returns, 0 to 1. AUC: area under the learning curve.",
+        "jumpstart: score before the first frame, less that of scratch. final: final score",
+        f"in the reference environment ({backends}). source: frames of its training.",
     ]
     if n_seeds > 1:
         lines.append(f"Means over {n_seeds} seeds; below them, 95 % bootstrap intervals.")
@@ -147,7 +147,7 @@ def _legend(rows: Sequence[SummaryRow]) -> Text:
         lines.append(f"{NOT_LEARNT}: the source was not learnt within its frames.")
     longer = {arm_of(row.arm) for row in targets if row.counted_from}
     if longer:
-        lines.append(f"{', '.join(sorted(longer))}: AUC and jumpstart of its last frames alone.")
+        lines.append(f"{', '.join(sorted(longer))}: AUC and jumpstart are of the last frames only.")
     if any(arm_of(row.arm) == "scratch" for row in targets):
         lines.append(f"{WORSE}: worse than from scratch (negative transfer).")
     return Text("\n".join(lines), style="dim")

@@ -55,8 +55,8 @@ def test_an_unfinished_grid_says_how_much_is_there(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     found = read_experiment(tmp_path)
     first, second = found.progress
-    assert "16 of 24 trainings on targets are there" in first
-    assert second == "Not begun on any target: frozen_encoder."
+    assert "16 of 24 trainings on targets are finished" in first
+    assert second == "Not started on any target: frozen_encoder."
     assert len(found.points) == 72, "curves of unfinished trainings are there all the same"
 
 
@@ -69,7 +69,7 @@ def test_a_score_that_is_nan_is_left_out_and_named(tmp_path: Path) -> None:
     found = read_experiment(tmp_path)
     assert len(found.targets) == 17
     (note,) = found.notes
-    assert "contrastive_distillation" in note and "seed 0: its score is no number" in note
+    assert "contrastive_distillation" in note and "seed 0: its score is not a number" in note
 
 
 @pytest.mark.parametrize("kind", ["nothing", "file", "empty", "others", "runs", "begun"])
@@ -88,8 +88,8 @@ def test_what_is_no_run_is_refused_with_what_was_expected(kind: str, tmp_path: P
     expected = {
         "nothing": "there is no such directory; expected the directory of a transfer, ablate",
         "file": "is a file; expected",
-        "empty": "is no run's directory; expected",
-        "others": "is no run's directory; expected",
+        "empty": "is not a run's directory; expected",
+        "others": "is not a run's directory; expected",
         "runs": "choose one in it: .*inside",
         "begun": "has nothing to report yet",
     }
@@ -103,7 +103,12 @@ def test_what_is_no_run_is_refused_with_what_was_expected(kind: str, tmp_path: P
         ("curves.csv", "0.9,0.9", "much,0.9", r"curves\.csv, line 2: cannot be read: .*'much'"),
         ("curves.csv", "env_id", "environment", r"curves\.csv, line 2: .*env_id"),
         ("summary.csv", "True", "perhaps", r"summary\.csv, line 2: learnt: 'perhaps' is neither"),
-        ("summary.csv", "100000", "many", r"summary\.csv, line 2: frames: 'many' is no int"),
+        (
+            "summary.csv",
+            "100000",
+            "many",
+            r"summary\.csv, line 2: frames: 'many' is not of type int",
+        ),
     ],
 )
 def test_a_broken_table_is_named_with_its_line(

@@ -217,7 +217,7 @@ def test_nothing_but_curves(tmp_path: Path) -> None:
     make_report(read_experiment(tmp_path), tmp_path / "report", say=lambda _: None)
     _, words = read_page(tmp_path / "report/report.html")
     assert "No training on a target is finished" in words
-    assert "Unfinished: 0 of 18 trainings on targets are there" in words
+    assert "Unfinished: 0 of 18 trainings on targets are finished" in words
     assert (tmp_path / "report/figures/curve-target-UnlockPickup.png").is_file()
     assert not (tmp_path / "report/summary.csv").exists()
 
