@@ -1,4 +1,4 @@
-"""What regularises the agent's encoder: pure functions, and auxiliary losses made of them."""
+"""Auxiliary losses on the agent's encoder, and the pure functions that they use."""
 
 from .auxiliary import (
     ActsBy,

@@ -1,4 +1,4 @@
-"""Arrays that change their shape, in a module's `state_dict()`."""
+"""Numpy arrays of variable shape in a module's `state_dict()`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PREFIX = "arrays/"
 
 
 class ArraysInState(nn.Module):
-    """A module that also keeps numpy arrays: of any number and shape, unlike buffers."""
+    """A module whose `state_dict()` includes numpy arrays of any number and shape."""
 
     def state_arrays(self) -> Mapping[str, np.ndarray]:
-        """By name, for `state_dict()`."""
+        """The arrays for `state_dict()`, by name."""
         raise NotImplementedError
 
     def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""The base class of every auxiliary loss, and what it sees of the agent."""
+"""The base class of auxiliary losses, and its interface to the agent."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from contrastive_distillation.memory import Memory, Observations
 
 ActsBy = Literal["probabilities", "values", "other"]
-"""What an agent's logits are: log-probabilities of discrete actions, or their values Q(o, a)."""
+"""The meaning of an agent's logits: log-probabilities or values Q(o, a) of discrete actions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Joining:
-    """How a loss joins the agent's update, where its paper says so: settings of the callback."""
+    """Settings of the callback that a loss's paper gives."""
 
     weight: float
     """Coefficient of the loss in the plain weighted sum."""
@@ -61,7 +61,7 @@ class AveragedEncoder(Protocol):
         ...
 
     def copy_from(self, other: Any) -> None:
-        """Be what `other` is now, and stay so until the next `update` or `copy_from`."""
+        """Copy the current state of `other`; the next `update` or `copy_from` changes it."""
         ...
 
 
@@ -79,7 +79,7 @@ class Teacher(Protocol):
 
 
 class SourcePolicy(Protocol):
-    """The whole frozen policy of a source agent. It gives no gradient, and draws nothing."""
+    """The whole frozen policy of a source agent. It gives no gradient and uses no randomness."""
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
@@ -88,14 +88,14 @@ class SourcePolicy(Protocol):
 
     @property
     def acts_by(self) -> ActsBy:
-        """What its logits are."""
+        """The meaning of its logits."""
         ...
 
     def logits(self, observations: Observations) -> Tensor:
         """Logits of its discrete actions, or Q-values, (B, A), of B raw observations.
 
         Raises:
-            ValueError: it acts by neither.
+            ValueError: the policy has neither.
         """
         ...
 
@@ -109,7 +109,7 @@ class SourcePolicy(Protocol):
 
 
 class Learner(Protocol):
-    """What a loss sees of the agent."""
+    """The agent, as a loss sees it."""
 
     @property
     def policy(self) -> nn.Module:
@@ -128,7 +128,7 @@ class Learner(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """The encoder's."""
+        """The device of the encoder."""
         ...
 
     @property
@@ -138,19 +138,19 @@ class Learner(Protocol):
 
     @property
     def progress(self) -> float:
-        """Share of the current `learn()` that is done, in [0, 1]."""
+        """The completed share of the current `learn()`, in [0, 1]."""
         ...
 
     @property
     def acts_by(self) -> ActsBy:
-        """What its logits are."""
+        """The meaning of its logits."""
         ...
 
     def logits(self, observations: Observations) -> Tensor:
         """Logits of its discrete actions, or Q-values, (B, A), float32, with gradient.
 
         Raises:
-            ValueError: the agent acts by neither.
+            ValueError: the agent has neither.
         """
         ...
 
@@ -163,17 +163,17 @@ class Learner(Protocol):
         ...
 
     def moving_average(self, momentum: float) -> AveragedEncoder:
-        """A new average of the encoder, starting as its copy."""
+        """A new moving average of the encoder, which starts as a copy of it."""
         ...
 
     def prediction_errors(self, memory: Memory, rows: np.ndarray) -> np.ndarray:
-        """(n,) float32 >= 0: how far the value function is off in rows (n,) of a memory.
+        """(n,) float32 >= 0: the errors of the value function in rows (n,) of a memory.
 
         `|G - V(o)|` (or Q(o, a)) where the return is known, else the temporal difference
         `|r + gamma V(o') - V(o)|` where the next observation is stored, else 0.
 
         Raises:
-            ValueError: the agent has no such value function.
+            ValueError: the agent has no value function of this kind.
         """
         ...
 
@@ -181,7 +181,7 @@ class Learner(Protocol):
 class AuxiliaryLoss(nn.Module):
     """A loss on the agent's encoder, computed from its memory while it learns.
 
-    One's own loss is one class; `forward` alone must be written:
+    To write a new loss, subclass this class and implement `forward`:
 
         class Inverse(AuxiliaryLoss):                     # which action led from o to o'?
             name = "inverse"
@@ -198,13 +198,13 @@ class AuxiliaryLoss(nn.Module):
                 known = torch.as_tensor(batch.has_next, device=learner.device)
                 return {"inverse": (losses * known).sum() / known.sum().clamp(min=1)}
 
-    Use it by object in Python, or as `--loss package.module:Inverse` on the command line.
+    Pass an instance in Python, or use `--loss package.module:Inverse` on the command line.
 
-    What is called when: `build` once, before the first update, with the global random state
-    forked and seeded, so that heads may be made in the usual way. Then, for each auxiliary step,
-    `sample` (numpy; only `generator` may be drawn from), `forward` (draws nothing, changes
-    nothing but `metrics`) and, after the optimisers' step, `after_step`. All that must survive a
-    checkpoint is in `state_dict()`.
+    `build` is called once, before the first update, with the global random state forked and
+    seeded, so heads can be created as usual. Each auxiliary step then calls `sample` (in numpy,
+    with `generator` as the only source of randomness), `forward` (without randomness; it may
+    change `metrics` alone) and, after the optimisers' step, `after_step`. State that must survive
+    a checkpoint belongs in `state_dict()`.
 
     During a transfer, the command line passes the source's frozen encoder as `teacher` and its
     whole policy as `source_policy` to a constructor that has such a keyword (`takes_teacher`,
@@ -213,17 +213,17 @@ class AuxiliaryLoss(nn.Module):
     """
 
     name: ClassVar[str]
-    """Its name in the registry, in logs and in tables."""
+    """Name in the registry, in logs and in tables."""
     published: ClassVar[Joining | None] = None
-    """Weight, balance and frequency of its paper; None: there is none, or it names no numbers."""
+    """Weight, balance and frequency in its paper; None if no paper gives them."""
     needs_source: ClassVar[bool] = False
-    """Whether it is nothing without a source agent: its encoder, its policy or its memory."""
+    """Whether the loss requires a source agent: its encoder, its policy or its memory."""
     takes_teacher: ClassVar[bool] = False
     """Whether the constructor has a keyword `teacher`. Set when a subclass is defined."""
     takes_source_policy: ClassVar[bool] = False
     """Whether the constructor has a keyword `source_policy`. Set when a subclass is defined."""
     agents: ClassVar[tuple[str, ...] | None] = None
-    """The agents of the command line that it is for; None: all."""
+    """Agents of the command line that the loss supports; None: all."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -234,10 +234,10 @@ class AuxiliaryLoss(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.metrics: dict[str, float] = {}
-        """What the last `forward` found worth logging."""
+        """Metrics of the last `forward`, for the log."""
 
     def build(self, learner: Learner) -> None:
-        """Makes heads, on `learner.device`."""
+        """Create heads, on `learner.device`."""
 
     def sample(
         self,
@@ -246,10 +246,10 @@ class AuxiliaryLoss(nn.Module):
         generator: np.random.Generator,
         source_memory: Memory | None = None,
     ) -> Any | None:
-        """What `forward` will get: by default up to `n_anchors` rows, as a `MemoryBatch`.
+        """The batch for `forward`: by default up to `n_anchors` rows, as a `MemoryBatch`.
 
-        `source_memory` holds what the source agent saw, while transferring. None means that the
-        memory has not enough rows yet: the step is then left out.
+        `source_memory` is the source agent's memory, during a transfer. If the memory has too few
+        rows, return None to skip the step.
         """
         return memory.sample(n_anchors, generator) if len(memory) else None
 
@@ -258,39 +258,40 @@ class AuxiliaryLoss(nn.Module):
 
         Args:
             learner: the agent; `learner.encoder(observations)` gives features with gradient.
-            batch: what `sample` gave: by default a `memory.MemoryBatch` of B rows, in numpy:
+            batch: the result of `sample`: by default a `memory.MemoryBatch` of B rows, in numpy:
                 observations and next observations (B, ...), actions, rewards, returns and
                 `return_known` (B,), tasks, episodes, steps, and `has_next` (B,), False where the
                 next observation is not stored.
 
         Raises:
-            NotImplementedError: a subclass has not written it. A term that is not finite stops
-                the training with a FloatingPointError.
+            NotImplementedError: a subclass does not implement it. A term that is not finite
+                stops the training with a FloatingPointError.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a forward(learner, batch)")
 
     def term_weights(self, progress: float) -> Mapping[str, float]:
-        """The weight of each term at `progress` in [0, 1]; a term not named weighs 1."""
+        """The weight of each term at `progress` in [0, 1]; 1 for terms without an entry."""
         return {}
 
     def changed_parameters(self, learner: Learner) -> list[nn.Parameter]:
-        """The agent's parameters that it may change: by default those of the encoder."""
+        """The agent's parameters that the loss may change: by default those of the encoder."""
         return list(learner.encoder.parameters())
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Its own parameters to be learnt: by default all that want a gradient."""
+        """The loss's own trainable parameters: by default all that require a gradient."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def n_encoded(self, n_anchors: int, *, with_source_memory: bool) -> int:
-        """Observations that one auxiliary step gives the encoder to learn from: its anchors.
+        """The number of observations that one auxiliary step encodes with gradient.
 
-        The control of equal compute lets the agent learn from as many more instead.
+        By default the number of anchors. The equal-compute control trains the agent on as many
+        additional observations.
 
         Args:
-            n_anchors: as `sample` gets it.
-            with_source_memory: whether it gets a source agent's memory, and a teacher, too.
+            n_anchors: the argument of `sample`.
+            with_source_memory: whether the loss has a source agent's memory and a teacher.
         """
         return n_anchors
 
     def after_step(self, learner: Learner) -> None:
-        """Called after the optimisers' step: the place to update averages."""
+        """Called after the optimisers' step, for example to update moving averages."""

@@ -1,4 +1,4 @@
-"""Queries of the anchors, once for each distinct one, and how near negatives are to them."""
+"""Projection heads, the queries that they give, and the similarity of queries and keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 DISTINCT_SHARE = 0.75
-"""Of the anchors; where more of them differ, gathering costs more than it saves."""
+"""Deduplicate if at most this share of the anchors is distinct; above, it costs time."""
 
 
 def projection_head(n_in: int, n_out: int) -> nn.Sequential:
@@ -19,11 +19,11 @@ def projection_head(n_in: int, n_out: int) -> nn.Sequential:
 def distinct_queries(
     head: nn.Module, features: Tensor, hashes: np.ndarray
 ) -> tuple[Tensor, Tensor | None]:
-    """Queries of length 1 of the distinct anchors, and which of them each anchor is.
+    """Queries of length 1 of the distinct anchors, and the index of each anchor's query.
 
-    Views repeat: of 256 anchors in a small room a quarter differ. Equal observations have equal
-    features, unless the encoder draws (dropout): that is looked at, and then, as where few repeat,
-    each anchor has a query of its own. What is computed from them is the same to rounding.
+    Observations repeat: in a small room, a quarter of 256 anchors are distinct. If equal
+    observations have different features (dropout), or if few repeat, each anchor has a query of
+    its own. The results are equal to rounding.
 
     Args:
         head: from features to queries, row by row.
@@ -31,7 +31,7 @@ def distinct_queries(
         hashes: (B,), of their observations.
 
     Returns:
-        queries (M, E); inverse (B,) int64, or None where M = B and they stand in order.
+        queries (M, E); inverse (B,) int64, or None if M = B, with one query for each anchor.
     """
     if len(set(hashes.tolist())) <= DISTINCT_SHARE * len(hashes):
         _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)

@@ -45,18 +45,18 @@ _ALL: tuple[type[AuxiliaryLoss], ...] = (
 )
 
 LOSSES: Mapping[str, type[AuxiliaryLoss]] = MappingProxyType({loss.name: loss for loss in _ALL})
-"""The losses that come with the package: ours first, then its rivals."""
+"""The losses of the package: contrastive distillation first, then its rivals."""
 
 
 def make_loss(name: str, **settings: Any) -> AuxiliaryLoss:
-    """The loss `name` of `LOSSES`, or one's own as `"package.module:Class"`.
+    """Create a loss.
 
     Args:
-        name: as above.
-        settings: keywords of its constructor; an unknown one is an error.
+        name: a name in `LOSSES`, or `"package.module:Class"` for a class of your own.
+        settings: keyword arguments of its constructor.
 
     Raises:
-        ValueError: no such loss, module, class or setting; the text names the nearest.
+        ValueError: there is no such loss, module, class or setting; the text names the nearest.
     """
     loss = loss_class(name)
     known = inspect.signature(loss).parameters
@@ -81,13 +81,13 @@ def _own_loss(path: str) -> type[AuxiliaryLoss]:
     module_name, _, class_name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever a module of one's own raises
+    except Exception as error:  # a user's module may raise anything
         raise ValueError(f"loss '{path}': cannot import module '{module_name}': {error}") from error
     loss = getattr(module, class_name, None)
     if not (isinstance(loss, type) and issubclass(loss, AuxiliaryLoss)):
         losses = [n for n, v in vars(module).items() if isinstance(v, type)]
         raise ValueError(
-            f"loss '{path}': '{class_name}' is no subclass of AuxiliaryLoss in '{module_name}'. "
+            f"loss '{path}': '{class_name}' is not a subclass of AuxiliaryLoss in '{module_name}'. "
             f"{_nearest(class_name, losses)}"
         )
     return loss

@@ -97,7 +97,7 @@ class LossSettings:
 
 
 def annealed(kind: Anneal, progress: float) -> float:
-    """1 at progress 0, falling to 0 at progress 1 unless constant."""
+    """The factor at a progress in [0, 1]: it falls from 1 to 0 unless `kind` is "constant"."""
     progress = min(max(progress, 0.0), 1.0)
     if kind == "constant":
         return 1.0

@@ -1,4 +1,4 @@
-"""The keys of the two terms: which snapshot of which teacher gives them, and when it changes."""
+"""The keys of positives and negatives: from moving averages, or from a frozen teacher."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ _N_DRIFT_ROWS = 256  # observations on which drift is measured
 class AveragedKeys(ArraysInState):
     """Keys q̄(f̄(o)) of length 1 from a snapshot of moving averages of encoder and head.
 
-    The averages move with every auxiliary step, the snapshot is taken anew every so many rows
-    written to the memory (frames; the agent's own count of them may start again):
-    between two, every key comes from the same networks, whenever it was computed, and no
-    observation is encoded twice.
+    The averages move with every auxiliary step. The snapshot is renewed every `refresh_frames`
+    rows written to the memory (frames; the agent's own count may restart). Between two snapshots
+    all keys come from the same networks, and no observation is encoded twice.
     """
 
     def __init__(
@@ -48,17 +47,17 @@ class AveragedKeys(ArraysInState):
         self.snapshot_head = copy.deepcopy(head).requires_grad_(False)
         self.table = KeyTable(width=width, encode=self._encode)
         self.snapshot = 0
-        """How often it was taken anew."""
+        """The number of snapshots so far."""
         self.drift = 0.0
-        """1 - the mean cosine of old and new keys when the snapshot was last looked at."""
+        """1 - the mean cosine of old and new keys, when last measured."""
         self._taken_at = self._looked_at = -1
         self._head_pairs: tuple[nn.Module, list[Tensor], list[Tensor]] | None = None
 
     def renew(self, memory: Memory, generator: np.random.Generator) -> dict[str, float]:
-        """Take the snapshot anew where it is due; returns what there is to log.
+        """Renew the snapshot if it is due; returns metrics.
 
-        It is due `refresh_frames` after the last time, if the keys of 256 rows have drifted by
-        `refresh_drift` or more since: 1 - the mean cosine of old and new.
+        It is due `refresh_frames` after the last check, if the keys of 256 rows have drifted by at
+        least `refresh_drift` since: 1 - the mean cosine of old and new keys.
         """
         frame = memory.n_written
         if self._taken_at < 0:
@@ -87,7 +86,7 @@ class AveragedKeys(ArraysInState):
         return self.table.keys(memory, rows)
 
     def step(self, head: nn.Module) -> None:
-        """Both averages move by one step."""
+        """Update both moving averages."""
         self.averaged_encoder.update()
         if self._head_pairs is None or self._head_pairs[0] is not head:
             self._head_pairs = head, list(self.averaged_head.parameters()), list(head.parameters())
@@ -113,7 +112,7 @@ class AveragedKeys(ArraysInState):
     def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.snapshot, taken_at, looked_at = (int(n) for n in arrays["times"])
         if getattr(self.snapshot_encoder, "normalises", False):
-            return  # with statistics that are not in the file: a new snapshot is taken
+            return  # the file lacks its statistics: a new snapshot is taken
         self.table.restore(arrays["hashes"], arrays["keys"])
         self._taken_at, self._looked_at = taken_at, looked_at
         self.drift = float(arrays["drift"][0])
@@ -170,7 +169,7 @@ class FrozenKeys(ArraysInState):
 
 
 class LearnerInsight:
-    """What samplers may ask about rows of one memory."""
+    """Keys and prediction errors of one memory's rows, for the samplers of negatives."""
 
     def __init__(self, memory: Memory, keys: AveragedKeys | FrozenKeys, learner: Learner) -> None:
         self._memory = memory

@@ -1,4 +1,4 @@
-"""Augmented temporal contrast: tell which observation came a few steps later (ATC)."""
+"""Augmented temporal contrast: identify the observation a few steps later (ATC)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from contrastive_distillation.memory import Memory
 from .. import checks
 from ..auxiliary import AuxiliaryLoss, Joining, Learner
 from .augmentation import AUGMENTATIONS, augmented
-from .in_batch import AveragedNetwork, Pairs, different, draw_later, in_batch_contrast
+from .averaged_network import AveragedNetwork
+from .in_batch import Pairs, different, draw_later, in_batch_contrast
 
 
 class ATC(AuxiliaryLoss):
@@ -84,7 +85,7 @@ class ATC(AuxiliaryLoss):
         generator: np.random.Generator,
         source_memory: Memory | None = None,
     ) -> Pairs | None:
-        """Anchors and what came `offset` steps later; None while there are fewer than two."""
+        """Anchors and the observations `offset` steps later; None with fewer than two."""
         rows, later = draw_later(memory, n_anchors, generator, offset=self.offset)
         if len(rows) < 2:
             return None
@@ -103,5 +104,5 @@ class ATC(AuxiliaryLoss):
         return {self.name: loss}
 
     def after_step(self, learner: Learner) -> None:
-        """The averages move by one step."""
+        """Update the moving averages."""
         self.target.update(self.compressor)

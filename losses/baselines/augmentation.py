@@ -7,7 +7,7 @@ import numpy as np
 from contrastive_distillation.memory import Observations
 
 AUGMENTATIONS = ("auto", "pictures", "none")
-"""What is augmented: everything (`auto`), pictures only, or nothing."""
+"""Augment all kinds of observations (`auto`), pictures only, or none."""
 
 _SMALLEST_PICTURE = 16  # pixels; what has fewer rows or columns is a grid of cells
 

@@ -21,14 +21,14 @@ from .source_agent import draw_from_both, required_teacher
 
 @dataclass(frozen=True)
 class CRDBatch:
-    """B anchors, and N negatives shared by them, as the teacher sees them."""
+    """B anchors and N negatives shared by them, with the teacher's features."""
 
     anchors: Observations
     """(B, ...)"""
     features: np.ndarray
     """(B + N, D) float32: the teacher's, of the anchors and then of the negatives."""
     usable: np.ndarray
-    """(B, N) bool: negatives that show another observation than the anchor."""
+    """(B, N) bool: whether the negative's observation differs from the anchor's."""
     n_rows: int
     """M, the rows that negatives are drawn from."""
 
@@ -41,10 +41,10 @@ class CRD(AuxiliaryLoss):
     noise-contrastive estimation. Tian et al. 2019, https://arxiv.org/abs/1910.10699; τ = .07,
     weight .8.
 
-    Our reading: in reinforcement learning there are no classes, so negatives are whatever shows
+    Our reading: in reinforcement learning there are no classes, so negatives are rows with
     another observation. Their bank is the memory itself: T's features are kept, for T is frozen,
-    and g_T is applied anew, so no key is stale (theirs ages while g_T learns). N = 1,024 instead
-    of 16,384 (`n_negatives`), shared by the anchors; no constant divides e; teacher anchors
+    and g_T is applied at each step, so no key is stale (theirs ages while g_T learns). N = 1,024
+    instead of 16,384 (`n_negatives`), shared by the anchors; no constant divides e; teacher anchors
     against student negatives are left out. Half of the anchors and negatives are the source's, if
     its memory is given.
 

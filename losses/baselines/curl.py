@@ -1,4 +1,4 @@
-"""Tell which second view is of the same observation, by a bilinear product (CURL)."""
+"""Identify the second view of the same observation, by a bilinear product (CURL)."""
 
 from __future__ import annotations
 
@@ -109,5 +109,5 @@ class CURL(AuxiliaryLoss):
         return {self.name: loss}
 
     def after_step(self, learner: Learner) -> None:
-        """The average moves by one step."""
+        """Update the moving average."""
         self.target.update()

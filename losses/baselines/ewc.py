@@ -23,7 +23,7 @@ class EWC(ArraysInState, AuxiliaryLoss):
     `F_i = mean_o E_{a~π_T(·|o)}[ (∂ log π_T(a|o) / ∂w_i)² ]`, for a DQN π_T = softmax(Q_T).
     Kirkpatrick et al. 2016, https://arxiv.org/abs/1612.00796; weight 400 as there for Atari.
     F is computed once, at the first sample, over up to 256 observations of the source's memory (of
-    the memory at hand if there is none); the expectation over actions is exact. Weights that the
+    the agent's memory if there is none); the expectation over actions is exact. Weights that the
     logits do not depend on, as a value function's, have F = 0 and are free.
 
     With `balance="norm"` the pull has always the same length, however near the weights are.
@@ -53,7 +53,7 @@ class EWC(ArraysInState, AuxiliaryLoss):
     def build(self, learner: Learner) -> None:
         """
         Raises:
-            ValueError: there is no source policy, or one of both has no logits of actions.
+            ValueError: there is no source policy, or it or the agent has no logits of actions.
         """
         check_both(
             learner,
@@ -71,7 +71,7 @@ class EWC(ArraysInState, AuxiliaryLoss):
         generator: np.random.Generator,
         source_memory: Memory | None = None,
     ) -> tuple[()]:
-        """Nothing, for the loss is one on weights alone; the first time, F is computed."""
+        """An empty batch: the loss depends on weights alone. The first call computes F."""
         if not self._fisher:
             at_home = source_memory if source_memory is not None and len(source_memory) else memory
             rows = at_home.sample_rows(self.n_fisher, generator)

@@ -19,8 +19,8 @@ class FeatureMatching(AuxiliaryLoss):
 
     Romero et al. 2014, https://arxiv.org/abs/1412.6550. There a stage of its own without a
     weight; here beside the agent's loss, so `published` is the plain sum with weight 1. Our
-    reading: half of the observations are the source's, if its memory is given, where the teacher
-    is at home; in the paper there is one data set.
+    reading: half of the observations are the source's, if its memory is given, on which
+    the teacher was trained; the paper has one data set.
 
     Metrics: `explained`, the share of the teacher's variance over the batch that is predicted.
     """

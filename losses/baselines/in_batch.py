@@ -1,17 +1,15 @@
-"""What losses share that take their negatives from the batch at hand."""
+"""Contrast of anchors with the other anchors' positives in the same batch."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrastive_distillation.memory import Memory, Observations
 
-from ..auxiliary import Learner
 from ..info_nce import info_nce
 
 
@@ -24,7 +22,7 @@ class Pairs:
     positives: Observations
     """(B, ...)"""
     usable: np.ndarray
-    """(B, B) bool: may positive j stand against anchor i? False on the diagonal."""
+    """(B, B) bool: whether positive j may be a negative of anchor i."""
 
 
 def draw_later(
@@ -42,8 +40,8 @@ def draw_later(
 
 
 def different(hashes: np.ndarray) -> np.ndarray:
-    """(B, B) bool: do observations i and j differ? MiniGrid's views repeat, and an anchor cannot
-    be told from its positive's own twin."""
+    """(B, B) bool: whether observations i and j differ. MiniGrid's views repeat, and an observation
+    equal to the positive must not be a negative."""
     differ: np.ndarray = hashes[:, None] != hashes
     return differ
 
@@ -72,27 +70,3 @@ def in_batch_contrast(logits: Tensor, usable: np.ndarray) -> tuple[Tensor, dict[
         "usable_anchors": float(n_usable),
     }
     return losses.sum() / max(n_usable, 1), metrics
-
-
-class AveragedNetwork(nn.Module):
-    """The moving average of encoder and head together; no gradient reaches it."""
-
-    def __init__(self, learner: Learner, head: nn.Module, *, momentum: float) -> None:
-        super().__init__()
-        self.momentum = momentum
-        self.encoder = learner.moving_average(momentum)
-        self.head = copy.deepcopy(head).requires_grad_(False)
-
-    @torch.no_grad()
-    def forward(self, observations: Observations) -> Tensor:
-        """(B, D): the averaged head's output on the averaged encoder's features."""
-        output: Tensor = self.head(self.encoder(observations))
-        return output
-
-    @torch.no_grad()
-    def update(self, head: nn.Module) -> None:
-        """average <- momentum * average + (1 - momentum) * network, for both."""
-        self.encoder.update()
-        torch._foreach_lerp_(
-            list(self.head.parameters()), list(head.parameters()), 1.0 - self.momentum
-        )

@@ -62,7 +62,7 @@ class Kickstarting(AuxiliaryLoss):
     def build(self, learner: Learner) -> None:
         """
         Raises:
-            ValueError: there is no source policy, or one of both has no action probabilities.
+            ValueError: there is no source policy, or it or the agent has no action probabilities.
         """
         check_both(
             learner,
@@ -96,5 +96,5 @@ class Kickstarting(AuxiliaryLoss):
         return learner.logit_parameters()
 
     def after_step(self, learner: Learner) -> None:
-        """Counts the update."""
+        """Count the update."""
         self.n_updates += 1

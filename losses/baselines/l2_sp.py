@@ -41,7 +41,7 @@ class L2SP(AuxiliaryLoss):
         """
         Args:
             source_policy: the frozen policy of the source agent (`agents.FrozenPolicy`).
-            new_share: weight of what the source has not, in parts of the loss's, >= 0.
+            new_share: weight of the parameters that the source lacks, relative to the others, >= 0.
 
         Raises:
             ValueError: `new_share` is outside its range.
@@ -65,7 +65,7 @@ class L2SP(AuxiliaryLoss):
         generator: np.random.Generator,
         source_memory: Memory | None = None,
     ) -> tuple[()]:
-        """Nothing: the loss is one on weights alone."""
+        """An empty batch: the loss depends on weights alone."""
         return ()
 
     def forward(self, learner: Learner, batch: tuple[()]) -> Mapping[str, Tensor]:

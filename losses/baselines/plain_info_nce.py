@@ -1,4 +1,4 @@
-"""Tell which observation came later, from the batch alone: no memory, teacher, average or mask."""
+"""Plain InfoNCE in the batch, without memory, teacher, moving averages or masks."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ class PrototypeRelation(AuxiliaryLoss):
     authors' code, where it stands beside a supervised contrastive loss.
 
     Our reading: there are no classes in reinforcement learning, so the M = 64 prototypes are the
-    means of a clustering (k-means) of T's features over the source's observations (the memory's
-    at hand if there are none), found at the first sample. The student's begin as the teacher's
+    means of a clustering (k-means) of T's features over the source's observations (the agent's
+    own if there are none), computed at the first sample. The student's begin as the teacher's
     where both encoders have one width, as there, else at random. Half of the observations are the
     source's, if its memory is given.
 

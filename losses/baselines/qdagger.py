@@ -16,7 +16,7 @@ from ..auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
 from .source_agent import agreement, check_both, kl_divergence, required_policy
 
 _N_STUDENT, _N_TEACHER = 10, 100  # episodes over which returns are averaged
-_ROWS_BETWEEN = 1000  # rows written to memory between two looks at the returns
+_ROWS_BETWEEN = 1000  # rows written to memory between two updates of the weight
 
 
 class QDagger(AuxiliaryLoss):
@@ -63,7 +63,7 @@ class QDagger(AuxiliaryLoss):
     def build(self, learner: Learner) -> None:
         """
         Raises:
-            ValueError: there is no source policy, or one of both has no action values.
+            ValueError: there is no source policy, or it or the agent has no action values.
         """
         check_both(
             learner,
@@ -80,7 +80,7 @@ class QDagger(AuxiliaryLoss):
         generator: np.random.Generator,
         source_memory: Memory | None = None,
     ) -> Observations | None:
-        """Observations, up to (n_anchors, ...); looks at the returns where it is time."""
+        """Observations, up to (n_anchors, ...); updates the weight from the returns when due."""
         if len(memory) == 0:
             return None
         looked_at = int(self.looked_at)
@@ -106,7 +106,7 @@ class QDagger(AuxiliaryLoss):
 
 
 def _shortfall(memory: Memory, source_memory: Memory | None) -> float:
-    """How far the student's returns stay behind the teacher's, in [0, 1]; 1 if not known."""
+    """The relative gap between the student's and the teacher's returns, in [0, 1]; 1 if unknown."""
     if source_memory is None:
         return 1.0
     student = memory.finished_returns(_N_STUDENT)

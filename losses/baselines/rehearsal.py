@@ -19,7 +19,7 @@ from .source_agent import check_acts_by, required_memory
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What the source saw, and what it did."""
+    """Observations of the source, with its actions."""
 
     observations: Observations
     """(B, ...)"""

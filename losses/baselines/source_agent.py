@@ -1,4 +1,4 @@
-"""What losses take from a source agent: its frozen encoder, its policy, its memory."""
+"""A source agent's encoder, policy and memory: checks, and draws from both memories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..teacher_keys import FrozenKeys
 
 
 def required_teacher(teacher: Teacher | None, loss: str) -> Teacher:
-    """The teacher; ValueError, with a way out, where there is none."""
+    """The teacher; ValueError if there is none."""
     if teacher is None:
         raise ValueError(
             f"{loss} needs the frozen encoder of a source agent: pass teacher="
@@ -25,7 +25,7 @@ def required_teacher(teacher: Teacher | None, loss: str) -> Teacher:
 
 
 def required_policy(source_policy: SourcePolicy | None, loss: str) -> SourcePolicy:
-    """The source policy; ValueError, with a way out, where there is none."""
+    """The source policy; ValueError if there is none."""
     if source_policy is None:
         raise ValueError(
             f"{loss} needs the policy of a source agent: pass source_policy="
@@ -35,7 +35,7 @@ def required_policy(source_policy: SourcePolicy | None, loss: str) -> SourcePoli
 
 
 def required_memory(source_memory: Memory | None, loss: str) -> Memory:
-    """The source's memory; ValueError, with a way out, where there is none or it is empty."""
+    """The source's memory; ValueError if there is none or it is empty."""
     if source_memory is None or len(source_memory) == 0:
         raise ValueError(
             f"{loss} needs the memory of a source agent, not empty: pass source_memory= to the "
@@ -47,7 +47,7 @@ def required_memory(source_memory: Memory | None, loss: str) -> Memory:
 def check_acts_by(
     acts_by: ActsBy, allowed: Sequence[ActsBy], *, loss: str, whose: str, advice: str
 ) -> None:
-    """ValueError unless the agent or the source acts as the loss can use it."""
+    """ValueError unless the agent or the source has one of the allowed kinds of logits."""
     if acts_by not in allowed:
         wanted = {"probabilities": "action probabilities", "values": "action values"}
         raise ValueError(
@@ -58,7 +58,7 @@ def check_acts_by(
 
 @dataclass(frozen=True)
 class FromBoth:
-    """Rows of the memory at hand, and of the source's."""
+    """Rows of the agent's own memory, and of the source's."""
 
     memory: Memory
     rows: np.ndarray
@@ -93,7 +93,7 @@ class FromBoth:
 def draw_from_both(
     memory: Memory, source_memory: Memory | None, n: int, generator: np.random.Generator
 ) -> FromBoth:
-    """Up to n rows; half of them from the source's memory, if there is one that is not empty."""
+    """Draw up to n rows, half of them from the source's memory unless it is None or empty."""
     if source_memory is None or len(source_memory) == 0:
         return FromBoth(memory, memory.sample_rows(n, generator), None, np.empty(0, np.int64))
     source_rows = source_memory.sample_rows(n // 2, generator)
@@ -102,13 +102,13 @@ def draw_from_both(
 
 
 def kl_divergence(wanted: Tensor, found: Tensor) -> Tensor:
-    """`KL( softmax(wanted) ‖ softmax(found) )` of each line: logits (B, A) -> (B,)."""
+    """`KL( softmax(wanted) ‖ softmax(found) )` of each row: logits (B, A) -> (B,)."""
     wanted, found = wanted.log_softmax(dim=1), found.log_softmax(dim=1)
     return (wanted.exp() * (wanted - found)).sum(dim=1)
 
 
 def agreement(wanted: Tensor, found: Tensor) -> float:
-    """Share of lines in which two tables of logits (B, A) prefer the same action."""
+    """Share of rows in which two logits (B, A) prefer the same action."""
     return float((wanted.argmax(dim=1) == found.argmax(dim=1)).float().mean())
 
 

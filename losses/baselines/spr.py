@@ -17,21 +17,21 @@ from contrastive_distillation.memory import Memory, Observations
 from .. import checks
 from ..auxiliary import AuxiliaryLoss, Joining, Learner
 from .augmentation import AUGMENTATIONS, augmented
-from .in_batch import AveragedNetwork
+from .averaged_network import AveragedNetwork
 
 
 @dataclass(frozen=True)
 class Steps:
-    """B observations, and what followed them in K steps."""
+    """B observations, each with the next K observations and actions."""
 
     observations: Observations
     """(B, ...)"""
     later: Observations
     """(B K, ...), observation by observation; where there is none, the first again."""
     actions: np.ndarray
-    """(B, K, A) float32: the actions that lead to them, as numbers."""
+    """(B, K, A) float32: the actions that lead to them."""
     known: np.ndarray
-    """(B, K) bool: is the later observation of the same episode stored?"""
+    """(B, K) bool: whether the later observation of the same episode is stored."""
 
 
 class SPR(AuxiliaryLoss):
@@ -143,5 +143,5 @@ class SPR(AuxiliaryLoss):
         return {self.name: ((2.0 - 2.0 * cosines) * known).sum() / n_known}
 
     def after_step(self, learner: Learner) -> None:
-        """The averages move by one step."""
+        """Update the moving averages."""
         self.target.update(self.projection)

@@ -1,4 +1,4 @@
-"""Make alike what is worth as much, and tell apart what is not (VEP, RCRL)."""
+"""Align observations of equal return, and separate those of different returns (VEP, RCRL)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ValueContrastPositives(AuxiliaryLoss):
         generator: np.random.Generator,
         source_memory: Memory | None = None,
     ) -> Pairs | None:
-        """Anchors and rows of as much worth; None while there are fewer than two rows."""
+        """Anchors and rows of equal return; None while there are fewer than two rows."""
         rows = memory.sample_rows(n_anchors, generator)
         if len(rows) < 2:
             return None

@@ -1,4 +1,4 @@
-"""Make two views alike while features vary and do not repeat each other (VICReg)."""
+"""Align two views while features vary and are uncorrelated (VICReg)."""
 
 from __future__ import annotations
 

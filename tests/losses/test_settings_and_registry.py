@@ -111,9 +111,9 @@ def test_own_loss_by_path(monkeypatch):
     module.Other = int
     monkeypatch.setitem(sys.modules, "my_losses", module)
     assert isinstance(make_loss("my_losses:Inverse"), Inverse)
-    with pytest.raises(ValueError, match=r"'Inverze' is no subclass .* Nearest: Inverse"):
+    with pytest.raises(ValueError, match=r"'Inverze' is not a subclass .* Nearest: Inverse"):
         make_loss("my_losses:Inverze")
-    with pytest.raises(ValueError, match="'Other' is no subclass of AuxiliaryLoss"):
+    with pytest.raises(ValueError, match="'Other' is not a subclass of AuxiliaryLoss"):
         make_loss("my_losses:Other")
     with pytest.raises(ValueError, match="cannot import module 'no_such_module'"):
         make_loss("no_such_module:Loss")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from contrastive_distillation.losses.baselines.averaged_network import AveragedNetwork
 from contrastive_distillation.losses.baselines.in_batch import (
-    AveragedNetwork,
     different,
     draw_later,
     in_batch_contrast,
