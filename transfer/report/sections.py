@@ -147,7 +147,9 @@ def examples_section(picture: Picture, whose: str) -> Section:
 def diagnostics_section(experiment: Experiment) -> Section | None:
     """Diagnostics of encoder and policy."""
     table = diagnostics_table(experiment)
-    return table and Section(title="Diagnostics of encoder and policy", tables=(table,))
+    if table is None:
+        return None
+    return Section(title="Diagnostics of encoder and policy", tables=(table,))
 
 
 def made_section(experiment: Experiment) -> Section:
