@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -20,16 +19,9 @@ from .reading import StoredRows
 from .returns import returns_of_episodes
 from .row_store import Step
 
-Waiting = deque[tuple[Step, np.ndarray, np.ndarray]]
-"""Steps, and where episodes ended with them: terminated, truncated."""
-
 _log = logging.getLogger(__name__)
 
 _VECTORS = ("rewards", "terminated", "truncated", "tasks")
-_BYTES_TO_WRITE, _STEPS_TO_WRITE = 2**19, 256
-"""Steps wait until there are so many, or they have so many bytes: written together, as long as
-they fit a cache, they cost less."""
-
 _TOO_LARGE_REWARD = 1e30  # sums of them would leave float32, in which returns are kept
 
 
@@ -58,8 +50,6 @@ class Memory(StoredRows):
         self._open_slots = np.zeros(0, dtype=np.int64)  # of each environment
         self._task_map = np.zeros(0, dtype=np.int64)  # start()'s task numbers -> ours
         self._tasks_before, self._task_ids = b"", self._task_map  # the last step's, and ours
-        self._waiting: Waiting = deque()  # added, and not written yet
-        self._most_waiting = 0  # steps; 0: not known yet
 
     def _make_places(self, capacity: int) -> Places:
         if isinstance(self._keep, Fifo):
@@ -74,8 +64,7 @@ class Memory(StoredRows):
 
     @property
     def keep(self) -> Keep:
-        """Chooses what stays."""
-        self._settle()
+        """Chooses which episodes stay."""
         return self._keep
 
     # ---------------------------------------------------------------- writing
@@ -106,12 +95,11 @@ class Memory(StoredRows):
             raise ValueError(f"gamma is {gamma}; it must lie in [0, 1]")
         if not tasks:
             raise ValueError("tasks is empty; name at least one")
-        self._settle()
         self._close(self._open_slots[self._open_slots != NONE], terminated=False)
         self.tasks = tuple(dict.fromkeys([*self.tasks, *tasks]))
         self._task_map = np.array([self.tasks.index(task) for task in tasks], dtype=np.int64)
         self.n_envs, self.gamma = int(n_envs), float(gamma)
-        self._tasks_before, self._most_waiting = b"", 0
+        self._tasks_before = b""
         self._open_slots = np.full(n_envs, NONE, dtype=np.int64)
         self._recent_from = 0
         self._rows = self._recent_rows = None
@@ -119,7 +107,7 @@ class Memory(StoredRows):
     @property
     def n_written(self) -> int:
         """Rows ever added: frames, as long as this memory is learnt with. It only grows."""
-        return self._written_places.n_written + self.n_envs * len(self._waiting)
+        return self._places.n_written
 
     def begin_rollout(self) -> None:
         """Rows written from now on are the recent ones (on-policy: the current rollout)."""
@@ -137,7 +125,7 @@ class Memory(StoredRows):
         tasks: np.ndarray,
         time: int,
     ) -> None:
-        """Writes one step of all environments, at the latest when somebody reads.
+        """Store one step of all environments.
 
         Args:
             observations: (n_envs, ...) or a dict of such: what the agents saw *before* acting.
@@ -160,54 +148,20 @@ class Memory(StoredRows):
             observations, actions, rewards, terminated, truncated, tasks, time
         )
         step = Step(observations, actions, rewards, task_ids, np.full(self.n_envs, time, np.int64))
+        is_first = not self._store.columns
+        hashes = hash_observations(observations)
+        self._store.write(self._places.take(self._open_slots), step, hashes)
         self._rows = self._recent_rows = None
-        if len(self._waiting) + 1 < self._most_waiting:
-            self._waiting.append((step.copied(), terminated.copy(), truncated.copy()))
-            return
-        is_first = not self._written_store.columns
-        self._waiting.append((step, terminated, truncated))
-        self._settle()
+        truncated = truncated & ~terminated
+        self._close(self._open_slots[terminated], terminated=True)
+        self._close(self._open_slots[truncated], terminated=False)
+        self._open_slots[terminated | truncated] = NONE
         if is_first:
             _log_floats(observations)
-        if not self._most_waiting:
-            n_rows = _BYTES_TO_WRITE // self._written_store.row_bytes
-            n_rows = min(n_rows, self._written_places.most_together)
-            self._most_waiting = min(max(1, n_rows // self.n_envs), _STEPS_TO_WRITE)
-
-    def _settle(self) -> None:
-        n_rows = self.n_envs * len(self._waiting)
-        if len(self._waiting) > 1 and self._written_places.can_take_together(n_rows):
-            self._write_together()
-        while self._waiting:
-            self._write(*self._waiting.popleft())
-
-    def _write(self, step: Step, terminated: np.ndarray, truncated: np.ndarray) -> None:
-        places = self._written_places
-        hashes = hash_observations(step.observations)  # first: it may lack room
-        self._written_store.write(places.take(self._open_slots), step, hashes)
-        done = terminated | truncated
-        if np.count_nonzero(done):
-            for ended, by_itself in ((terminated, True), (done & ~terminated, False)):
-                if np.count_nonzero(ended):
-                    self._close(self._open_slots[ended], terminated=by_itself)
-            self._open_slots[done] = NONE
-
-    def _write_together(self) -> None:
-        """Writes all steps that wait: the same as one after the other."""
-        steps, *ends = zip(*self._waiting, strict=True)
-        rows = self._written_store.joined(steps)
-        hashes = hash_observations(rows.observations)
-        terminated, truncated = (np.stack(end) for end in ends)
-        done = terminated | truncated
-        taken = self._written_places.take_together(self._open_slots, done)
-        self._waiting.clear()
-        self._written_store.write(taken.parts, rows, hashes)
-        self._close(taken.slots[terminated], terminated=True)
-        self._close(taken.slots[done & ~terminated], terminated=False)
 
     def _close(self, slots: Int64Array, *, terminated: bool) -> None:
         """Ends the episodes in `slots` and fills in what is now known of their returns."""
-        places, columns = self._written_places, self._written_store.columns
+        places, columns = self._places, self._store.columns
         if not len(slots):
             return
         places.episodes.is_open[slots] = False
@@ -242,7 +196,7 @@ class Memory(StoredRows):
             name, vector = next(both for both in vectors if both[1].shape != (n,))
             raise ValueError(f"{name} has shape {vector.shape}; expected ({n},)")
         task_ids = self._known_tasks(tasks)
-        self._written_store.check(observations, actions, n)
+        self._store.check(observations, actions, n)
         for key, array in named_arrays(observations):
             label = f"observation '{key}'" if key else "observation"
             self._check_finite(label, array, tasks, time)
@@ -278,7 +232,7 @@ class Memory(StoredRows):
         env = int(np.flatnonzero(~fine.all(axis=1))[0])
         bad = values.reshape(len(values), -1)[env][~fine[env]][0]
         expected = "finite numbers" if below == np.inf else f"numbers below {below:g}"
-        episodes, slot = self._episodes, self._open_slots[env]  # in this order: the first settles
+        episodes, slot = self._episodes, self._open_slots[env]
         step = 0 if slot == NONE else int(episodes.first_step[slot] + episodes.length[slot])
         raise ValueError(
             f"{label} is {bad} in {self.tasks[self._task_map[tasks[env]]]} (environment {env}, "

@@ -70,10 +70,6 @@ class Pages(Places):
         self._extend(open_slots, parts)
         return parts
 
-    @property
-    def most_together(self) -> int:
-        return 64  # one after the other, while caches are warm
-
     def admit(self, slots: Int64Array) -> Int64Array:
         admitted = [self.keep.admits(number) for number in self.episodes.ids[slots].tolist()]
         for slot in slots[np.logical_not(admitted)]:

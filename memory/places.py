@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,15 +15,6 @@ _log = logging.getLogger(__name__)
 
 Part = tuple[slice | Int64Array, slice]
 """Places in the memory, and which of the rows that are written go there."""
-
-
-class Taken(NamedTuple):
-    """Places for the rows of m steps of n environments."""
-
-    parts: Sequence[Part]
-    """Of the m·n rows, one step after the other."""
-    slots: Int64Array
-    """(m, n): slots of the episodes that they belong to."""
 
 
 class Places(ABC):
@@ -62,22 +52,6 @@ class Places(ABC):
 
         `open_slots` (n,) says which episode each is in; -1, where it begins one, is filled in.
         """
-
-    @property
-    @abstractmethod
-    def most_together(self) -> int:
-        """Rows that it is worth waiting for before they are written."""
-
-    def can_take_together(self, n_rows: int) -> bool:
-        """May the next rows be taken at once? Only where the result is that of single steps."""
-        return False
-
-    def take_together(self, open_slots: Int64Array, done: np.ndarray) -> Taken:
-        """`take` for m steps at once, of which `done` (m, n) says where episodes end.
-
-        Those are -1 in `open_slots` afterwards. Asked for only if `can_take_together`.
-        """
-        raise NotImplementedError
 
     @abstractmethod
     def admit(self, slots: Int64Array) -> Int64Array:
@@ -185,31 +159,6 @@ class Ring(Places):
         self._begin(open_slots)
         self._extend(open_slots, parts)
         return parts
-
-    @property
-    def most_together(self) -> int:
-        return self.capacity // 4
-
-    def can_take_together(self, n_rows: int) -> bool:
-        """Not where episodes that are open now must make place: some may be over by then."""
-        if n_rows > self.capacity:
-            return False
-        held = self._held(self._next_parts(n_rows))
-        return not self.episodes.is_open[held].any()
-
-    def take_together(self, open_slots: Int64Array, done: np.ndarray) -> Taken:
-        parts, n = self._next_parts(done.size), len(open_slots)
-        self._forget(self._held(parts), n)
-        slots = np.empty(done.shape, dtype=np.int64)
-        for of_step, ends in zip(slots, done, strict=True):
-            self._begin(open_slots)
-            of_step[:] = open_slots
-            self.n_written += n
-            open_slots[ends] = NONE
-        self.episodes.extend(slots.reshape(-1))
-        for to, of in parts:
-            self.slots[to] = slots.reshape(-1)[of]
-        return Taken(parts, slots)
 
     def _next_parts(self, n: int) -> list[tuple[slice, slice]]:
         """Where the next n <= capacity rows go."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-
 import numpy as np
 
 from .episode_table import NONE, EpisodeTable
@@ -13,8 +11,8 @@ from .row_store import RowStore
 from .rows import MemoryBatch, RowInfo
 
 
-class StoredRows(ABC):
-    """The reading half of a memory; it writes nothing but what was added and waits.
+class StoredRows:
+    """The reading half of a memory; it writes nothing.
 
     A row is one step of one environment. Rows are known by their place in the memory, (n,) int64
     in `[0, capacity)`; a place holds the same row until the memory is next added to.
@@ -28,25 +26,11 @@ class StoredRows(ABC):
         self.capacity = places.capacity
         self.tasks: tuple[str, ...] = ()
         """Names of all tasks ever started; `task_ids` are indexes into it."""
-        self._written_store = RowStore(capacity=self.capacity)
-        self._written_places = places
+        self._store = RowStore(capacity=self.capacity)
+        self._places = places
         self._recent_from = 0
         self._rows: Int64Array | None = None
         self._recent_rows: Int64Array | None = None
-
-    @abstractmethod
-    def _settle(self) -> None:
-        """Writes what was added and waits: before anything is read."""
-
-    @property
-    def _store(self) -> RowStore:
-        self._settle()
-        return self._written_store
-
-    @property
-    def _places(self) -> Places:
-        self._settle()
-        return self._written_places
 
     @property
     def _episodes(self) -> EpisodeTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ COLUMNS: dict[str, type[np.generic]] = {
 
 
 class Step(NamedTuple):
-    """One step of n environments, as the memory writes it; or several, one after the other."""
+    """One step of n environments."""
 
     observations: Observations
     actions: np.ndarray
@@ -39,14 +39,6 @@ class Step(NamedTuple):
     """(n,)"""
     times: Int64Array
     """(n,)"""
-
-    def copied(self) -> Step:
-        """The same, whatever becomes of the arrays."""
-        seen = self.observations
-        copied = {k: v.copy() for k, v in seen.items()} if isinstance(seen, dict) else seen.copy()
-        return self._replace(
-            observations=copied, actions=self.actions.copy(), rewards=self.rewards.copy()
-        )
 
 
 class RowStore:
@@ -65,11 +57,6 @@ class RowStore:
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self.arrays().values())
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return self.nbytes // self.capacity
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name; observations are `observations` or `observations/<key>`."""
@@ -117,23 +104,6 @@ class RowStore:
             columns["task_ids"][to] = step.task_ids[of]
             columns["times"][to] = step.times[of]
             columns["hashes"][to] = hashes[of]
-
-    def joined(self, steps: Sequence[Step]) -> Step:
-        """The rows of several steps that have passed `check`, in the dtypes that are stored."""
-
-        def column(parts: Sequence[np.ndarray], dtype: np.dtype[Any]) -> np.ndarray:
-            return np.concatenate(parts, dtype=dtype, casting="same_kind")
-
-        seen, *others = zip(*steps, strict=True)
-        joined: Observations
-        if isinstance(self.observations, dict):
-            stored = self.observations.items()
-            joined = {key: column([s[key] for s in seen], array.dtype) for key, array in stored}
-        else:
-            assert self.observations is not None
-            joined = column(seen, self.observations.dtype)
-        dtypes = [self.columns["actions"].dtype, *(parts[0].dtype for parts in others[1:])]
-        return Step(joined, *map(column, others, dtypes))
 
     def _allocate(self, step: Step) -> None:
         def column(like: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
 from typing import TypeVar
 
 import numpy as np
@@ -27,8 +26,7 @@ def with_shuffled_returns(memory: SomeMemory, generator: np.random.Generator) ->
     """
     store = memory._store
     view = copy.copy(memory)
-    view._waiting = deque()  # all is written
-    view._written_store = copy.copy(store)
+    view._store = copy.copy(store)
     columns = store.columns
     if not columns:
         return view
@@ -39,5 +37,5 @@ def with_shuffled_returns(memory: SomeMemory, generator: np.random.Generator) ->
     for task in np.unique(tasks):
         of_task = rows[tasks == task]
         returns[of_task] = returns[generator.permutation(of_task)]
-    view._written_store.columns = {**columns, "returns": returns}
+    view._store.columns = {**columns, "returns": returns}
     return view
