@@ -30,7 +30,6 @@ from contrastive_distillation.memory import (
     EpisodicMemory,
     KeyTable,
     Memory,
-    NearestKeys,
     Observations,
     make_negatives,
     negative_mask,
@@ -145,12 +144,12 @@ def draws(memory: Memory, name: str) -> Callable[[], object]:
 
 
 def refresh(memory: Memory) -> Callable[[], object]:
-    """What a hard sampler does once for each snapshot: sample, key, make ready to search."""
+    """What a hard sampler does once for each snapshot: draw a sample and compute its keys."""
     insight, generator = Insight(memory), np.random.default_rng(2)
 
     def work() -> None:
         insight.renew()
-        NearestKeys(insight.keys(memory.sample_rows(N_SEARCHED, generator)))
+        insight.keys(memory.sample_rows(N_SEARCHED, generator))
 
     return work
 
@@ -274,22 +273,12 @@ def searching(n_keys: int, n_rounds: int) -> dict[str, str]:
     keys += generator.standard_normal(keys.shape, np.float32)
     keys /= np.linalg.norm(keys, axis=1, keepdims=True)
     queries, last = keys[:N_QUERIES], int(BAND[1] * n_keys)
-    flat, lists = (NearestKeys(keys, index=index) for index in ("flat", "ivf"))  # type: ignore[arg-type]
     tensors = torch.from_numpy(queries), torch.from_numpy(keys)
-    first_search = milliseconds(lambda: lists.search(queries, last))
     works: Works = {
-        "flat": lambda: flat.search(queries, last),
-        "ivf": lambda: lists.search(queries, last),
         "faiss.knn": lambda: faiss.knn(queries, keys, last, metric=faiss.METRIC_INNER_PRODUCT),
         "torch: matmul, topk": lambda: (tensors[0] @ tensors[1].T).topk(last),
     }
-    found = medians(works, n_rounds)
-    recall = lists.recall(keys[-32:], (int(BAND[0] * n_keys), last))
-    return {
-        **{name: f"{ms:.2f}" for name, ms in found.items()},
-        "ivf: to build": f"{first_search - found['ivf']:.0f}",
-        "ivf: recall in the band": f"{recall:.3f}",
-    }
+    return {name: f"{ms:.2f}" for name, ms in medians(works, n_rounds).items()}
 
 
 def table(title: str, columns: dict[int, dict[str, str]]) -> None:

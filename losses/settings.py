@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from contrastive_distillation.memory import INDEXES, POSITIVES, make_negatives
+from contrastive_distillation.memory import POSITIVES, make_negatives
 
 from . import checks
 
@@ -53,7 +53,7 @@ class LossSettings:
     n_searched: int = 4096
     """Number of rows of the memory among which hard negatives are searched; >= 2."""
     index: str = "auto"
-    """How those are searched, see memory.NearestKeys."""
+    """How those are searched: "auto" or "flat", the exact search."""
     refresh_frames: int = 16_384
     """Frames (rows written) between two snapshots of the averages that give the keys; >= 1."""
     refresh_drift: float = 0.0
@@ -89,8 +89,6 @@ class LossSettings:
         checks.one_of(get_args(Anneal), source_anneal=self.source_anneal)
         checks.one_of(tuple(POSITIVES), positives=self.positives)
         checks.boolean("shuffled_values", self.shuffled_values)
-        if self.index not in INDEXES:
-            raise ValueError(f"index is {self.index!r}; expected one of {', '.join(INDEXES)}")
         make_negatives("nearest", **self.sampler_settings())  # checks their combination
         if self.target_weight == 0 and self.source_weight == 0:
             raise ValueError("target_weight and source_weight are both 0: no term is left")

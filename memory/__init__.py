@@ -5,8 +5,7 @@ from .episodic import MEMORIES, EpisodicMemory, ReplayMemory
 from .keep import KEEPS, FinishedEpisodes, Keep, PerTask, Reservoir, ValueStratified, make_keep
 from .key_table import KeyTable
 from .masks import negative_mask
-from .nearest import NearestNegatives
-from .nearest_keys import INDEXES, NearestKeys
+from .nearest import INDEXES, NearestNegatives, check_index
 from .negatives import (
     InBatchNegatives,
     Insight,
@@ -39,7 +38,6 @@ __all__ = [
     "KeyTable",
     "Memory",
     "MemoryBatch",
-    "NearestKeys",
     "NearestNegatives",
     "NegativeSampler",
     "Observations",
@@ -52,6 +50,7 @@ __all__ = [
     "UniformNegatives",
     "ValueContrastNegatives",
     "ValueStratified",
+    "check_index",
     "check_pool",
     "concatenate",
     "draw_positives",

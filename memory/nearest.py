@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import faiss
 import numpy as np
 
 from .base import Memory
-from .nearest_keys import Index, NearestKeys
 from .negatives import (
     Insight,
     NegativeSampler,
@@ -20,6 +20,9 @@ from .negatives import (
 )
 from .observations import Int64Array
 from .searched import KEPT, SearchedRows
+
+INDEXES = ("auto", "flat")
+"""Settings of `index`; both are the exact search."""
 
 N_GROUPS = 8
 """Neighbourhoods that the anchors of one auxiliary step come from."""
@@ -62,26 +65,26 @@ class NearestNegatives(NegativeSampler):
         band: tuple[float, float] = (0.001, 0.05),
         uniform_share: float = 0.5,
         n_searched: int = 4096,
-        index: Index = "auto",
+        index: str = "auto",
     ) -> None:
         """
         Args:
             band: (low, high), shares of the ranks, 0 <= low < high <= 1.
             uniform_share: of the negatives, in [0.5, 1].
             n_searched: rows of the memory that are searched, >= 2.
-            index: how, see `NearestKeys`.
+            index: "auto" or "flat": the exact search, the only one.
         """
         low, high = band
         if not 0.0 <= low < high <= 1.0:
             raise ValueError(f"band is ({low}, {high}); expected 0 <= low < high <= 1")
+        check_index(index)
         check_share(uniform_share)
         check_searched(n_searched)
         self.band = (float(low), float(high))
         self.uniform_share = uniform_share
-        self._index = index
         self._searched = SearchedRows(n_searched)
         self._distinct: Int64Array = np.empty(0, np.int64)  # places among the searched rows
-        self._keys: NearestKeys | None = None
+        self._keys: np.ndarray | None = None  # of the distinct observations
 
     def draw_anchors(
         self, memory: Memory, n: int, generator: np.random.Generator, insight: Insight
@@ -122,8 +125,7 @@ class NearestNegatives(NegativeSampler):
         renewed = self._searched.renew(memory, insight.snapshot, generator, n_draws=n_draws)
         if renewed or self._keys is None:
             _, self._distinct = np.unique(self._searched.hashes, return_index=True)
-            keys = insight.keys(self._searched.rows[self._distinct])
-            self._keys = NearestKeys(keys, index=self._index)
+            self._keys = insight.keys(self._searched.rows[self._distinct])
         return renewed
 
     def near(
@@ -161,7 +163,7 @@ class NearestNegatives(NegativeSampler):
         m = int(live.sum())
         k = max(k, self._ranks(m)[1])
         n_skipped = 1 + len(live) - m  # the query's own, and those overwritten
-        found, _ = self._keys.search(insight.keys(queries), k + n_skipped)
+        found = nearest_keys(self._keys, insight.keys(queries), k + n_skipped)
         own = self._searched.hashes[self._distinct[found]] == memory.hashes(queries)[:, None]
         usable = live[found] & ~own & (found >= 0)
         order = np.argsort(~usable, axis=1, kind="stable")[:, :k]  # usable ones to the front
@@ -182,7 +184,7 @@ class NearestNegatives(NegativeSampler):
         return {
             **self._searched.state_arrays(),
             "distinct": self._distinct,
-            "keys": self._keys.keys,
+            "keys": self._keys,
         }
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -191,7 +193,30 @@ class NearestNegatives(NegativeSampler):
             self._keys = None
             return
         self._distinct = arrays["distinct"].astype(np.int64)
-        self._keys = NearestKeys(arrays["keys"], index=self._index)
+        self._keys = arrays["keys"].astype(np.float32)
+
+
+def nearest_keys(keys: np.ndarray, queries: np.ndarray, k: int) -> Int64Array:
+    """(Q, min(k, N)): places among `keys` (N, D) of those nearest to each query (Q, D).
+
+    Near is what has a large inner product, for keys of length 1 the cosine. The nearest come first.
+    """
+    keys, queries = (np.ascontiguousarray(each, np.float32) for each in (keys, queries))
+    metric = faiss.METRIC_INNER_PRODUCT
+    _, places = faiss.knn(queries, keys, min(k, len(keys)), metric=metric)
+    found: Int64Array = places
+    return found
+
+
+def check_index(index: str) -> None:
+    """ValueError unless `index` is one of `INDEXES`."""
+    if index == "ivf":
+        raise ValueError(
+            "index 'ivf' was removed, because it was never faster than the exact search; "
+            "use index 'flat', or leave index out"
+        )
+    if index not in INDEXES:
+        raise ValueError(f"index is {index!r}; expected one of {', '.join(INDEXES)}")
 
 
 def _distinct_numbers(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrastive_distillation.memory import KeyTable, NearestKeys, n_observations, nearest_keys
+from contrastive_distillation.memory import KeyTable, NearestNegatives, n_observations
+from contrastive_distillation.memory.nearest import nearest_keys
 
 WIDTH = 3
 
@@ -101,78 +102,19 @@ def unit(n, seed, width=16):
     k=st.integers(1, 400),
     seed=st.integers(0, 99),
 )
-def test_flat_search_is_brute_force(n, n_queries, k, seed):
+def test_the_search_is_brute_force(n, n_queries, k, seed):
     keys, queries = unit(n, seed), unit(n_queries, seed + 1)
-    places, similarities = NearestKeys(keys).search(queries, k)
+    places = nearest_keys(keys, queries, k)
     truth = queries.astype(float) @ keys.T.astype(float)
-    assert places.shape == similarities.shape == (n_queries, min(k, n))
-    np.testing.assert_allclose(similarities, -np.sort(-truth, axis=1)[:, :k], atol=1e-5)
-    np.testing.assert_allclose(np.take_along_axis(truth, places, 1), similarities, atol=1e-5)
+    assert places.shape == (n_queries, min(k, n))
+    found = np.take_along_axis(truth, places, 1)
+    np.testing.assert_allclose(found, -np.sort(-truth, axis=1)[:, :k], atol=1e-5)
 
 
-def test_search_in_parts_is_the_same(monkeypatch):
-    keys, queries = NearestKeys(unit(300, seed=0)), unit(7, seed=1)
-    places, similarities = keys.search(queries, 20)
-    monkeypatch.setattr(nearest_keys, "_MOST_COMPARED", 600)
-    in_parts = keys.search(queries, 20)
-    np.testing.assert_array_equal(in_parts[0], places)
-    np.testing.assert_allclose(in_parts[1], similarities, atol=1e-6)
-
-
-@pytest.mark.parametrize("n", [500, 12_000])
-@pytest.mark.parametrize("noise", [0.5, 100.0])
-def test_approximate_search_recalls_the_band(n, noise):
-    """Keys in clusters, as a teacher gives them, and strewn everywhere."""
-    generator = np.random.default_rng(0)
-    keys = unit(40, seed=0)[generator.integers(0, 40, n)] + noise * unit(n, seed=1)
-    keys = NearestKeys(keys / np.linalg.norm(keys, axis=1, keepdims=True), index="ivf")
-    assert keys.index == "ivf"
-    queries = keys.keys[generator.integers(0, n, 32)]
-    assert keys.recall(queries, (n // 1000, n // 100)) >= 0.95
-    assert keys.recall(queries, (n // 1000, n // 20)) >= 0.95
-
-
-def test_approximate_search_moves_to_a_gpu_what_faiss_can_do_there(monkeypatch):
-    moved = []
-    faiss = nearest_keys.faiss
-    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
-    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
-    monkeypatch.setattr(
-        faiss, "index_cpu_to_gpu", lambda _, gpu, lists: moved.append(gpu) or lists, raising=False
-    )
-    keys = NearestKeys(unit(3000, seed=0), index="ivf")
-    keys.search(unit(1, seed=1), 2048)
-    assert moved == [0]
-    keys.search(unit(1, seed=1), 10)
-    assert moved == [0]  # the same lists
-    keys.search(unit(1, seed=1), 2049)
-    assert moved == [0]  # more neighbours than faiss finds on a GPU
-
-
-@pytest.mark.parametrize("index", ["flat", "ivf"])
-def test_keys_can_be_overwritten(index):
-    keys = NearestKeys(unit(500, seed=0), index=index)
-    query = unit(1, seed=5)
-    keys.search(query, 3)
-    keys.overwrite(np.array([123]), query)
-    places, similarities = keys.search(query, 3)
-    assert places[0, 0] == 123
-    assert similarities[0, 0] == pytest.approx(1.0, abs=1e-5)
-    np.testing.assert_array_equal(keys.keys[123], query[0])
-
-
-def test_bad_searches():
-    keys = NearestKeys(unit(5, seed=0))
-    with pytest.raises(ValueError, match="k is 0"):
-        keys.search(unit(1, seed=1), 0)
-    with pytest.raises(ValueError, match=r"keys of shape \(1, 8\) do not fit: these are 16 wide"):
-        keys.search(unit(1, seed=1, width=8), 1)
-    for bad in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="key 0 is NaN or infinite"):
-            keys.search(np.full((1, 16), bad), 1)
-        with pytest.raises(ValueError, match="key 0 is NaN or infinite"):
-            keys.overwrite(np.array([0]), np.full((1, 16), bad))
-    with pytest.raises(ValueError, match="index is 'tree'; expected one of auto, flat, ivf"):
-        NearestKeys(unit(5, seed=0), index="tree")
-    with pytest.raises(ValueError, match=r"keys have shape \(0, 16\)"):
-        NearestKeys(unit(0, seed=0))
+def test_an_index_that_was_removed_is_refused():
+    for index in ("auto", "flat"):
+        NearestNegatives(index=index)
+    with pytest.raises(ValueError, match=r"index 'ivf' was removed.*; use index 'flat'"):
+        NearestNegatives(index="ivf")
+    with pytest.raises(ValueError, match="index is 'tree'; expected one of auto, flat"):
+        NearestNegatives(index="tree")
