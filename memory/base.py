@@ -242,12 +242,31 @@ class Memory(StoredRows):
     # ---------------------------------------------------------------- keeping
 
     def state_tensors(self) -> dict[str, np.ndarray]:
-        """Its arrays, for a file; with `metadata()` they are the whole memory."""
-        return storage.tensors_of(self)
+        """Copies of its arrays, for a file; with `metadata()` they are the whole memory."""
+        is_open = self._open_slots != NONE
+        open_ids = np.where(is_open, self._episodes.ids[self._open_slots], NONE)
+        return {
+            **self._store.state(self._slots[: self._places.end] != NONE),
+            **self._episodes.state(),
+            "open_episodes": open_ids,
+            "task_map": self._task_map.copy(),
+            **self._places.tensors(),
+        }
 
     def metadata(self) -> dict[str, str]:
         """Its numbers and names, for a file."""
-        return storage.metadata_of(self)
+        state = storage.MemoryState(
+            capacity=self.capacity,
+            n_envs=self.n_envs,
+            n_written=self.n_written,
+            recent_from=self._recent_from,
+            next_id=self._episodes.next_id,
+            gamma=self.gamma,
+            tasks=self.tasks,
+            keep=self.keep.name,
+            keep_state=self.keep.state(),
+        )
+        return state.metadata(self.kind)
 
     @classmethod
     def from_state(
@@ -265,10 +284,30 @@ class Memory(StoredRows):
         Raises:
             ValueError: they are of another version or kind of memory, or contradict themselves.
         """
-        capacity, keep = storage.checked_settings(cls.kind, metadata, keep)
-        memory = cls(capacity=capacity, keep=keep)
-        storage.restore(memory, tensors, metadata)
+        state = storage.MemoryState.from_metadata(cls.kind, metadata)
+        memory = cls(capacity=state.capacity, keep=state.restored_keep(keep))
+        memory._restore(state, tensors)
         return memory
+
+    def _restore(self, state: storage.MemoryState, tensors: Mapping[str, np.ndarray]) -> None:
+        """Fill this memory, which is empty; ValueError if the state contradicts itself."""
+        self.n_envs, self.gamma, self.tasks = state.n_envs, state.gamma, state.tasks
+        self._recent_from, self._places.n_written = state.recent_from, state.n_written
+        self._store.restore(tensors, self._places.saved_rows(tensors))
+        slots = self._episodes.restore(
+            tensors,
+            next_id=state.next_id,
+            serials=(self._places.oldest, state.n_written),
+            capacity=self.capacity,
+        )
+        self._places.restore(slots, tensors, self._store.columns)
+        self._open_slots = self._episodes.open_slots(tensors, self.n_envs, self.n_written)
+        self._task_map = storage.tensor_of(tensors, "task_map", np.int64).copy()
+        rows = self.rows()
+        stored = self.task_ids(rows) if len(rows) else rows
+        for name, numbers in (("task_map", self._task_map), ("task_ids", stored)):
+            known = storage.within(numbers, 0, len(self.tasks))
+            storage.require(known, f"{name} names tasks that are not there")
 
     def save(self, path: str | Path) -> None:
         """Writes a safetensors file, whole or not at all; what repeats in it is packed (`pack`)."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from .observations import Int64Array
+from .storage import require, tensor_of, within
 
 NONE = -1
 
@@ -116,3 +119,76 @@ class EpisodeTable:
         first, stride = self.first[slot], self.stride[slot]
         serials: Int64Array = first + stride * np.arange(self.length[slot])
         return serials
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Every field of the stored episodes, in the order in which they began."""
+        slots = self.alive()
+        return {f"episodes/{name}": getattr(self, name)[slots] for name in FIELDS}
+
+    def restore(
+        self,
+        tensors: Mapping[str, np.ndarray],
+        *,
+        next_id: int,
+        serials: tuple[int, int],
+        capacity: int,
+    ) -> Int64Array:
+        """Fill an empty table with what `state` gave; returns the slots (n,) of the episodes.
+
+        Args:
+            tensors: named as in `state`.
+            next_id: number of the next episode.
+            serials: the least serial that a stored row may have, and one past the last.
+            capacity: rows of the memory.
+
+        Raises:
+            ValueError: a field is missing, or out of range.
+        """
+        saved = {
+            name: tensor_of(tensors, f"episodes/{name}", getattr(self, name).dtype.type)
+            for name in FIELDS
+        }
+        n = len(saved["ids"])
+        require(all(a.shape == (n,) for a in saved.values()), "episode fields differ in length")
+        require(n <= self.n_slots, f"{n} episodes cannot lie in {capacity} rows")
+        require(within(saved["ids"], 0, next_id), "episode numbers are out of range")
+        require(bool((np.diff(saved["ids"]) > 0).all()), "episode numbers are not ascending")
+        require(within(saved["first"], *serials), "an episode begins outside the memory")
+        require(within(saved["stride"], 1, capacity + 1), "an episode's stride is wrong")
+        require(within(saved["length"], 1, capacity + 1), "an episode's length is wrong")
+        require(bool((saved["first_step"] >= 0).all()), "an episode's first step is below 0")
+        last = saved["first"] + saved["stride"] * (saved["length"] - 1)
+        require(within(last, *serials), "an episode ends outside the memory")
+        slots = self.open(saved["first"], stride=1)
+        for name in FIELDS:
+            getattr(self, name)[slots] = saved[name]
+        self.next_id, self.n_rows = next_id, int(saved["length"].sum())
+        return slots
+
+    def open_slots(
+        self, tensors: Mapping[str, np.ndarray], n_envs: int, n_written: int
+    ) -> Int64Array:
+        """(n_envs,): slot of each environment's open episode, -1 where it has none.
+
+        Raises:
+            ValueError: the row that an environment writes next would not continue its episode.
+        """
+        open_ids = tensor_of(tensors, "open_episodes", np.int64)
+        require(open_ids.shape == (n_envs,), f"open_episodes is not of shape ({n_envs},)")
+        alive = self.alive()
+        envs = np.flatnonzero(open_ids != NONE)
+        of_envs = alive[np.isin(self.ids[alive], open_ids)]
+        require(
+            sorted(open_ids[envs].tolist()) == self.ids[alive[self.is_open[alive]]].tolist(),
+            "the open episodes are not those of the environments",
+        )
+        of_envs = of_envs[np.searchsorted(self.ids[of_envs], open_ids[envs])]
+        following = self.first[of_envs] + self.stride[of_envs] * self.length[of_envs]
+        require(
+            bool((self.stride[of_envs] == n_envs).all())
+            and bool((following == n_written + envs).all()),
+            "an open episode does not end with its environment's last row",
+        )
+        slots = np.full(n_envs, NONE, dtype=np.int64)
+        slots[envs] = of_envs
+        return slots

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from .observations import (
     take,
 )
 from .places import Part
+from .storage import require, tensor_of
 
 COLUMNS: dict[str, type[np.generic]] = {
     "rewards": np.float32,
@@ -104,6 +105,40 @@ class RowStore:
             columns["task_ids"][to] = step.task_ids[of]
             columns["times"][to] = step.times[of]
             columns["hashes"][to] = hashes[of]
+
+    def state(self, occupied: np.ndarray) -> dict[str, np.ndarray]:
+        """Copies of the first rows, as many as `occupied` (n,) bool; rows that are free are 0."""
+        columns = {name: array[: len(occupied)].copy() for name, array in self.arrays().items()}
+        for array in columns.values():
+            array[~occupied] = 0
+        return columns
+
+    def restore(self, tensors: Mapping[str, np.ndarray], n_rows: int) -> None:
+        """Take the columns from `tensors`, of `n_rows` rows; ValueError if they do not fit."""
+        seen = {name: a for name, a in tensors.items() if name.split("/")[0] == "observations"}
+        if n_rows == 0 and not seen:
+            return
+        require(bool(seen), "it has rows but no observations")
+        require(
+            len(seen) == 1 or "observations" not in seen, "observations are array and dict both"
+        )
+        given = {**seen, "actions": tensor_of(tensors, "actions")}
+        given |= {name: tensor_of(tensors, name, dtype) for name, dtype in COLUMNS.items()}
+        filled = {}
+        for name, array in given.items():
+            require(array.ndim >= 1 and len(array) == n_rows, f"{name} is not of {n_rows} rows")
+            require(array.dtype.kind in "biuf", f"{name} is of dtype {array.dtype}")
+            require(
+                array.dtype.kind != "f" or bool(np.isfinite(array).all()),
+                f"{name} has numbers that are not finite",
+            )
+            filled[name] = np.zeros((self.capacity, *array.shape[1:]), dtype=array.dtype)
+            filled[name][:n_rows] = array
+        if "observations" in seen:
+            self.observations = filled["observations"]
+        else:
+            self.observations = {name.split("/", 1)[1]: filled[name] for name in seen}
+        self.columns = {name: filled[name] for name in ("actions", *COLUMNS)}
 
     def _allocate(self, step: Step) -> None:
         def column(like: np.ndarray) -> np.ndarray:

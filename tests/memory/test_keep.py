@@ -271,7 +271,7 @@ def test_states_that_cannot_be(keep, state, message) -> None:
         ("pages/episodes", lambda a: a + 1, "the pages are not those of the episodes"),
         ("pages/index", lambda a: None, "pages/index is missing"),
         ("pages/index", lambda a: a + 1, "the pages are not those of the episodes"),
-        ("episodes/length", lambda a: a + 8, "an episode ends outside the pages"),
+        ("episodes/length", lambda a: a + 8, "an episode ends outside the memory"),
     ],
 )
 def test_wrong_pages(filled, name, change, message) -> None:
