@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, make_loss
-from contrastive_distillation.memory import MEMORIES, Keep, Memory, pack, unpack
+from contrastive_distillation.memory import MEMORIES, EvictionPolicy, Memory, pack, unpack
 
 from .schedules import Schedule, WeightSchedule
 
@@ -41,7 +41,7 @@ def save_memory(memory: Memory, path: Path) -> None:
     _write(path, {}, {}, memory)
 
 
-def load_memory(path: Path, *, keep: Keep | None) -> Memory:
+def load_memory(path: Path, *, keep: EvictionPolicy | None) -> Memory:
     """Read the memory of a callback's file; see `RecordMemory.load`."""
     metadata, tensors = _read(path, _KINDS_OF_MEMORY)
     return _memory_of(metadata, tensors, path, keep)
@@ -78,7 +78,7 @@ def load_auxiliary(
     loss: AuxiliaryLoss | None,
     weight: float | Schedule | None,
     source: Memory | None,
-    keep: Keep | None,
+    keep: EvictionPolicy | None,
 ) -> AuxiliaryLossCallback:
     """Read a callback's state; see `AuxiliaryLossCallback.load`."""
     metadata, tensors = _read(path, _KINDS)
@@ -132,7 +132,7 @@ def _write(
 
 
 def _memory_of(
-    metadata: dict[str, Any], tensors: dict[str, Tensor], path: Path, keep: Keep | None
+    metadata: dict[str, Any], tensors: dict[str, Tensor], path: Path, keep: EvictionPolicy | None
 ) -> Memory:
     kind = MEMORIES.get(metadata["memory_class"])
     if kind is None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from contrastive_distillation.losses import AuxiliaryLoss
-from contrastive_distillation.memory import Keep, Memory
+from contrastive_distillation.memory import EvictionPolicy, Memory
 
 from .auxiliary_file import load_auxiliary, save_auxiliary
 from .balance import BALANCES, ReferenceNorm, add_flattened, balanced, flattened
@@ -398,7 +398,7 @@ class AuxiliaryLossCallback(RecordMemory):
         loss: AuxiliaryLoss | None = None,
         weight: float | Schedule | None = None,
         source_memory: Memory | None = None,
-        keep: Keep | None = None,
+        keep: EvictionPolicy | None = None,
     ) -> AuxiliaryLossCallback:
         """The callback as it was saved, to the bit; it continues in its next `learn()`.
 

@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from contrastive_distillation.memory import Keep, Memory
+from contrastive_distillation.memory import EvictionPolicy, Memory
 
 from .auxiliary_file import load_memory, save_memory
 from .checks import check_memories, check_memory
@@ -132,7 +132,7 @@ class RecordMemory(BaseCallback):
         save_memory(self.memory, Path(path))
 
     @classmethod
-    def load(cls, path: str | Path, *, keep: Keep | None = None) -> Self:
+    def load(cls, path: str | Path, *, keep: EvictionPolicy | None = None) -> Self:
         """A callback with the memory of a file that `save`, of it or of a subclass, has written.
 
         Args:

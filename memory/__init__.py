@@ -2,10 +2,18 @@
 
 from .base import Memory
 from .episodic import MEMORIES, EpisodicMemory, ReplayMemory
-from .keep import KEEPS, FinishedEpisodes, Keep, PerTask, Reservoir, ValueStratified, make_keep
+from .eviction import (
+    EVICTIONS,
+    EvictionPolicy,
+    FinishedEpisodes,
+    PerTaskEviction,
+    ReservoirEviction,
+    ValueStratifiedEviction,
+    make_eviction,
+)
 from .key_table import KeyTable
 from .masks import negative_mask
-from .nearest import INDEXES, NearestNegatives, check_index
+from .nearest import NearestNegatives
 from .negatives import (
     InBatchNegatives,
     Insight,
@@ -21,42 +29,40 @@ from .prediction_error import PredictionErrorNegatives
 from .returns import returns_to_go
 from .rows import MemoryBatch, RowInfo
 from .samplers import NEGATIVES, make_negatives
-from .shuffled import with_shuffled_returns
+from .shuffled_returns import with_shuffled_returns
 from .value_contrast import ValueContrastNegatives
 
 __all__ = [
-    "INDEXES",
-    "KEEPS",
+    "EVICTIONS",
     "MEMORIES",
     "NEGATIVES",
     "POSITIVES",
     "EpisodicMemory",
+    "EvictionPolicy",
     "FinishedEpisodes",
     "InBatchNegatives",
     "Insight",
-    "Keep",
     "KeyTable",
     "Memory",
     "MemoryBatch",
     "NearestNegatives",
     "NegativeSampler",
     "Observations",
-    "PerTask",
+    "PerTaskEviction",
     "Pool",
     "PredictionErrorNegatives",
     "ReplayMemory",
-    "Reservoir",
+    "ReservoirEviction",
     "RowInfo",
     "UniformNegatives",
     "ValueContrastNegatives",
-    "ValueStratified",
-    "check_index",
+    "ValueStratifiedEviction",
     "check_pool",
     "concatenate",
     "draw_positives",
     "draw_value_matched",
     "hash_observations",
-    "make_keep",
+    "make_eviction",
     "make_negatives",
     "n_observations",
     "negative_mask",

@@ -11,13 +11,13 @@ import numpy as np
 
 from . import storage
 from .episode_table import NONE
-from .keep import Fifo, Keep, make_keep
+from .eviction import EvictionPolicy, FifoEviction, make_eviction
 from .observations import Int64Array, Observations, hash_observations, named_arrays
-from .pages import Pages
-from .places import Places, Ring
-from .reading import StoredRows
+from .paged_buffer import PagedBuffer
 from .returns import returns_of_episodes
+from .ring_buffer import RingBuffer, RowLayout
 from .row_store import Step
+from .stored_rows import StoredRows
 
 _log = logging.getLogger(__name__)
 
@@ -33,17 +33,17 @@ class Memory(StoredRows):
     keeps_episodes_whole: ClassVar[bool]
     """Is an episode forgotten as a whole when its first row must make place?"""
 
-    def __init__(self, *, capacity: int = 50_000, keep: str | Keep = "fifo") -> None:
+    def __init__(self, *, capacity: int = 50_000, keep: str | EvictionPolicy = "fifo") -> None:
         """
         Args:
             capacity: rows, over all environments together.
-            keep: which episodes stay when it is full: a name of `KEEPS`, or an object of one's
+            keep: which episodes stay when it is full: a name of `EVICTIONS`, or an object of one's
                 own, which is then this memory's alone.
         """
         if capacity < 1:
             raise ValueError(f"capacity is {capacity} rows; it must be 1 or more")
-        self._keep = make_keep(keep)
-        super().__init__(places=self._make_places(int(capacity)))
+        self._keep = make_eviction(keep)
+        super().__init__(layout=self._make_layout(int(capacity)))
         self.n_envs = 0
         """Rows that each `add` brings; 0 before the first `start`."""
         self.gamma = 1.0
@@ -51,19 +51,19 @@ class Memory(StoredRows):
         self._task_map = np.zeros(0, dtype=np.int64)  # start()'s task numbers -> ours
         self._tasks_before, self._task_ids = b"", self._task_map  # the last step's, and ours
 
-    def _make_places(self, capacity: int) -> Places:
-        if isinstance(self._keep, Fifo):
-            return Ring(capacity=capacity, whole=self.keeps_episodes_whole)
+    def _make_layout(self, capacity: int) -> RowLayout:
+        if isinstance(self._keep, FifoEviction):
+            return RingBuffer(capacity=capacity, whole=self.keeps_episodes_whole)
         if not self.keeps_episodes_whole:
             raise ValueError(
                 f"a {self.kind} memory forgets row by row, first in first out; keep "
                 f"'{self._keep.name}' chooses among whole episodes. Use an episodic memory, or "
                 "keep 'fifo'"
             )
-        return Pages(capacity=capacity, keep=self._keep)
+        return PagedBuffer(capacity=capacity, keep=self._keep)
 
     @property
-    def keep(self) -> Keep:
+    def keep(self) -> EvictionPolicy:
         """Chooses which episodes stay."""
         return self._keep
 
@@ -107,11 +107,11 @@ class Memory(StoredRows):
     @property
     def n_written(self) -> int:
         """Rows ever added: frames, as long as this memory is learnt with. It only grows."""
-        return self._places.n_written
+        return self._layout.n_written
 
     def begin_rollout(self) -> None:
         """Rows written from now on are the recent ones (on-policy: the current rollout)."""
-        self._recent_from = self._places.n_written
+        self._recent_from = self._layout.n_written
         self._recent_rows = None
 
     def add(
@@ -150,7 +150,7 @@ class Memory(StoredRows):
         step = Step(observations, actions, rewards, task_ids, np.full(self.n_envs, time, np.int64))
         is_first = not self._store.columns
         hashes = hash_observations(observations)
-        self._store.write(self._places.take(self._open_slots), step, hashes)
+        self._store.write(self._layout.take(self._open_slots), step, hashes)
         self._rows = self._recent_rows = None
         truncated = truncated & ~terminated
         self._close(self._open_slots[terminated], terminated=True)
@@ -161,21 +161,21 @@ class Memory(StoredRows):
 
     def _close(self, slots: Int64Array, *, terminated: bool) -> None:
         """Ends the episodes in `slots` and fills in what is now known of their returns."""
-        places, columns = self._places, self._store.columns
+        layout, columns = self._layout, self._store.columns
         if not len(slots):
             return
-        places.episodes.is_open[slots] = False
-        slots = places.admit(slots)
+        layout.episodes.is_open[slots] = False
+        slots = layout.admit(slots)
         if not len(slots):
             return
-        rows = places.rows_of_all(slots)
-        lengths = places.episodes.length[slots]
+        rows = layout.rows_of_all(slots)
+        lengths = layout.episodes.length[slots]
         columns["returns"][rows], columns["return_known"][rows] = returns_of_episodes(
             columns["rewards"][rows], lengths, self.gamma, terminated=terminated
         )
         firsts = rows[np.cumsum(lengths) - lengths]
         values = np.where(columns["return_known"][firsts], columns["returns"][firsts], np.nan)
-        places.finish(slots, tasks=columns["task_ids"][firsts], values=values)
+        layout.finish(slots, tasks=columns["task_ids"][firsts], values=values)
 
     def _check_step(
         self,
@@ -246,11 +246,11 @@ class Memory(StoredRows):
         is_open = self._open_slots != NONE
         open_ids = np.where(is_open, self._episodes.ids[self._open_slots], NONE)
         return {
-            **self._store.state(self._slots[: self._places.end] != NONE),
+            **self._store.state(self._slots[: self._layout.end] != NONE),
             **self._episodes.state(),
             "open_episodes": open_ids,
             "task_map": self._task_map.copy(),
-            **self._places.tensors(),
+            **self._layout.tensors(),
         }
 
     def metadata(self) -> dict[str, str]:
@@ -274,12 +274,12 @@ class Memory(StoredRows):
         tensors: Mapping[str, np.ndarray],
         metadata: Mapping[str, str],
         *,
-        keep: Keep | None = None,
+        keep: EvictionPolicy | None = None,
     ) -> Self:
         """The memory of which these are `state_tensors()` and `metadata()`, to the bit.
 
         Args:
-            keep: a fresh object of the memory's `keep`, where that is not in `KEEPS`.
+            keep: a fresh object of the memory's `keep`, where that is not in `EVICTIONS`.
 
         Raises:
             ValueError: they are of another version or kind of memory, or contradict themselves.
@@ -292,15 +292,15 @@ class Memory(StoredRows):
     def _restore(self, state: storage.MemoryState, tensors: Mapping[str, np.ndarray]) -> None:
         """Fill this memory, which is empty; ValueError if the state contradicts itself."""
         self.n_envs, self.gamma, self.tasks = state.n_envs, state.gamma, state.tasks
-        self._recent_from, self._places.n_written = state.recent_from, state.n_written
-        self._store.restore(tensors, self._places.saved_rows(tensors))
+        self._recent_from, self._layout.n_written = state.recent_from, state.n_written
+        self._store.restore(tensors, self._layout.saved_rows(tensors))
         slots = self._episodes.restore(
             tensors,
             next_id=state.next_id,
-            serials=(self._places.oldest, state.n_written),
+            serials=(self._layout.oldest, state.n_written),
             capacity=self.capacity,
         )
-        self._places.restore(slots, tensors, self._store.columns)
+        self._layout.restore(slots, tensors, self._store.columns)
         self._open_slots = self._episodes.open_slots(tensors, self.n_envs, self.n_written)
         self._task_map = storage.tensor_of(tensors, "task_map", np.int64).copy()
         rows = self.rows()
@@ -314,7 +314,7 @@ class Memory(StoredRows):
         storage.write_file(path, self.state_tensors(), self.metadata())
 
     @classmethod
-    def load(cls, path: str | Path, *, keep: Keep | None = None) -> Self:
+    def load(cls, path: str | Path, *, keep: EvictionPolicy | None = None) -> Self:
         """Reads such a file. ValueError, in one line, for one that is damaged or foreign."""
         tensors, metadata = storage.read_file(path)
         try:

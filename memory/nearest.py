@@ -10,6 +10,7 @@ import faiss
 import numpy as np
 
 from .base import Memory
+from .candidates import SAVED, CandidateRows
 from .negatives import (
     Insight,
     NegativeSampler,
@@ -19,7 +20,6 @@ from .negatives import (
     n_hard,
 )
 from .observations import Int64Array
-from .searched import KEPT, SearchedRows
 
 INDEXES = ("auto", "flat")
 """Settings of `index`; both are the exact search."""
@@ -82,7 +82,7 @@ class NearestNegatives(NegativeSampler):
         check_searched(n_searched)
         self.band = (float(low), float(high))
         self.uniform_share = uniform_share
-        self._searched = SearchedRows(n_searched)
+        self._candidates = CandidateRows(n_searched)
         self._distinct: Int64Array = np.empty(0, np.int64)  # places among the searched rows
         self._keys: np.ndarray | None = None  # of the distinct observations
 
@@ -122,10 +122,10 @@ class NearestNegatives(NegativeSampler):
     def _renew(
         self, memory: Memory, insight: Insight, generator: np.random.Generator, *, n_draws: int
     ) -> bool:
-        renewed = self._searched.renew(memory, insight.snapshot, generator, n_draws=n_draws)
+        renewed = self._candidates.renew(memory, insight.snapshot, generator, n_draws=n_draws)
         if renewed or self._keys is None:
-            _, self._distinct = np.unique(self._searched.hashes, return_index=True)
-            self._keys = insight.keys(self._searched.rows[self._distinct])
+            _, self._distinct = np.unique(self._candidates.hashes, return_index=True)
+            self._keys = insight.keys(self._candidates.rows[self._distinct])
         return renewed
 
     def near(
@@ -159,16 +159,16 @@ class NearestNegatives(NegativeSampler):
         The query's own observation and those overwritten since the sample was drawn are left out.
         """
         assert self._keys is not None
-        live = self._searched.unchanged(memory, self._distinct)
+        live = self._candidates.unchanged(memory, self._distinct)
         m = int(live.sum())
         k = max(k, self._ranks(m)[1])
         n_skipped = 1 + len(live) - m  # the query's own, and those overwritten
         found = nearest_keys(self._keys, insight.keys(queries), k + n_skipped)
-        own = self._searched.hashes[self._distinct[found]] == memory.hashes(queries)[:, None]
+        own = self._candidates.hashes[self._distinct[found]] == memory.hashes(queries)[:, None]
         usable = live[found] & ~own & (found >= 0)
         order = np.argsort(~usable, axis=1, kind="stable")[:, :k]  # usable ones to the front
         places = np.take_along_axis(found, order, axis=1)
-        rows = self._searched.rows[self._distinct[places]]
+        rows = self._candidates.rows[self._distinct[places]]
         return _Nearest(rows, np.minimum(usable.sum(axis=1), k), m)
 
     def _ranks(self, m: int) -> tuple[int, int]:
@@ -182,13 +182,13 @@ class NearestNegatives(NegativeSampler):
         if self._keys is None:
             return {}
         return {
-            **self._searched.state_arrays(),
+            **self._candidates.state_arrays(),
             "distinct": self._distinct,
             "keys": self._keys,
         }
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._searched.restore({key: arrays[key] for key in arrays if key in KEPT})
+        self._candidates.restore({key: arrays[key] for key in arrays if key in SAVED})
         if not arrays:
             self._keys = None
             return

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .base import Memory
+from .candidates import SAVED, CandidateRows
 from .negatives import (
     Insight,
     NegativeSampler,
@@ -17,7 +18,6 @@ from .negatives import (
     with_uniform,
 )
 from .observations import Int64Array
-from .searched import KEPT, SearchedRows
 
 
 class PredictionErrorNegatives(NegativeSampler):
@@ -41,7 +41,7 @@ class PredictionErrorNegatives(NegativeSampler):
         check_share(uniform_share)
         check_searched(n_searched)
         self.uniform_share = uniform_share
-        self._searched = SearchedRows(n_searched)
+        self._candidates = CandidateRows(n_searched)
         self._cumulated = np.empty(0)
 
     def draw(
@@ -63,25 +63,25 @@ class PredictionErrorNegatives(NegativeSampler):
         Raises:
             FloatingPointError: an error is NaN, infinite or below 0 (names task and frame).
         """
-        if self._searched.renew(memory, insight.snapshot, generator):
-            errors = insight.errors(self._searched.rows)
-            _check_errors(errors, memory, self._searched.rows)
+        if self._candidates.renew(memory, insight.snapshot, generator):
+            errors = insight.errors(self._candidates.rows)
+            _check_errors(errors, memory, self._candidates.rows)
             self._cumulated = np.cumsum(errors, dtype=np.float64)
         total = self._cumulated[-1]
         if not total > 0.0:
-            return self._searched.rows[:0]
+            return self._candidates.rows[:0]
         places = np.searchsorted(self._cumulated, generator.random(n) * total, side="right")
         places = np.unique(np.minimum(places, len(self._cumulated) - 1))
-        rows: Int64Array = self._searched.rows[places[self._searched.unchanged(memory, places)]]
+        rows: Int64Array = self._candidates.rows[places[self._candidates.unchanged(memory, places)]]
         return rows
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         if not len(self._cumulated):
             return {}
-        return {**self._searched.state_arrays(), "cumulated": self._cumulated}
+        return {**self._candidates.state_arrays(), "cumulated": self._cumulated}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._searched.restore({key: arrays[key] for key in arrays if key in KEPT})
+        self._candidates.restore({key: arrays[key] for key in arrays if key in SAVED})
         self._cumulated = arrays["cumulated"].astype(np.float64) if arrays else np.empty(0)
 
 

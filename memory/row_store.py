@@ -14,7 +14,7 @@ from .observations import (
     named_arrays,
     take,
 )
-from .places import Part
+from .ring_buffer import Part
 from .storage import require, tensor_of
 
 COLUMNS: dict[str, type[np.generic]] = {

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .keep import KEEPS, Keep, make_keep
+from .eviction import EVICTIONS, EvictionPolicy, make_eviction
 from .packing import pack, unpack
 
 FORMAT = "contrastive_distillation.memory"
@@ -60,13 +60,14 @@ class MemoryState:
             keep_state=remembered,
         )
 
-    def restored_keep(self, keep: Keep | None) -> Keep:
+    def restored_keep(self, keep: EvictionPolicy | None) -> EvictionPolicy:
         """The memory's eviction policy; `keep` is a new object of it, if it has no name."""
         require(
-            keep is not None or self.keep in KEEPS,
-            f"its keep '{self.keep}' is none of {', '.join(KEEPS)}; give an object of it: keep=...",
+            keep is not None or self.keep in EVICTIONS,
+            f"its keep '{self.keep}' is not one of {', '.join(EVICTIONS)}; pass an object of its "
+            "class as keep=...",
         )
-        keep = make_keep(self.keep if keep is None else keep)
+        keep = make_eviction(self.keep if keep is None else keep)
         require(keep.name == self.keep, f"its keep is '{self.keep}', not '{keep.name}'")
         keep.restore(self.keep_state)
         return keep

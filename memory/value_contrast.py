@@ -46,7 +46,7 @@ class ValueContrastNegatives(NearestNegatives):
     ) -> bool:
         renewed = super()._renew(memory, insight, generator, n_draws=n_draws)
         if renewed:
-            self._scales = return_scales(memory, self._searched.rows)
+            self._scales = return_scales(memory, self._candidates.rows)
         return renewed
 
     def state_arrays(self) -> dict[str, np.ndarray]:

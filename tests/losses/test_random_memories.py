@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from contrastive_distillation.losses import ContrastiveDistillation
 from contrastive_distillation.memory import (
-    KEEPS,
+    EVICTIONS,
     NEGATIVES,
     POSITIVES,
     EpisodicMemory,
@@ -91,7 +91,7 @@ REWARDS = {
 }
 memories = st.fixed_dictionaries(
     {
-        "memory": st.sampled_from([ReplayMemory, *KEEPS]),
+        "memory": st.sampled_from([ReplayMemory, *EVICTIONS]),
         "capacity": st.integers(20, 150),
         "runs": st.lists(st.tuples(st.integers(1, 5), st.integers(2, 30)), min_size=1, max_size=3),
         "n_tasks": st.integers(1, 3),

@@ -10,7 +10,7 @@ import pytest
 
 from contrastive_distillation.memory import (
     EpisodicMemory,
-    Keep,
+    EvictionPolicy,
     Memory,
     Observations,
     hash_observations,
@@ -90,7 +90,7 @@ def filled() -> Callable[..., Memory]:
     def make(
         *,
         kind: type[Memory] = EpisodicMemory,
-        keep: str | Keep = "fifo",
+        keep: str | EvictionPolicy = "fifo",
         capacity: int = 500,
         n_envs: int = 6,
         n_steps: int = 200,

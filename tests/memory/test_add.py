@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from contrastive_distillation.memory import EpisodicMemory, Memory, PerTask, base
+from contrastive_distillation.memory import EpisodicMemory, Memory, PerTaskEviction, base
 
 
 def add(
@@ -50,7 +50,7 @@ def test_an_add_that_fails_stores_nothing(monkeypatch: pytest.MonkeyPatch, faili
 
     with monkeypatch.context() as patch:
         if failing == "victim":
-            patch.setattr(PerTask, "victim", fail)
+            patch.setattr(PerTaskEviction, "victim", fail)
         else:
             patch.setattr(base, "hash_observations", fail)
         with pytest.raises(MemoryError):

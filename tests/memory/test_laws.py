@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from contrastive_distillation.memory import (
     MEMORIES,
     EpisodicMemory,
-    Keep,
+    EvictionPolicy,
     Memory,
-    PerTask,
-    Reservoir,
-    ValueStratified,
+    PerTaskEviction,
+    ReservoirEviction,
+    ValueStratifiedEviction,
     base,
     places,
 )
@@ -129,7 +129,7 @@ class NaiveMemory:
 
 
 class NaivePages(NaiveMemory):
-    """Pages of 8 places; `chooser` says which finished episode leaves."""
+    """PagedBuffer of 8 places; `chooser` says which finished episode leaves."""
 
     def __init__(self, capacity: int, chooser: Chooser) -> None:
         super().__init__(capacity, whole=True)
@@ -243,16 +243,16 @@ def test_remembers_and_forgets_as_the_naive_one(
     naive = NaiveMemory(capacity, whole=kind == "episodic")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base, "_BYTES_TO_WRITE", bytes_to_write)
-        patch.setattr(places.Ring, "most_together", 1_000_000)  # it is for speed alone
+        patch.setattr(places.RingBuffer, "most_together", 1_000_000)  # it is for speed alone
         live_and_compare(MEMORIES[kind](capacity=capacity), naive, assert_same, runs, seed)
 
 
 @pytest.mark.parametrize(
     ("keep", "chooser"),
     [
-        (lambda: Reservoir(seed=5), lambda: Chooser("reservoir")),
-        (PerTask, lambda: Chooser("per_task")),
-        (lambda: ValueStratified(n_strata=3), lambda: Chooser("value_stratified", 3)),
+        (lambda: ReservoirEviction(seed=5), lambda: Chooser("reservoir")),
+        (PerTaskEviction, lambda: Chooser("per_task")),
+        (lambda: ValueStratifiedEviction(n_strata=3), lambda: Chooser("value_stratified", 3)),
     ],
     ids=["reservoir", "per_task", "value_stratified"],
 )
@@ -260,7 +260,7 @@ def test_remembers_and_forgets_as_the_naive_one(
 @given(capacity=st.integers(8, 160), runs=RUNS, seed=st.integers(0, 2**32 - 1))
 def test_keeps_as_the_naive_one(
     assert_same: Callable[..., None],
-    keep: Callable[[], Keep],
+    keep: Callable[[], EvictionPolicy],
     chooser: Callable[[], Chooser],
     capacity: int,
     runs: Runs,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from contrastive_distillation.memory import KEEPS, EpisodicMemory, Memory, ReplayMemory
+from contrastive_distillation.memory import EVICTIONS, EpisodicMemory, Memory, ReplayMemory
 
 
 def assert_equal(one: Memory, other: Memory) -> None:
@@ -21,7 +21,7 @@ def assert_equal(one: Memory, other: Memory) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "keep"), [(ReplayMemory, "fifo"), *((EpisodicMemory, keep) for keep in KEEPS)]
+    ("kind", "keep"), [(ReplayMemory, "fifo"), *((EpisodicMemory, keep) for keep in EVICTIONS)]
 )
 @pytest.mark.parametrize("n_steps", [0, 3, 200])
 def test_saved_and_loaded_it_goes_on_identically(
@@ -130,7 +130,7 @@ def with_state(metadata: dict[str, str], **changes: object) -> dict[str, str]:
         ({"n_envs": 5}, "open_episodes is not of shape"),
         ({"next_id": 3}, "episode numbers are out of range"),
         ({"keep": 3}, "keep is 3, not a name"),
-        ({"keep": "mine"}, "its keep 'mine' is none of fifo"),
+        ({"keep": "mine"}, "its keep 'mine' is not one of fifo"),
         ({"keep_state": []}, r"keep_state is \[\], not a table"),
         ({"recent_from": 10**9}, "recent_from is above n_written"),
     ],

@@ -7,7 +7,7 @@ from inspect import getmodule
 from contrastive_distillation.agents import SUMMARIES
 from contrastive_distillation.envs import SUITES, Suite, get_task
 from contrastive_distillation.losses import LOSSES
-from contrastive_distillation.memory import KEEPS, MEMORIES, NEGATIVES, POSITIVES
+from contrastive_distillation.memory import EVICTIONS, MEMORIES, NEGATIVES, POSITIVES
 
 from .arms import ARMS
 
@@ -40,7 +40,7 @@ def listing() -> str:
         ),
         (
             "What an episodic memory keeps when it is full (--keep)",
-            _described((name, _first_line(kind)) for name, kind in KEEPS.items()),
+            _described((name, _first_line(kind)) for name, kind in EVICTIONS.items()),
         ),
         ("Arms (--arms)", _described((arm.name, arm.line) for arm in ARMS.values())),
     ]

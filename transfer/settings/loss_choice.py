@@ -12,7 +12,7 @@ from contrastive_distillation.losses import (
     loss_class,
     make_loss,
 )
-from contrastive_distillation.memory import KEEPS, MEMORIES, NEGATIVES, POSITIVES
+from contrastive_distillation.memory import EVICTIONS, MEMORIES, NEGATIVES, POSITIVES
 
 from ..errors import SettingsError
 from .arms import ARMS, OWN, Arm, choose_arms
@@ -80,8 +80,8 @@ def with_published_where_known(settings: TransferSettings) -> TransferSettings:
 def _check_names(settings: TrainSettings | TransferSettings) -> None:
     if settings.memory not in MEMORIES:
         raise UnknownNameError("memory", settings.memory, MEMORIES)
-    if settings.keep not in KEEPS:
-        raise UnknownNameError("keep", settings.keep, KEEPS)
+    if settings.keep not in EVICTIONS:
+        raise UnknownNameError("keep", settings.keep, EVICTIONS)
     if settings.keep != "fifo" and not MEMORIES[settings.memory].keeps_episodes_whole:
         raise SettingsError(
             f"--keep {settings.keep}: chooses among whole episodes, which --memory "

@@ -12,7 +12,7 @@ from contrastive_distillation.agents import (
 )
 from contrastive_distillation.envs import Suite, UnknownNameError, check_backend
 from contrastive_distillation.losses import LOSSES
-from contrastive_distillation.memory import KEEPS
+from contrastive_distillation.memory import EVICTIONS
 
 from ..errors import SettingsError
 from .arms import choose_arms
@@ -107,7 +107,7 @@ class ResolvedSettings:
 
     def check_memory(self) -> None:
         """Refuse a memory that is too small for the environments of a training."""
-        n_envs, rows = self._n_envs(1), KEEPS[self.loss.keep].rows_per_env
+        n_envs, rows = self._n_envs(1), EVICTIONS[self.loss.keep].rows_per_env
         if self.loss.memory_capacity < n_envs * rows:
             of_keep = "" if rows == 1 else f" times {rows} with --keep {self.loss.keep}"
             raise SettingsError(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from contrastive_distillation.memory import (
-    KEEPS,
+    EVICTIONS,
     EpisodicMemory,
     Memory,
     ReplayMemory,
@@ -18,7 +18,7 @@ from contrastive_distillation.memory import (
 
 
 @pytest.mark.parametrize("kind", [EpisodicMemory, ReplayMemory])
-@pytest.mark.parametrize("keep", KEEPS)
+@pytest.mark.parametrize("keep", EVICTIONS)
 def test_returns_are_permuted_within_each_task_and_nothing_else(
     filled: Callable[..., Memory], kind: type[Memory], keep: str
 ) -> None:

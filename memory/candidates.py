@@ -13,11 +13,11 @@ REDRAW_ROWS, REDRAW_DRAWS = 16_384, 256
 """A sample is drawn again after so many rows were written, and after so many draws from it."""
 
 
-KEPT = ("rows", "hashes", "age")
-"""Names of the arrays that a sample is kept as."""
+SAVED = ("rows", "hashes", "age")
+"""Names of the arrays in `state_arrays`."""
 
 
-class SearchedRows:
+class CandidateRows:
     """A uniform sample of a memory's rows: all of them where there are no more.
 
     To look for hard negatives in the whole of a large memory costs what the memory is long; in a

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from contrastive_distillation.memory import (
-    KEEPS,
+    EVICTIONS,
     EpisodicMemory,
+    EvictionPolicy,
     FinishedEpisodes,
-    Keep,
     ReplayMemory,
-    Reservoir,
-    ValueStratified,
-    make_keep,
+    ReservoirEviction,
+    ValueStratifiedEviction,
+    make_eviction,
 )
 
 
@@ -36,7 +36,7 @@ def live(memory: EpisodicMemory, lengths, rewards=None, tasks=None) -> None:
             )
 
 
-def started(keep: str | Keep, capacity: int = 400, n_tasks: int = 1) -> EpisodicMemory:
+def started(keep: str | EvictionPolicy, capacity: int = 400, n_tasks: int = 1) -> EpisodicMemory:
     memory = EpisodicMemory(capacity=capacity, keep=keep)
     memory.start(n_envs=1, gamma=1.0, tasks=[f"task-{i}" for i in range(n_tasks)])
     return memory
@@ -47,7 +47,7 @@ def n_rows_of(memory: EpisodicMemory, groups: np.ndarray) -> list[int]:
     return np.bincount(groups[memory.episodes(memory.rows())], minlength=groups.max() + 1).tolist()
 
 
-@pytest.mark.parametrize("keep", KEEPS)
+@pytest.mark.parametrize("keep", EVICTIONS)
 @settings(max_examples=40, deadline=None)
 @given(per_env=st.integers(8, 30), n_envs=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))
 def test_closed_episodes_are_whole_or_gone(keep: str, per_env: int, n_envs: int, seed: int) -> None:
@@ -89,7 +89,9 @@ def share_by_age(keep: str, n_runs: int = 150, n_episodes: int = 40) -> tuple[np
     the hypothesis that this does not depend on when it was lived."""
     n_stored = np.zeros(n_episodes)
     for seed in range(n_runs):
-        memory = started(Reservoir(seed=seed) if keep == "reservoir" else keep, capacity=160)
+        memory = started(
+            ReservoirEviction(seed=seed) if keep == "reservoir" else keep, capacity=160
+        )
         live(memory, np.random.default_rng(seed).integers(1, 16, n_episodes))
         n_stored[np.unique(memory.episodes(memory.rows()))] += 1
     share = n_stored.mean() / n_runs
@@ -108,7 +110,7 @@ def test_reservoir_keeps_every_age_alike() -> None:
 
 
 def test_reservoir_holds_exactly_the_episodes_below_its_threshold(filled, step) -> None:
-    keep = Reservoir(seed=3)
+    keep = ReservoirEviction(seed=3)
     memory = filled(keep=keep, n_steps=0)
     generator = np.random.default_rng(0)
     thresholds = []
@@ -127,11 +129,11 @@ def test_reservoir_holds_exactly_the_episodes_below_its_threshold(filled, step) 
 
 def test_reservoir_keys_are_the_same_everywhere() -> None:
     """Files go on with them: these numbers must never change."""
-    keys = Reservoir(seed=0).keys(np.array([0, 1, 2**40]))
+    keys = ReservoirEviction(seed=0).keys(np.array([0, 1, 2**40]))
     expected = [0.6524484863740322, 0.7012121095215252, 0.142984370032623]
     assert keys.tolist() == expected
-    assert len(np.unique(Reservoir(seed=7).keys(np.arange(10_000)))) == 10_000
-    many = Reservoir(seed=1).keys(np.arange(100_000))
+    assert len(np.unique(ReservoirEviction(seed=7).keys(np.arange(10_000)))) == 10_000
+    many = ReservoirEviction(seed=1).keys(np.arange(100_000))
     assert stats.kstest(many, "uniform").pvalue > 1e-4
     assert abs(np.corrcoef(many[:-1], many[1:])[0, 1]) < 0.02
 
@@ -156,7 +158,7 @@ def test_a_target_makes_fifo_forget_the_source_and_the_others_not() -> None:
     tasks = np.repeat([0, 1], [50, 500])
     lengths = np.random.default_rng(0).integers(2, 14, len(tasks))
     share = {}
-    for keep in KEEPS:
+    for keep in EVICTIONS:
         memory = started(keep, n_tasks=2)
         live(memory, lengths, tasks=tasks)
         share[keep] = n_rows_of(memory, tasks)[0] / len(memory)
@@ -182,7 +184,7 @@ def test_value_stratified_keeps_few_successes_among_many_failures() -> None:
 
 
 def test_strata_by_hand() -> None:
-    keep = ValueStratified(n_strata=4)
+    keep = ValueStratifiedEviction(n_strata=4)
     nan = float("nan")
     assert keep.strata(np.array([0.0, 0.24, 0.25, nan, 0.99, 1.0])).tolist() == [0, 0, 1, 4, 3, 3]
     assert keep.strata(np.array([2.0, nan, 2.0])).tolist() == [0, 4, 0]
@@ -192,7 +194,7 @@ def test_strata_by_hand() -> None:
 # -------------------------------------------------------------------- one's own, and errors
 
 
-class Longest(Keep):
+class Longest(EvictionPolicy):
     """The longest leaves."""
 
     name = "longest"
@@ -210,11 +212,11 @@ def test_a_keep_of_ones_own(tmp_path) -> None:
     loaded = EpisodicMemory.load(tmp_path / "m", keep=Longest())
     assert isinstance(loaded.keep, Longest)
     assert loaded.rows().tolist() == memory.rows().tolist()
-    message = r"its keep 'longest' is none of fifo, .*; give an object of it: keep=\.\.\."
+    message = r"its keep 'longest' is not one of fifo, .*; pass an object of its class as keep="
     with pytest.raises(ValueError, match=message):
         EpisodicMemory.load(tmp_path / "m")
     with pytest.raises(ValueError, match="its keep is 'longest', not 'reservoir'"):
-        EpisodicMemory.load(tmp_path / "m", keep=Reservoir())
+        EpisodicMemory.load(tmp_path / "m", keep=ReservoirEviction())
 
 
 def test_recent_rows_are_those_written_since(filled, step) -> None:
@@ -227,10 +229,10 @@ def test_recent_rows_are_those_written_since(filled, step) -> None:
 
 
 def test_names() -> None:
-    assert list(KEEPS) == ["fifo", "reservoir", "per_task", "value_stratified"]
-    assert all(kind.name == name for name, kind in KEEPS.items())
+    assert list(EVICTIONS) == ["fifo", "reservoir", "per_task", "value_stratified"]
+    assert all(kind.name == name for name, kind in EVICTIONS.items())
     mine = Longest()
-    assert make_keep(mine) is mine
+    assert make_eviction(mine) is mine
     assert EpisodicMemory(capacity=50, keep=mine).keep is mine
     with pytest.raises(ValueError, match=r"unknown keep 'resevoir'\. Nearest: reservoir, "):
         EpisodicMemory(capacity=50, keep="resevoir")
@@ -243,9 +245,9 @@ def test_what_cannot_be() -> None:
     with pytest.raises(ValueError, match=r"7 environments .* memory of 50 rows .* 56 or more"):
         EpisodicMemory(capacity=50, keep="per_task").start(n_envs=7, gamma=0.9, tasks=["a"])
     with pytest.raises(ValueError, match="n_strata is 0; it must be 1 or more"):
-        ValueStratified(n_strata=0)
+        ValueStratifiedEviction(n_strata=0)
     with pytest.raises(ValueError, match="seed is -1"):
-        Reservoir(seed=-1)
+        ReservoirEviction(seed=-1)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +261,7 @@ def test_what_cannot_be() -> None:
 )
 def test_states_that_cannot_be(keep, state, message) -> None:
     with pytest.raises(ValueError, match=message):
-        make_keep(keep).restore(state)
+        make_eviction(keep).restore(state)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from .observations import Int64Array
 _log = logging.getLogger(__name__)
 
 Part = tuple[slice | Int64Array, slice]
-"""Places in the memory, and which of the rows that are written go there."""
+"""RowLayout in the memory, and which of the rows that are written go there."""
 
 
-class Places(ABC):
+class RowLayout(ABC):
     """The places of a memory: which row of which episode lies at each.
 
     Rows are numbered for life by a *serial*, in the order in which they are written. One step
@@ -48,7 +48,7 @@ class Places(ABC):
 
     @abstractmethod
     def take(self, open_slots: Int64Array) -> Sequence[Part]:
-        """Places for the next row of each of n environments, made by forgetting if need be.
+        """RowLayout for the next row of each of n environments, made by forgetting if need be.
 
         `open_slots` (n,) says which episode each is in; -1, where it begins one, is filled in.
         """
@@ -66,7 +66,7 @@ class Places(ABC):
 
     @abstractmethod
     def rows_of(self, slot: int) -> Int64Array:
-        """Places of all rows of the episode in `slot`, in order of time."""
+        """RowLayout of all rows of the episode in `slot`, in order of time."""
 
     def rows_of_all(self, slots: Int64Array) -> Int64Array:
         """`rows_of` of each of `slots` (n,), one after the other."""
@@ -129,7 +129,7 @@ class Places(ABC):
         )
 
 
-class Ring(Places):
+class RingBuffer(RowLayout):
     """The row of serial s lies at `s % capacity`, until one later by `capacity` comes there."""
 
     def __init__(self, *, capacity: int, whole: bool) -> None:

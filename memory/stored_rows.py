@@ -6,7 +6,7 @@ import numpy as np
 
 from .episode_table import NONE, EpisodeTable
 from .observations import Int64Array, Observations
-from .places import Places
+from .ring_buffer import RowLayout
 from .row_store import RowStore
 from .rows import MemoryBatch, RowInfo
 
@@ -18,28 +18,28 @@ class StoredRows:
     in `[0, capacity)`; a place holds the same row until the memory is next added to.
     """
 
-    def __init__(self, *, places: Places) -> None:
+    def __init__(self, *, layout: RowLayout) -> None:
         """
         Args:
-            places: which row of which episode lies where; empty yet.
+            layout: which row of which episode lies where; empty yet.
         """
-        self.capacity = places.capacity
+        self.capacity = layout.capacity
         self.tasks: tuple[str, ...] = ()
         """Names of all tasks ever started; `task_ids` are indexes into it."""
         self._store = RowStore(capacity=self.capacity)
-        self._places = places
+        self._layout = layout
         self._recent_from = 0
         self._rows: Int64Array | None = None
         self._recent_rows: Int64Array | None = None
 
     @property
     def _episodes(self) -> EpisodeTable:
-        return self._places.episodes
+        return self._layout.episodes
 
     @property
     def _slots(self) -> Int64Array:
         """(capacity,): slot of the episode at each place; -1 where it is empty."""
-        return self._places.slots
+        return self._layout.slots
 
     def __len__(self) -> int:
         """Rows stored."""
@@ -56,7 +56,7 @@ class StoredRows:
         """As `rows`, but only those written since `begin_rollout`; all if it was not called."""
         if self._recent_rows is None:
             rows = self.rows()
-            self._recent_rows = rows[self._places.serials(rows) >= self._recent_from]
+            self._recent_rows = rows[self._layout.serials(rows) >= self._recent_from]
             self._recent_rows.flags.writeable = False
         return self._recent_rows
 
@@ -105,13 +105,13 @@ class StoredRows:
     def steps(self, rows: np.ndarray) -> Int64Array:
         """(n,) int64: step within the episode, from 0."""
         slots = self._slots_of(rows)
-        steps: Int64Array = self._episodes.first_step[slots] + self._places.index(rows, slots)
+        steps: Int64Array = self._episodes.first_step[slots] + self._layout.index(rows, slots)
         return steps
 
     def remaining(self, rows: np.ndarray) -> Int64Array:
         """(n,) int64: how many later rows of the same episode are stored."""
         slots = self._slots_of(rows)
-        index = self._places.index(rows, slots)
+        index = self._layout.index(rows, slots)
         remaining: Int64Array = self._episodes.length[slots] - 1 - index
         return remaining
 
@@ -123,17 +123,17 @@ class StoredRows:
             episode has no such row stored.
         """
         slots = self._slots_of(rows)
-        index = self._places.index(rows, slots)
+        index = self._layout.index(rows, slots)
         later = index + offsets
         inside = (later >= 0) & (later < self._episodes.length[slots])
-        return self._places.rows_at(rows, slots, np.where(inside, later, index)), inside
+        return self._layout.rows_at(rows, slots, np.where(inside, later, index)), inside
 
     def sample_rows(
         self, n: int, generator: np.random.Generator, recent: bool = False
     ) -> Int64Array:
         """min(n, stored) different rows, uniformly; only recent ones if `recent`."""
         all_alike = not recent or self._recent_from == 0
-        if all_alike and len(self) >= max(2 * n, self._places.end // 2):
+        if all_alike and len(self) >= max(2 * n, self._layout.end // 2):
             return self._picked(n, generator)
         rows = self.rows() if all_alike else self.recent_rows()
         picked: Int64Array = generator.choice(
@@ -143,7 +143,7 @@ class StoredRows:
 
     def _picked(self, n: int, generator: np.random.Generator) -> Int64Array:
         """n of the stored rows, without a list of all: after each `add` that would be anew."""
-        rows, end = np.empty(0, dtype=np.int64), self._places.end
+        rows, end = np.empty(0, dtype=np.int64), self._layout.end
         while len(rows) < n:  # half of the places hold a row, and most are not drawn yet
             places = generator.integers(0, end, size=3 * (n - len(rows)))
             drawn = np.concatenate([rows, places[self.stored(places)]])
@@ -178,7 +178,7 @@ class StoredRows:
         """What masks need of `rows` (n,); those no longer stored are invalid."""
         valid = self._slots[rows] != NONE
         slots = np.where(valid, self._slots[rows], 0)
-        steps = self._episodes.first_step[slots] + self._places.index(rows, slots)
+        steps = self._episodes.first_step[slots] + self._layout.index(rows, slots)
         return RowInfo(
             rows=np.where(valid, rows, -1),
             hashes=self.hashes(rows),
@@ -197,14 +197,14 @@ class StoredRows:
         whole = ~self._episodes.is_open[slots] & (self._episodes.first_step[slots] == 0)
         slots = slots[whole][-n:]
         return np.array(
-            [self.rewards(self._places.rows_of(slot)).sum(dtype=np.float64) for slot in slots]
+            [self.rewards(self._layout.rows_of(slot)).sum(dtype=np.float64) for slot in slots]
         )
 
     def known_fraction(self) -> float:
         """Share of the stored rows whose return is known; 0 for an empty memory."""
         if not len(self):
             return 0.0
-        end = self._places.end
+        end = self._layout.end
         known = self._store.columns["return_known"][:end] & (self._slots[:end] != NONE)
         return float(np.count_nonzero(known) / len(self))
 

@@ -34,7 +34,7 @@ class FinishedEpisodes:
         return len(self.numbers)
 
 
-class Keep(ABC):
+class EvictionPolicy(ABC):
     """Chooses who leaves. An object is that of one memory: it may remember what it chose.
 
     Episodes still being written never leave by choice. One that outgrows its environment's equal
@@ -64,7 +64,7 @@ class Keep(ABC):
 
 
 @final
-class Fifo(Keep):
+class FifoEviction(EvictionPolicy):
     """First in, first out: the newest episodes.
 
     A ring does this without pages, and without asking for a victim.
@@ -77,7 +77,7 @@ class Fifo(Keep):
         return int(episodes.numbers.argmin())
 
 
-class Reservoir(Keep):
+class ReservoirEviction(EvictionPolicy):
     """All history alike: a random sample of every episode ever finished.
 
     Each episode has a random key, uniform in [0, 1) and independent of all else. Whoever has the
@@ -137,7 +137,7 @@ class Reservoir(Keep):
         self.seed, self.threshold = seed, threshold
 
 
-class PerTask(Keep):
+class PerTaskEviction(EvictionPolicy):
     """An equal share of the rows for each task; a task with fewer leaves its room to the others.
 
     The task with the most rows in finished episodes loses the oldest of them. So a task loses one
@@ -150,7 +150,7 @@ class PerTask(Keep):
         return _oldest(episodes, _in_largest_task(episodes))
 
 
-class ValueStratified(Keep):
+class ValueStratifiedEviction(EvictionPolicy):
     """Failures and successes alike: an equal share for each stratum of returns, per task.
 
     As `per_task`, and within the task that must give, the returns of the stored episodes from the
@@ -195,20 +195,23 @@ class ValueStratified(Keep):
         self.n_strata = n_strata
 
 
-KEEPS: Mapping[str, type[Keep]] = MappingProxyType(
-    {keep.name: keep for keep in (Fifo, Reservoir, PerTask, ValueStratified)}
+EVICTIONS: Mapping[str, type[EvictionPolicy]] = MappingProxyType(
+    {
+        keep.name: keep
+        for keep in (FifoEviction, ReservoirEviction, PerTaskEviction, ValueStratifiedEviction)
+    }
 )
-"""The choices by name."""
+"""The eviction policies by name."""
 
 
-def make_keep(keep: str | Keep) -> Keep:
+def make_eviction(keep: str | EvictionPolicy) -> EvictionPolicy:
     """The choice of that name, or the given one; ValueError names the nearest."""
-    if isinstance(keep, Keep):
+    if isinstance(keep, EvictionPolicy):
         return keep
-    if keep not in KEEPS:
-        nearest = difflib.get_close_matches(keep, KEEPS, n=3, cutoff=0.0)
+    if keep not in EVICTIONS:
+        nearest = difflib.get_close_matches(keep, EVICTIONS, n=3, cutoff=0.0)
         raise ValueError(f"unknown keep '{keep}'. Nearest: {', '.join(nearest)}")
-    return KEEPS[keep]()
+    return EVICTIONS[keep]()
 
 
 def _in_largest_task(episodes: FinishedEpisodes) -> Int64Array:

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .episode_table import NONE
-from .keep import PAGE, FinishedEpisodes, Keep
+from .eviction import PAGE, EvictionPolicy, FinishedEpisodes
 from .observations import Int64Array
-from .places import Part, Places
+from .ring_buffer import Part, RowLayout
 
 _IN_PAGE = np.arange(PAGE)
 _FINISHED = [("slot", "i8"), ("number", "i8"), ("length", "i8"), ("task", "i8"), ("value", "f8")]
 
 
-class Pages(Places):
+class PagedBuffer(RowLayout):
     """The capacity in pages of 8 rows; each episode has a chain of them, filled in turn.
 
     An environment that needs a page gets the first free one. When too few are free, `keep` names
@@ -26,7 +26,7 @@ class Pages(Places):
     The last page of an episode is on average half empty: one of T rows takes about T + 3.5.
     """
 
-    def __init__(self, *, capacity: int, keep: Keep) -> None:
+    def __init__(self, *, capacity: int, keep: EvictionPolicy) -> None:
         n = capacity // PAGE
         super().__init__(capacity=capacity, n_slots=n)
         self.keep = keep
@@ -124,7 +124,7 @@ class Pages(Places):
         return free[:n]
 
     def _pages_of(self, slot: int) -> Int64Array:
-        """Pages of the episode in `slot`, or the free ones, ascending."""
+        """PagedBuffer of the episode in `slot`, or the free ones, ascending."""
         pages: Int64Array = (self._slot_of == slot).nonzero()[0]
         return pages
 
@@ -221,6 +221,6 @@ class Pages(Places):
 
 
 def _rows(pages: Int64Array) -> Int64Array:
-    """Places in each of the pages (n,), (n, 8)."""
+    """RowLayout in each of the pages (n,), (n, 8)."""
     rows: Int64Array = pages[:, None] * PAGE + _IN_PAGE
     return rows
