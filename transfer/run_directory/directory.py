@@ -1,7 +1,7 @@
-"""The directory of one run: what is in it, when it may be written, what makes it whole.
+"""The directory of one run: its files, its configuration, its state.
 
-A run is *finished* when its ``result.json`` is there, which is written last and at once. A
-directory belongs to the configuration in its ``config.yaml``; another configuration is refused.
+A run is *finished* when its ``result.json`` exists, which is written last. A directory belongs to
+the configuration in its ``config.yaml``; another configuration is refused.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from .locking import RUN_LOCK, TRAINING_LOCK
 from .signing import KeyUnusableError, sign
 
 WORKER_LOG = "worker.log"
-"""What a spec's process wrote to its standard output and error; removed where that is nothing."""
+"""Standard output and error of the process of a training; removed if empty."""
 CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
 RESULT = "result.json"
@@ -39,9 +39,9 @@ FINAL = "checkpoints/final.zip"
 INTERRUPTED = "checkpoints/interrupted.zip"
 
 RESOLVED = "resolved"
-"""Key of ``config.yaml`` under which a run keeps what is not a setting; ``--config`` skips it."""
+"""Key of ``config.yaml`` for values that are not settings; ``--config`` skips it."""
 AGENT_SETTINGS = "agent_settings"
-"""Key of ``config.yaml`` under which a spec keeps the agent's own numbers; no identity."""
+"""Key of ``config.yaml`` for the agent's own hyperparameters; not part of the identity."""
 
 NOT_IDENTITY = frozenset(
     {
@@ -49,7 +49,7 @@ NOT_IDENTITY = frozenset(
         "env_timeout", "information_points", "executor", "dry_run", "frames_per_second",
     }
 )  # fmt: skip
-"""Settings that do not decide what is learnt: they may differ on a second call."""
+"""Settings that do not change the learning: they may differ on a later call."""
 
 _PACKAGES = (
     "contrastive-distillation", "torch", "numpy", "gymnasium", "stable-baselines3", "minigrid",
@@ -63,19 +63,19 @@ State = Literal["new", "unfinished", "finished"]
 
 
 class RunDirectoryError(SettingsError):
-    """A directory that cannot be used for the run, or is not the run it was taken for."""
+    """A directory cannot be used for a run, or is not the directory of the expected run."""
 
 
 _GROWING = frozenset({"arms", "seeds", "vary"})
-"""Settings of `ablate` that may differ on a later call: the grid in the directory grows."""
+"""Settings of `ablate` that may differ on a later call, which then adds trainings."""
 
 _ADDED = {"keep": "fifo"}
-"""Settings that runs did not say at first, with the value they had: no part of an identity, so
-that such runs are found again."""
+"""Settings that older runs did not have, with their implied values. These are not part of an
+identity, so that older runs are found again."""
 
 
 def identity(config: Mapping[str, Any]) -> Config:
-    """The part of a configuration that decides what is learnt."""
+    """The part of a configuration that determines the learning."""
     left_out = {*NOT_IDENTITY, AGENT_SETTINGS}
     return {
         key: value
@@ -91,7 +91,7 @@ def fingerprint(config: Mapping[str, Any]) -> str:
 
 
 def default_directory(config: Mapping[str, Any], *, subject: str) -> Path:
-    """``runs/<command>-<subject>-<agent>[-loss]-seed<seed>-<6 hex>``: the same for the same."""
+    """``runs/<command>-<subject>-<agent>[-loss]-seed<seed>-<6 hex>``."""
     loss = str(config.get("loss", "none")).rsplit(":", 1)[-1]
     parts = [config["command"], subject, config["agent"], *([] if loss == "none" else [loss])]
     name = "-".join([*map(str, parts), f"seed{config['seed']}", fingerprint(config)])
@@ -99,19 +99,19 @@ def default_directory(config: Mapping[str, Any], *, subject: str) -> Path:
 
 
 def open_directory(directory: Path, config: Mapping[str, Any]) -> State:
-    """Look at a run's directory, before anything is spent.
+    """Find the state of a run's directory, before any training.
 
     Returns:
         ``new``, ``unfinished`` (same configuration, no result) or ``finished``.
 
     Raises:
-        RunDirectoryError: where it belongs to another configuration, or is no run's at all.
+        RunDirectoryError: it belongs to another configuration, or is not a run directory.
     """
     if not directory.exists():
         return "new"
     if not directory.is_dir():
         raise RunDirectoryError(f"--output {directory}: is a file; give a directory")
-    if all(_is_nothing(path) for path in directory.iterdir()):
+    if all(_may_precede_a_run(path) for path in directory.iterdir()):
         return "new"  # empty, or a worker died before it had written anything of a run
     if not (directory / CONFIG).is_file():
         raise RunDirectoryError(
@@ -127,15 +127,15 @@ def open_directory(directory: Path, config: Mapping[str, Any]) -> State:
     return "finished" if (directory / RESULT).is_file() else "unfinished"
 
 
-def _is_nothing(path: Path) -> bool:
-    """Whether a file says nothing of a run."""
+def _may_precede_a_run(path: Path) -> bool:
+    """Whether a file may exist in the directory of a run that has not started."""
     return path.name in (WORKER_LOG, RUN_LOCK, TRAINING_LOCK) or ".writing" in path.name
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """``(key, old value, new value)`` of what decides the run.
+    """``(key, old value, new value)`` of each difference between two identities.
 
-    Nested keys, with dots, follow from the others: they are named only where these agree.
+    Nested keys, with dots, follow from the others; they are listed only if those agree.
     """
     old, new = identity(plain(old)), identity(plain(new))
     if old.get("command") == new.get("command") == "ablate":
@@ -164,13 +164,13 @@ def start_directory(
     command: Sequence[str],
     agent_settings: Mapping[str, float] | None = None,
 ) -> None:
-    """Write what a run begins with: its configuration and its manifest.
+    """Write the configuration and the manifest of a run.
 
     Args:
-        directory: made where it is missing.
+        directory: the run directory, created if it is missing.
         config: the configuration.
         command: the command line.
-        agent_settings: the agent's own settings, kept beside the configuration once known.
+        agent_settings: the agent's own hyperparameters, once they are known.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if agent_settings is not None:
@@ -179,18 +179,18 @@ def start_directory(
     text = yaml.safe_dump(plain(config), sort_keys=False, width=100)
     write_text(directory / CONFIG, text)
     made = manifest(seed=int(config["seed"]), command=command)
-    with contextlib.suppress(KeyUnusableError):  # unsigned: another user's, as far as is known
+    with contextlib.suppress(KeyUnusableError):  # unsigned: it counts as another user's
         made["signature"] = sign(config_digest(text))
     write_json(directory / MANIFEST, made)
 
 
 def config_digest(text: str) -> Config:
-    """What is signed of a configuration's text."""
+    """The content that is signed for a configuration."""
     return {"config": sha256_of(text.encode())}
 
 
 def clear_directory(directory: Path) -> None:
-    """Remove what an unfinished run left, and nothing else, before it starts again."""
+    """Remove the files of an unfinished run, and no others, before it starts again."""
     names = ["progress.csv", CURVES, SUMMARY, INFORMATION, MEMORY, AUXILIARY, CARRIED]
     paths = [directory / name for name in (*names, FINAL, INTERRUPTED)]
     for path in [*paths, *directory.glob("events.out.tfevents.*")]:
@@ -198,10 +198,10 @@ def clear_directory(directory: Path) -> None:
 
 
 def read_config(directory: Path) -> Config:
-    """The configuration of a run's directory.
+    """Read the configuration of a run.
 
     Raises:
-        RunDirectoryError: where there is none, or it cannot be read.
+        RunDirectoryError: there is none, or it cannot be read.
     """
     path = directory / CONFIG
     try:
@@ -214,10 +214,10 @@ def read_config(directory: Path) -> Config:
 
 
 def read_result(directory: Path) -> dict[str, Any]:
-    """The result of a finished run.
+    """Read the result of a finished run.
 
     Raises:
-        RunDirectoryError: where the run is not finished, or its result cannot be read.
+        RunDirectoryError: the run has not finished, or its result cannot be read.
     """
     path = directory / RESULT
     try:
@@ -232,7 +232,7 @@ def read_result(directory: Path) -> dict[str, Any]:
 
 
 def record_resume(directory: Path, *, frames: int, command: Sequence[str]) -> None:
-    """Add to a run's manifest that it was continued; one that cannot be read is made anew."""
+    """Add to a run's manifest that it was resumed; an unreadable manifest is replaced."""
     path = directory / MANIFEST
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
@@ -247,7 +247,7 @@ def _now() -> str:
 
 
 def manifest(*, seed: int, command: Sequence[str]) -> dict[str, Any]:
-    """What the run was made with: versions, revision, command, seed, kind of machine."""
+    """The manifest of a run: versions, revision, command, seed, kind of machine."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -269,7 +269,7 @@ def manifest(*, seed: int, command: Sequence[str]) -> dict[str, Any]:
 
 
 def _git_revision() -> str | None:
-    """The revision of this checkout, with ``+changes`` where files differ; None outside git."""
+    """The revision of this checkout, with ``+changes`` if files differ; None outside git."""
     here = Path(__file__).resolve().parent
     git = ["git", "-C", str(here)]
     try:

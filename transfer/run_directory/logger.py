@@ -1,4 +1,4 @@
-"""What a training logs: ``progress.csv`` and TensorBoard events, which a resumed one continues."""
+"""The logger of a training: ``progress.csv`` and TensorBoard events; a resumed one appends."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 PROGRESS = "progress.csv"
 
 EPISODES_PER_ROW = 16
-"""Off-policy, where Stable-Baselines3 itself logs by episodes."""
+"""Rows of off-policy trainings, for which Stable-Baselines3 counts episodes."""
 _FRAMES_PER_ROW = 2048
 
 
@@ -24,9 +24,9 @@ def make_logger(directory: Path, *, earlier: str = "", frames: int = 0) -> Logge
     """Stable-Baselines3's logger, writing into a run's directory.
 
     Args:
-        directory: of the run.
-        earlier: what ``progress.csv`` held at the checkpoint that is continued.
-        frames: of that checkpoint; TensorBoard forgets what came after it.
+        directory: the run directory.
+        earlier: the content of ``progress.csv`` at the checkpoint that the training resumes from.
+        frames: frames of that checkpoint; TensorBoard discards later events.
     """
     formats: list[KVWriter] = [
         _ContinuedCsv(directory / PROGRESS, earlier),
@@ -36,12 +36,12 @@ def make_logger(directory: Path, *, earlier: str = "", frames: int = 0) -> Logge
 
 
 def note_scalars(logger: Logger, values: Mapping[str, float], *, frames: int) -> None:
-    """Give TensorBoard numbers that have a file of their own beside ``progress.csv``.
+    """Write numbers to TensorBoard alone, because another file than ``progress.csv`` holds them.
 
     Args:
-        logger: of a training.
+        logger: the training's logger.
         values: tag → number.
-        frames: that the agent had been trained for.
+        frames: frames that the agent had trained for.
     """
     for each in logger.output_formats:
         if isinstance(each, TensorBoardOutputFormat) and each.writer is not None:
@@ -51,7 +51,7 @@ def note_scalars(logger: Logger, values: Mapping[str, float], *, frames: int) ->
 
 
 class PacedLog(BaseCallback):
-    """Logs a row about every `_FRAMES_PER_ROW` frames on-policy, however often one resumes.
+    """Logs a row about every `_FRAMES_PER_ROW` frames on-policy, independent of resumes.
 
     Stable-Baselines3 counts rollouts from the start of each `learn()`; off-policy it counts
     episodes, which a checkpoint keeps.
@@ -72,7 +72,7 @@ class PacedLog(BaseCallback):
 
 
 class _ContinuedCsv(CSVOutputFormat):
-    """A CSV file that starts with the lines there were."""
+    """A CSV file that starts with the rows written before a resume."""
 
     def __init__(self, path: Path, earlier: str) -> None:
         super().__init__(str(path))
@@ -83,7 +83,7 @@ class _ContinuedCsv(CSVOutputFormat):
 
 
 class _ContinuedEvents(TensorBoardOutputFormat):
-    """TensorBoard events that replace those from a frame on."""
+    """TensorBoard events that replace earlier events after a number of frames."""
 
     def __init__(self, directory: Path, frames: int) -> None:
         # The parent would open a writer that cannot say which events are void.

@@ -1,7 +1,7 @@
-"""Signatures of one user's own files: what may be unpickled, and what may not.
+"""Sign files, so that only files of the same user are unpickled.
 
-The key is 32 random bytes in the user's data directory, for that user's eyes alone. A file that
-carries the right signature was written by this user; of any other, nothing is unpickled.
+The key is 32 random bytes in the user's data directory, readable by that user alone. A file with a
+valid signature was written by this user; other files are never unpickled.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ KEY_BYTES = 32
 
 
 class KeyUnusableError(Exception):
-    """The key cannot be read or made; nothing can be signed, and nothing counts as signed."""
+    """The key cannot be read or created; nothing can be signed, and nothing counts as signed."""
 
 
 def key_path() -> Path:
-    """Where the key lies: in the user's data directory, as the system has it."""
+    """The path of the key, in the data directory that the operating system gives the user."""
     home = Path.home()
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
@@ -35,16 +35,16 @@ def key_path() -> Path:
 
 
 def sign(content: Mapping[str, Any]) -> str:
-    """The signature of a mapping of plain values, made with this user's key.
+    """Sign a mapping of plain values with this user's key.
 
     Raises:
-        KeyUnusableError: there is no key, and none can be made.
+        KeyUnusableError: the key cannot be read or created.
     """
     return hmac.new(_key(), _canonical(content), hashlib.sha256).hexdigest()
 
 
 def is_signed(content: Mapping[str, Any], signature: object) -> bool:
-    """Whether this user signed the mapping. Without a usable key nothing is."""
+    """Whether this user signed the mapping; False without a usable key."""
     if not isinstance(signature, str) or not signature.isascii() or not key_path().exists():
         return False
     try:
@@ -73,7 +73,7 @@ def _key() -> bytes:
 
 
 def _make_key(path: Path) -> None:
-    """Make the key, whole at once; where another process was faster, its key stays."""
+    """Create the key atomically; a key that another process created first stays."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

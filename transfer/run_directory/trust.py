@@ -1,7 +1,7 @@
-"""Whose a run's directory is, and what its configuration may therefore have imported.
+"""Check who made a run before its configuration imports modules.
 
-A run's configuration can name modules, as ``module:ID``, and importing one runs its code. Of a run
-that another user made, only weights and numbers are used, unless one says otherwise.
+A run's configuration can name modules, as ``module:ID``, and importing a module runs its code. From
+another user's run only weights and numbers are used, unless this user trusts it explicitly.
 """
 
 import json
@@ -15,7 +15,7 @@ from .signing import is_signed
 
 
 def is_own(directory: Path) -> bool:
-    """Whether this user made the configuration that is in a run's directory."""
+    """Whether this user made the configuration of a run."""
     try:
         text = (directory / CONFIG).read_text(encoding="utf-8")
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
@@ -28,16 +28,16 @@ def is_own(directory: Path) -> bool:
 def check_modules(
     directory: Path, config: Mapping[str, Any], *, typed: Iterable[str] = (), trust: bool = False
 ) -> None:
-    """Refuse to import what only a stranger's configuration names.
+    """Refuse to import modules that only another user's configuration names.
 
     Args:
-        directory: of the run.
+        directory: the run directory.
         config: its configuration.
-        typed: environment ids that the user typed; their modules they want imported.
-        trust: they take the run's word.
+        typed: environment ids that the user typed; their modules may be imported.
+        trust: whether the user trusts the run.
 
     Raises:
-        SettingsError: it names modules, and this user neither made it nor typed them.
+        SettingsError: the run names modules, and this user neither made it nor typed them.
     """
     suite = config.get(RESOLVED, {}).get("suite", {})
     named = [*config.get("env", ()), *suite.get("sources", ()), *suite.get("targets", ())]

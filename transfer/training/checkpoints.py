@@ -1,8 +1,8 @@
-"""The checkpoints of a run: directories that are whole or not there, checked before use.
+"""The checkpoints of a run: directories that are written atomically and checked before use.
 
 ``checkpoints/<frames>/`` holds files and a ``manifest.json`` with the SHA-256 of each, a digest of
-itself and, where this user has a key, a signature. It is written beside, brought to the disk, and
-moved into place at once.
+itself and, if this user has a key, a signature. It is written to a temporary directory, flushed to
+the disk, and moved into place.
 """
 
 import json
@@ -26,15 +26,15 @@ _N_NEWEST = 2
 _PACKAGES = ("gymnasium", "minigrid", "numpy")
 
 Write = Callable[[Path], object]
-"""Writes a file where it is told to."""
+"""Writes a file at the given path."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the text says which and why."""
+    """A checkpoint cannot be used; the text names it and the reason."""
 
 
 class OtherVersionError(CheckpointError):
-    """A checkpoint that another version of this program wrote, and can still use."""
+    """A checkpoint of a version of this program that this one cannot read; it is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +46,17 @@ class Checkpoint:
     score: float | None
     """Mean score of the last evaluation before it."""
     is_own: bool
-    """Whether this user signed it: nothing of another is unpickled."""
+    """Whether this user signed it; without a signature nothing is unpickled."""
     same_versions: bool
-    """Whether it was written with the versions of today: pickles of others may not fit."""
+    """Whether it was written with the installed versions; other pickles may not fit."""
     files: Mapping[str, str]
     """Name → SHA-256."""
 
     def read(self, name: str) -> bytes:
-        """A file's content, checked.
+        """Read a file and check its SHA-256.
 
         Raises:
-            CheckpointError: there is no such file, or it has changed.
+            CheckpointError: there is no such file, or its content has changed.
         """
         if name not in self.files:
             raise CheckpointError(f"{self.directory}: has no {name}")
@@ -74,10 +74,10 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The checkpoints of one run: the newest two and the best are kept."""
+    """The checkpoints of one run; it keeps the newest two and the best."""
 
     def __init__(self, directory: Path, *, identity: str) -> None:
-        """Args: directory: ``checkpoints``. identity: of the run's configuration."""
+        """Args: directory: ``checkpoints``. identity: the fingerprint of the configuration."""
         self._directory = directory
         self._identity = identity
         self._warned = False
@@ -85,10 +85,10 @@ class CheckpointStore:
     def write(
         self, writers: Mapping[str, Write], *, frames: int, score: float | None, say: Say
     ) -> None:
-        """Write a checkpoint, then forget those that are neither new nor best.
+        """Write a checkpoint, then remove those that are neither new nor best.
 
         Raises:
-            OSError: as on a full disk; the earlier checkpoints are then as they were.
+            OSError: for example a full disk. The earlier checkpoints are then unchanged.
         """
         target = self._directory / f"{frames:012d}"
         temporary = self._directory / f".writing-{frames:012d}"
@@ -113,11 +113,10 @@ class CheckpointStore:
         self._forget()
 
     def newest(self, say: Say) -> Checkpoint | None:
-        """The newest whole checkpoint; broken ones are reported and set aside. None without.
+        """The newest whole checkpoint, or None. Broken ones are reported and renamed.
 
         Raises:
-            OtherVersionError: it is of another version of this program, and none of its work is to
-                be lost.
+            OtherVersionError: this version of the program cannot read it; it is left as it is.
         """
         self._sweep()
         for directory in reversed(self._all()):
@@ -131,11 +130,11 @@ class CheckpointStore:
         return None
 
     def check(self, directory: Path) -> Checkpoint:
-        """A checkpoint, its manifest and all its files held against each other.
+        """Check a checkpoint's manifest, and all files against it.
 
         Raises:
-            CheckpointError: it is broken, or of another run.
-            OtherVersionError: it is of another version.
+            CheckpointError: it is broken, or belongs to another run.
+            OtherVersionError: this version of the program cannot read it.
         """
         content, signature = _opened(directory)
         if content["identity"] != self._identity:
@@ -163,13 +162,13 @@ class CheckpointStore:
             shutil.rmtree(directory)
 
     def _all(self) -> list[Path]:
-        """Every checkpoint, the oldest first."""
+        """All checkpoints, the oldest first."""
         if not self._directory.is_dir():
             return []
         return sorted(p for p in self._directory.iterdir() if p.is_dir() and p.name.isdigit())
 
     def _sweep(self) -> None:
-        """Remove what a process that was killed had not finished writing."""
+        """Remove unfinished checkpoints of a killed process."""
         for pattern in (".writing-*", ".old-*"):
             for directory in self._directory.glob(pattern):
                 shutil.rmtree(directory)
@@ -196,18 +195,18 @@ class CheckpointStore:
 
 
 def _sealed(content: Mapping[str, Any], signature: str | None) -> bytes:
-    """A manifest's text: content, signature, and a digest over both."""
+    """The text of a manifest: content, signature, and a digest of both."""
     signed = {**content, "signature": signature}
     digest = sha256_of(json.dumps(signed, sort_keys=True).encode())
     return (json.dumps({**signed, "digest": digest}, indent=1, sort_keys=True) + "\n").encode()
 
 
 def _opened(directory: Path) -> tuple[dict[str, Any], object]:
-    """A manifest's content and signature.
+    """Read a manifest's content and signature.
 
     Raises:
-        CheckpointError: it is missing, or a single byte of it is not as it was written.
-        OtherVersionError: it is whole, but of another version.
+        CheckpointError: it is missing, or any byte of it has changed.
+        OtherVersionError: it is whole, but this version of the program cannot read it.
     """
     path = directory / _MANIFEST
     try:
@@ -216,9 +215,9 @@ def _opened(directory: Path) -> tuple[dict[str, Any], object]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise CheckpointError(f"{path}: is broken: it is no JSON") from error
+        raise CheckpointError(f"{path}: is broken: it is not JSON") from error
     if not isinstance(read, dict):
-        raise CheckpointError(f"{path}: is broken: it is no checkpoint's manifest")
+        raise CheckpointError(f"{path}: is broken: it is not the manifest of a checkpoint")
     content = {key: value for key, value in read.items() if key not in ("signature", "digest")}
     signature = read.get("signature")
     if _sealed(content, signature) != raw:
@@ -232,14 +231,14 @@ def _opened(directory: Path) -> tuple[dict[str, Any], object]:
     keys = {"version", "identity", "frames", "score", "versions", "files"}
     whole = content.keys() == keys and isinstance(content["files"], dict)
     if not whole or type(content["frames"]) is not int:
-        raise CheckpointError(f"{path}: is broken: it is no checkpoint's manifest")
+        raise CheckpointError(f"{path}: is broken: it is not the manifest of a checkpoint")
     return content, signature
 
 
 def _score(directory: Path) -> float | None:
     try:
         score = _opened(directory)[0]["score"]
-    except CheckpointError:  # reported when it is to be used
+    except CheckpointError:  # reported when the checkpoint is used
         return None
     return float(score) if isinstance(score, int | float) else None
 
@@ -250,7 +249,7 @@ def _versions() -> dict[str, str]:
 
 
 def _move(temporary: Path, target: Path) -> None:
-    """Put a written directory in its place at once; one that is there steps aside first."""
+    """Move a written directory into place, and remove the one that it replaces."""
     old = target.with_name(f".old-{target.name}")
     sync_directory(temporary)
     if target.exists():

@@ -1,7 +1,7 @@
-"""Everything a training is at a rollout's start: taken apart into files, and put together again.
+"""Save and restore the state of a training at a rollout's start.
 
-Weights, replay buffer and observations travel as safetensors, the optimiser as torch saves it and
-reads it with ``weights_only``, numbers as JSON. Only environments are pickled; see `envs.states`.
+Weights, replay buffer and observations are saved as safetensors, the optimiser by torch, which
+loads it with ``weights_only``, and numbers as JSON. Only environments are pickled.
 """
 
 import io
@@ -37,7 +37,7 @@ Arrays = dict[str, torch.Tensor]
 
 
 def save_policy(model: BaseAlgorithm, path: Path) -> None:
-    """Write the policy's weights, target network included."""
+    """Write the policy's weights, including those of a target network."""
     save_file({k: v.detach().cpu().clone() for k, v in model.policy.state_dict().items()}, path)
 
 
@@ -49,7 +49,7 @@ def save_optimiser(model: BaseAlgorithm, path: Path) -> None:
 
 
 def save_arrays(model: BaseAlgorithm, path: Path) -> None:
-    """Write the last observations, the replay buffer and torch's generators."""
+    """Write the last observations, the replay buffer and torch's random generators."""
     arrays: dict[str, NDArray[Any]] = dict(_parts("last_observations", model._last_obs))
     assert model._last_episode_starts is not None
     arrays["last_episode_starts"] = model._last_episode_starts
@@ -63,7 +63,7 @@ def save_arrays(model: BaseAlgorithm, path: Path) -> None:
 
 
 def save_numbers(model: BaseAlgorithm, others: dict[str, Any], path: Path) -> None:
-    """Write counters, generators, the log's open row, and what else the training keeps."""
+    """Write counters, random generators, the open row of the log, and the state of `others`."""
     numpy_state: Any = np.random.get_state(legacy=False)
     log = model.logger
     state = {
@@ -85,15 +85,15 @@ def save_numbers(model: BaseAlgorithm, others: dict[str, Any], path: Path) -> No
 
 
 def read_numbers(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What `save_numbers` wrote.
+    """Read what `save_numbers` wrote.
 
     Raises:
-        CheckpointError: it is not that.
+        CheckpointError: it has another form, or belongs to another checkpoint.
     """
     try:
         state = json.loads(checkpoint.read(NUMBERS))
     except ValueError as error:
-        raise CheckpointError(f"{checkpoint.directory}: {NUMBERS} is no JSON: {error}") from error
+        raise CheckpointError(f"{checkpoint.directory}: {NUMBERS} is not JSON: {error}") from error
     wanted = {"counters", "episodes", "random", "log"}
     if not isinstance(state, dict) or not wanted <= state.keys():
         raise CheckpointError(f"{checkpoint.directory}: {NUMBERS} lacks {', '.join(wanted)}")
@@ -103,10 +103,10 @@ def read_numbers(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def restore_model(model: BaseAlgorithm, checkpoint: Checkpoint, state: dict[str, Any]) -> Arrays:
-    """Give a fresh model what a checkpoint holds, its generators apart; returns the arrays.
+    """Restore a fresh model from a checkpoint, without its random generators; returns the arrays.
 
     Raises:
-        CheckpointError: it does not fit the model, or holds numbers that are not finite.
+        CheckpointError: the checkpoint does not fit the model, or holds NaN or infinity.
     """
     try:
         weights = load(checkpoint.read(POLICY))
@@ -133,9 +133,9 @@ def restore_model(model: BaseAlgorithm, checkpoint: Checkpoint, state: dict[str,
 
 
 def cut_replayed_episodes(model: BaseAlgorithm) -> None:
-    """Mark the episodes at a replay buffer's end as cut: what is written next is of others.
+    """Mark the last episodes in a replay buffer as truncated, because new episodes follow them.
 
-    Returns of several steps would else reach over the cut.
+    Otherwise n-step returns would reach from one episode into the next.
     """
     buffer = getattr(model, "replay_buffer", None)
     if buffer is not None and (buffer.full or buffer.pos):
@@ -144,7 +144,7 @@ def cut_replayed_episodes(model: BaseAlgorithm) -> None:
 
 
 def restore_observations(model: BaseAlgorithm, arrays: Arrays) -> None:
-    """Let the model go on from its last observations."""
+    """Restore the model's last observations."""
     found = {
         key.partition("/")[2]: tensor.numpy()
         for key, tensor in arrays.items()
@@ -155,7 +155,7 @@ def restore_observations(model: BaseAlgorithm, arrays: Arrays) -> None:
 
 
 def restore_random(model: BaseAlgorithm, arrays: Arrays, state: dict[str, Any]) -> None:
-    """Put every generator back; the last thing to be done before the training goes on."""
+    """Restore all random generators; call it last before the training continues."""
     torch.set_rng_state(arrays["random/torch"])
     if model.device.type == "cuda" and "random/cuda" in arrays:
         torch.cuda.set_rng_state(arrays["random/cuda"], model.device)
@@ -171,7 +171,7 @@ def restore_random(model: BaseAlgorithm, arrays: Arrays, state: dict[str, Any]) 
 
 
 def restore_log(model: BaseAlgorithm, state: dict[str, Any]) -> None:
-    """Put back what the logger had heard since its last row."""
+    """Restore the values that the logger had recorded since its last row."""
     log = state["log"]
     model.logger.name_to_value.update(log["values"])
     model.logger.name_to_count.update(log["counts"])
@@ -188,7 +188,7 @@ def _unfit(checkpoint: Checkpoint, error: Exception) -> CheckpointError:
 
 
 def _arrays(content: bytes) -> Arrays:
-    """What `save_arrays` wrote, unpacked."""
+    """Read and unpack what `save_arrays` wrote."""
     found = unpack({name: tensor.numpy() for name, tensor in load(content).items()})
     return {name: torch.from_numpy(array) for name, array in found.items()}
 

@@ -1,4 +1,4 @@
-"""A thread that notices an environment that hangs in a step."""
+"""A thread that detects an environment that hangs in a step."""
 
 import contextlib
 import sys
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contrastive_distillation.envs import RUNNING_STEP
 
 GiveUp = Callable[[str, str], None]
-"""Takes the reason, in one line, and where the training stands, as a stack."""
+"""Receives the reason, in one line, and the stack of the training's thread."""
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -19,12 +19,12 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 def watching_steps(timeout_seconds: float, give_up: GiveUp) -> Iterator[None]:
     """Call `give_up`, from another thread, when a step of an environment takes too long.
 
-    Time during which the whole process was suspended does not count. Environments whose C code
-    keeps Python's lock while it hangs cannot be noticed.
+    Time during which the whole process is suspended does not count. An environment whose C code
+    holds Python's global lock while it hangs cannot be detected.
 
     Args:
-        timeout_seconds: how long one step may take; 0 for any time.
-        give_up: told which environment hangs; called at most once.
+        timeout_seconds: time limit of one step; 0 for no limit.
+        give_up: called with the environment that hangs, at most once.
     """
     ended = threading.Event()
     trained_by = threading.get_ident()
