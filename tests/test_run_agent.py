@@ -113,11 +113,11 @@ def test_list_fits_80_columns_and_names_everything(capsys: pytest.CaptureFixture
             [*["transfer", "--source", "CartPole-v1", "--backend", "envpool", "--target"], VARIED],
             f"EnvPool does not have an environment that equals Gymnasium's '{VARIED}'",
         ),
-        (["evaluate", "nowhere"], "nowhere: is no run's directory"),
+        (["evaluate", "nowhere"], "nowhere: is not a run's directory"),
         (["watch", "nowhere", "--output", "film.mp4"], "must end in .gif"),
         (["ablate", "--vary", "evry=1,2"], "no setting 'evry' can vary. Nearest: every"),
         (["ablate", "--executor", "rya"], "'local', 'ray'"),
-        (["transfer", "--from", "nowhere"], "nowhere: is no run's directory"),
+        (["transfer", "--from", "nowhere"], "nowhere: is not a run's directory"),
         (["report", "nowhere"], "nowhere: there is no such directory; expected the directory of"),
         (["report"], "DIR"),
     ],
@@ -190,7 +190,7 @@ def test_an_output_that_is_no_run_is_left_alone(
     home.mkdir()
     (home / "thesis.txt").write_text("years of work")
     assert main(["train", "--suite", "smoke", "--output", str(home)]) == 2
-    assert "is no run's directory" in capsys.readouterr().err
+    assert "is not a run's directory" in capsys.readouterr().err
     assert [path.name for path in home.iterdir()] == ["thesis.txt"]
 
 

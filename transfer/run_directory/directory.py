@@ -115,7 +115,7 @@ def open_directory(directory: Path, config: Mapping[str, Any]) -> State:
         return "new"  # empty, or a worker died before it had written anything of a run
     if not (directory / CONFIG).is_file():
         raise RunDirectoryError(
-            f"--output {directory}: is not empty and is no run's directory; give another one"
+            f"--output {directory}: is not a run's directory, and it is not empty; give a new one"
         )
     differing = differences(read_config(directory), config)
     if differing:
@@ -209,7 +209,9 @@ def read_config(directory: Path) -> Config:
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         config = None
     if not isinstance(config, dict):
-        raise RunDirectoryError(f"{directory}: is no run's directory: no readable {CONFIG} there")
+        raise RunDirectoryError(
+            f"{directory}: is not a run's directory: there is no readable {CONFIG} in it"
+        )
     return config
 
 
@@ -223,7 +225,9 @@ def read_result(directory: Path) -> dict[str, Any]:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunDirectoryError(f"{directory}: has not finished: no {RESULT} there") from None
+        raise RunDirectoryError(
+            f"{directory}: has not finished: there is no {RESULT} in it; give its command again"
+        ) from None
     except (OSError, ValueError) as error:
         raise RunDirectoryError(f"{path}: cannot be read: {error}") from None
     if not isinstance(result, dict):

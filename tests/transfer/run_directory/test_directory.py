@@ -60,7 +60,7 @@ def test_runs_of_before_a_setting_came_are_found_again(tmp_path: Path) -> None:
 
 def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(runs.RunDirectoryError, match="is no run's directory"):
+    with pytest.raises(runs.RunDirectoryError, match="is not a run's directory"):
         runs.open_directory(tmp_path, CONFIG)
     with pytest.raises(runs.RunDirectoryError, match="is a file"):
         runs.open_directory(tmp_path / "thesis.txt", CONFIG)
@@ -112,7 +112,7 @@ def test_a_result_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_reading_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(runs.RunDirectoryError, match="no readable config"):
+    with pytest.raises(runs.RunDirectoryError, match=r"no readable config\.yaml in it"):
         runs.read_config(tmp_path)
     with pytest.raises(runs.RunDirectoryError, match="has not finished"):
         runs.read_result(tmp_path)
