@@ -1,4 +1,4 @@
-"""Who acts and learns: agents, encoders, teachers, and the callback that joins the loss."""
+"""Who acts and learns: agents, encoders, teachers, and callbacks beside them."""
 
 from .builders import (
     AGENTS,

@@ -1,4 +1,4 @@
-"""How an auxiliary gradient joins the reinforcement-learning gradient on the encoder."""
+"""How an auxiliary gradient is scaled and added to the reinforcement-learning gradient."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ BALANCES = ("norm", "project", "none")
 
 
 def flattened(gradients: Sequence[Tensor | None], *, like: Sequence[Tensor]) -> Tensor:
-    """All entries in one line (n,): what is done with them is then one operation, not many.
+    """All gradients as one vector (n,), so that each operation on them is one call.
 
     Args:
         gradients: one for each parameter; None counts as zeros.
         like: the parameters.
     """
-    lines = [
+    parts = [
         torch.zeros_like(parameter).view(-1) if gradient is None else gradient.reshape(-1)
         for gradient, parameter in zip(gradients, like, strict=True)
     ]
-    return torch.cat(lines) if lines else torch.zeros(0)
+    return torch.cat(parts) if parts else torch.zeros(0)
 
 
-def add_flattened(parameters: Sequence[nn.Parameter], line: Tensor) -> None:
-    """Add `line` (n,), of all `parameters` one after the other, to their gradients."""
-    parts = torch.split(line, [parameter.numel() for parameter in parameters])
+def add_flattened(parameters: Sequence[nn.Parameter], vector: Tensor) -> None:
+    """Add a vector (n,), laid out as `flattened` does, to the gradients of `parameters`."""
+    parts = torch.split(vector, [parameter.numel() for parameter in parameters])
     for parameter, part in zip(parameters, parts, strict=True):
         gradient = part.view_as(parameter)
         if parameter.grad is None:
@@ -41,11 +41,11 @@ def add_flattened(parameters: Sequence[nn.Parameter], line: Tensor) -> None:
 
 @dataclass(kw_only=True)
 class ReferenceNorm:
-    """The norm an auxiliary gradient is scaled against.
+    """The norm to which an auxiliary gradient is scaled.
 
     It is the reinforcement-learning gradient's norm on the encoder, but at least a tenth of its
     running median over the last `n_remembered` steps, so that the encoder still learns where the
-    reward is sparse and the gradient vanishes; before any gradient was seen, at least `initial`.
+    reward is sparse and the gradient vanishes; before the first gradient, at least `initial`.
     """
 
     initial: float = 0.05

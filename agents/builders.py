@@ -44,7 +44,7 @@ _PPO: dict[str, dict[str, Any]] = {
 
 _ROLLOUT = {"grid": 8192, "vector": 4096}
 _MINIBATCH = {"grid": 1024, "vector": 512}
-_MINIBATCH_SLACK = 1.1  # so much larger is as good: 258 environments take eight of 1,032
+_MINIBATCH_SLACK = 1.1  # up to this factor larger: 258 environments take eight of 1,032
 _FEWEST_STEPS, _MOST_STEPS = 16, 128
 _GRID_RATE = 1e-3  # with minibatches of 1,024; smaller ones take smaller steps
 
@@ -65,19 +65,19 @@ _DQN: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class _Replay:
-    """DQN gathers frames, then replays samples for all of them, in few large minibatches."""
+    """DQN collects frames, then replays samples for all of them in few large minibatches."""
 
     n_frames: int
-    """Gathered between two replays, over all environments, or nearly so many."""
+    """Frames between two replays, over all environments; rounded to whole steps."""
     batch_size: int
-    """Or nearly."""
+    """Samples in a minibatch; rounded so that minibatches are equal."""
     n_samples: int
-    """Replayed for each frame."""
+    """Samples replayed for each frame."""
 
 
 _REPLAY = {"grid": _Replay(128, 2048, 16), "vector": _Replay(256, 1024, 32)}
 
-_OF_BYTES = ("grid", "picture")  # kinds whose observations repeat, and are told apart cheaply
+_OF_BYTES = ("grid", "picture")  # kinds whose observations repeat and are cheap to compare
 _DISTINCT = {"ppo": DistinctActorCriticPolicy, "dqn": DistinctDQNPolicy}
 
 
@@ -98,7 +98,7 @@ def observation_kind(space: gym.Space[Any]) -> str:
 
 
 def default_n_envs(agent: str, kind: str = "grid") -> int:
-    """Environments stepped at once, where the user does not say.
+    """The default number of environments that are stepped at once.
 
     Args:
         agent: "ppo" | "dqn".
@@ -110,7 +110,7 @@ def default_n_envs(agent: str, kind: str = "grid") -> int:
 
 
 def default_weight(agent: str) -> float:
-    """Weight of the loss, where the user does not say: by what was learnt."""
+    """The default weight of the loss, chosen by measurement."""
     return {"ppo": 0.3, "dqn": 0.1}[agent]
 
 
@@ -148,7 +148,7 @@ def build_agent(
         settings = _DQN[learnt_on] | _dqn_sizes(_REPLAY[learnt_on], env.num_envs, overrides)
         settings["target_update_interval"] = max(settings["target_update_interval"], env.num_envs)
         if isinstance(env.observation_space, gym.spaces.Dict):
-            settings["n_steps"] = 1  # Stable-Baselines3 has no others for these
+            settings["n_steps"] = 1  # Stable-Baselines3 supports no other value for these
     policy: Any = _DISTINCT[agent]
     if kind not in _OF_BYTES:
         is_dict = isinstance(env.observation_space, gym.spaces.Dict)
@@ -174,7 +174,7 @@ def _policy_kwargs(agent: str, kind: str) -> dict[str, Any]:
 
 
 def _ppo_sizes(learnt_on: str, n_envs: int, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Steps, minibatch and, for grids, the learning rate that go with so many environments.
+    """Steps, minibatch and, for grids, learning rate for a number of environments.
 
     A rollout of about one size, in steps that eight minibatches divide, so that these are near
     the size wanted for any number of environments; the rate falls with the square root of the
@@ -195,7 +195,7 @@ def _ppo_sizes(learnt_on: str, n_envs: int, overrides: dict[str, Any]) -> dict[s
 
 
 def _dqn_sizes(replay: _Replay, n_envs: int, overrides: dict[str, Any]) -> dict[str, Any]:
-    """How often to replay, and how many minibatches of which size, for so many environments.
+    """Frequency, number and size of replayed minibatches for a number of environments.
 
     The samples replayed for each frame are as many for any number of environments and any
     `train_freq`; with a `batch_size` of the user's, to the nearest whole number of minibatches.
@@ -204,7 +204,7 @@ def _dqn_sizes(replay: _Replay, n_envs: int, overrides: dict[str, Any]) -> dict[
     batch_size = int(overrides.get("batch_size", replay.batch_size))
     if isinstance(train_freq, tuple) and train_freq[1:] in (("step",), (TrainFrequencyUnit.STEP,)):
         train_freq = int(train_freq[0])
-    if not isinstance(train_freq, int):  # in episodes, of which nobody knows the frames
+    if not isinstance(train_freq, int):  # in episodes of unknown length
         return {"batch_size": batch_size}
     n_samples = train_freq * n_envs * replay.n_samples
     gradient_steps = max(1, round(n_samples / batch_size))
@@ -215,7 +215,7 @@ def _dqn_sizes(replay: _Replay, n_envs: int, overrides: dict[str, Any]) -> dict[
 
 
 def default_callbacks(model: BaseAlgorithm) -> list[BaseCallback]:
-    """What goes with a built agent's settings into `learn()`."""
+    """The callbacks that belong to a built agent's settings, for `learn()`."""
     return [EntropyAnneal()] if isinstance(model, PPO) else []
 
 

@@ -1,4 +1,4 @@
-"""`AuxiliaryLossCallback`: joins an auxiliary loss to a Stable-Baselines3 model while it learns."""
+"""`AuxiliaryLossCallback`: adds an auxiliary loss to a Stable-Baselines3 model while it learns."""
 
 from __future__ import annotations
 
@@ -380,9 +380,9 @@ class AuxiliaryLossCallback(RecordMemory):
         """Write heads, their optimiser, memory, generators, loss state and counters to one file.
 
         The file is safetensors: tensors (the memory's packed, see `memory.pack`) and numbers, no
-        code. The model is saved by its own `save`. `source_memory`, a loss outside the registry,
-        a frozen teacher and a weight that is a function (not a number or a `WeightSchedule`) are
-        not in it: pass them to `load`.
+        code. Save the model with its own `save`. `source_memory`, a loss outside the registry, a
+        frozen teacher and a weight that is a function (not a number or a `WeightSchedule`) are not
+        in it: pass them to `load`.
 
         Raises:
             ValueError: the callback has not been part of a `learn()` yet, or the path's directory
@@ -402,7 +402,7 @@ class AuxiliaryLossCallback(RecordMemory):
     ) -> AuxiliaryLossCallback:
         """The callback as it was saved, to the bit; it continues in its next `learn()`.
 
-        Under VecNormalize the keys alone are computed anew: its statistics are not in the file.
+        Under VecNormalize the keys are computed again, as its statistics are not in the file.
 
         Args:
             path: a file written by `save`.
@@ -411,7 +411,7 @@ class AuxiliaryLossCallback(RecordMemory):
                 imported from the file.
             weight: needed where the saved weight was a function; else it replaces the saved one.
             source_memory: needed where the saved callback had one.
-            keep: needed where the memory had a policy of your own for what stays.
+            keep: needed where the memory had an eviction policy of your own.
 
         Raises:
             ValueError: the file is broken, of another version, or needs one of the arguments.

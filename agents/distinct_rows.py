@@ -18,9 +18,9 @@ def _multipliers(width: int, device: torch.device) -> Tensor:
 
 
 def distinct_rows(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """One representative for each distinct row, and which one stands for each row.
+    """One representative for each distinct row, and the representative of each row.
 
-    Rows are told apart by a linear 64-bit hash with fixed random odd multipliers: for entries
+    Rows are compared by a linear 64-bit hash with fixed random odd multipliers: for entries
     below 2**16 two different rows collide with a probability below 2**-47.
 
     Args:
@@ -30,35 +30,60 @@ def distinct_rows(codes: Tensor) -> tuple[Tensor, Tensor]:
         representatives (M,) int64, row numbers; inverse (B,) int64, so that
         `codes[representatives][inverse]` equals `codes`.
     """
-    hashes = codes @ _multipliers(codes.shape[1], codes.device)
+    return _by_hash(codes @ _multipliers(codes.shape[1], codes.device))
+
+
+def _by_hash(hashes: Tensor) -> tuple[Tensor, Tensor]:
     distinct, inverse = torch.unique(hashes, return_inverse=True)
-    representatives = torch.empty(len(distinct), dtype=torch.int64, device=codes.device)
-    representatives[inverse] = torch.arange(len(codes), device=codes.device)
+    representatives = torch.empty(len(distinct), dtype=torch.int64, device=hashes.device)
+    representatives[inverse] = torch.arange(len(hashes), device=hashes.device)
     return representatives, inverse
 
 
-WORTH_IT = 0.9
-"""Share of distinct observations above which to tell them apart saves nothing."""
+_WORTH_IT = 0.9
+"""Share of distinct rows above which deduplication saves no time."""
+
+
+def confirmed_distinct_rows(
+    rows: Tensor, hashes: Tensor | None = None
+) -> tuple[Tensor, Tensor] | None:
+    """As `distinct_rows`, but exact: a comparison confirms what the hashes say.
+
+    Args:
+        rows: (B, W) int64, of any values.
+        hashes: (B,) int64 of the rows; None: those of `distinct_rows`.
+
+    Returns:
+        None if deduplication does not apply: more than 90 % of the rows differ, or two different
+        rows have the same hash.
+    """
+    if hashes is None:
+        hashes = rows @ _multipliers(rows.shape[1], rows.device)
+    representatives, inverse = _by_hash(hashes)
+    if len(representatives) > _WORTH_IT * len(rows):
+        return None
+    copies = rows.index_select(0, representatives.index_select(0, inverse))
+    return (representatives, inverse) if torch.equal(copies, rows) else None
 
 
 @dataclass(frozen=True)
 class Distinct:
-    """The distinct ones of B observations."""
+    """B observations without duplicates."""
 
     observations: Tensor | dict[str, Tensor]
     """(M, …) of each key."""
     inverse: Tensor
-    """(B,) int64: which of them each was."""
+    """(B,) int64: index of each of the B observations among the distinct ones."""
 
 
 def distinct_observations(observations: Tensor | dict[str, Tensor]) -> Distinct | None:
-    """The distinct ones of observations (B, …) of bytes, as the environments give them.
+    """Deduplicate observations (B, …) of bytes, as the environments return them.
 
-    A hash finds what repeats and a comparison makes sure of it, so that this is exact.
+    Duplicates are found by a hash and confirmed by a comparison, so the result is exact.
 
     Returns:
-        None where there are not only bytes (uint8), where more than 90 % differ, or where two
-        different ones have the same hash (below 2^-38 for each pair).
+        None if deduplication does not apply: a part is not uint8, more than 90 % differ, or two
+        different observations have the same hash (probability below 2^-38 for each pair).
     """
     keyed = observations if isinstance(observations, dict) else {"": observations}
     if any(part.dtype != torch.uint8 for part in keyed.values()):
@@ -66,16 +91,13 @@ def distinct_observations(observations: Tensor | dict[str, Tensor]) -> Distinct 
     if any(len(part) < 2 for part in keyed.values()):
         return None
     words = _words([part.flatten(1) for part in keyed.values()])
-    # What is in the top byte of a word alone would leave a hash but 8 bits, so it comes twice.
+    # A word that differs in its top byte alone would change only 8 bits of the hash: hash it twice.
     low, high = _multipliers(2 * words.shape[1], words.device).chunk(2)
     hashes = words @ low + (words >> 32) @ high
-    distinct, inverse = torch.unique(hashes, return_inverse=True)
-    if len(distinct) > WORTH_IT * len(words):
+    found = confirmed_distinct_rows(words, hashes)
+    if found is None:
         return None
-    representatives = torch.empty(len(distinct), dtype=torch.int64, device=words.device)
-    representatives[inverse] = torch.arange(len(words), device=words.device)
-    if not torch.equal(words.index_select(0, representatives.index_select(0, inverse)), words):
-        return None
+    representatives, inverse = found
     taken = {key: part.index_select(0, representatives) for key, part in keyed.items()}
     return Distinct(taken if isinstance(observations, dict) else taken[""], inverse)
 

@@ -36,7 +36,7 @@ _TRUNKS = (
     "actor.latent_pi",
     "actor.mu",
 )
-"""Where policies keep the layers that follow, for want of an extractor with parameters."""
+"""Where policies keep the layers after an extractor that has no parameters."""
 
 
 def find_encoder(
@@ -59,7 +59,7 @@ def find_encoder(
 
     Raises:
         ValueError: the algorithm takes no optimiser steps (TRPO, ARS), the observation space
-            cannot be remembered, there is no such encoder, it has no parameters, or no optimiser
+            cannot be stored, there is no such encoder, it has no parameters, or no optimiser
             owns them. The text says what to do instead.
     """
     for kind in type(model).__mro__:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from .distinct_rows import WORTH_IT, distinct_rows
+from .distinct_rows import confirmed_distinct_rows
 
 
 class PictureEncoder(BaseFeaturesExtractor):
@@ -54,16 +54,15 @@ class PictureEncoder(BaseFeaturesExtractor):
     def forward(self, observations: Tensor, *, distinct: bool = False) -> Tensor:
         """Features (B, features_dim) of pictures (B, C, H, W), float32.
 
-        `distinct`: they are known to differ, which need not be looked at.
+        `distinct`: the pictures are known to differ, so the search for duplicates is skipped.
         """
-        n_rows = len(observations)
-        if distinct or not self.encode_distinct or n_rows < 2:
+        found = None
+        if self.encode_distinct and not distinct and len(observations) > 1:
+            found = confirmed_distinct_rows(_bits(observations))
+        if found is None:
             return self._encode(observations)
-        representatives, inverse = distinct_rows(_bits(observations))
-        pictures = observations.index_select(0, representatives)
-        if len(pictures) > WORTH_IT * n_rows or not _stand_for(pictures, inverse, observations):
-            return self._encode(observations)
-        return F.embedding(inverse, self._encode(pictures))
+        representatives, inverse = found
+        return F.embedding(inverse, self._encode(observations.index_select(0, representatives)))
 
     def _encode(self, pictures: Tensor) -> Tensor:
         return self.linear(self.convolutions(pictures))  # type: ignore[no-any-return]
@@ -73,11 +72,6 @@ def _bits(pictures: Tensor) -> Tensor:
     """(B, W) int64: the pictures' bits, a number of at most 32 bits each for float32."""
     flat = pictures.flatten(1).contiguous()
     return flat.view(torch.int64 if flat.element_size() == 8 else torch.int32).long()
-
-
-def _stand_for(distinct: Tensor, inverse: Tensor, pictures: Tensor) -> bool:
-    """Whether each picture equals the one that stands for it: hashes of 64 bits may collide."""
-    return torch.equal(distinct.index_select(0, inverse), pictures)
 
 
 class VectorEncoder(BaseFeaturesExtractor):

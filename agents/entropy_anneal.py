@@ -1,4 +1,4 @@
-"""PPO's entropy bonus, high while the agent looks for rewards and low when it has found them."""
+"""PPO's entropy bonus: high while the agent explores, low when it has found the rewards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stops a training before a gradient that is no number spoils every weight."""
+"""Stops a training before a NaN or infinite gradient spoils every weight."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .encoder_lookup import optimizers_of
 
 
 class FiniteGradients(BaseCallback):
-    """Looks at all gradients before each step of every optimiser of the policy.
+    """Checks all gradients before each step of every optimiser of the policy.
 
-    A loss that is NaN or infinite shows there too; Stable-Baselines3 itself says nothing, and DQN
-    goes on with a network of NaN. Place it after what adds gradients: the hooks live from a
-    rollout's end to the next rollout's start, and are gone when one of them raises.
+    It also finds a loss that is NaN or infinite; Stable-Baselines3 itself does not report it, and
+    DQN continues with a network of NaN. Place it after callbacks that add gradients. The hooks
+    exist from a rollout's end to the next rollout's start, and are removed when one raises.
 
     Args:
-        env_ids: what is trained on, for the message.
+        env_ids: the environments of the training, for the message.
 
     Raises:
         FloatingPointError: in `learn()`, naming environments, frame, update and parameter; the
@@ -74,6 +74,6 @@ class FiniteGradients(BaseCallback):
         raise FloatingPointError(
             f"the gradient of {names[0]}{more} is NaN or infinite at optimiser step "
             f"{self._n_steps} (frame {self.model.num_timesteps}, training on "
-            f"{', '.join(self._env_ids)}): the loss was no number. The weights before it are in "
-            "the last checkpoint; lower the learning rate, or look at the environment's rewards"
+            f"{', '.join(self._env_ids)}): the loss was NaN or infinite. The weights before it are "
+            "in the last checkpoint; lower the learning rate, or look at the environment's rewards"
         )

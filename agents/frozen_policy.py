@@ -73,12 +73,12 @@ class FrozenPolicy(nn.Module):
 
     @property
     def acts_by(self) -> ActsBy:
-        """What its logits are."""
+        """The kind of its logits, see `acts_by`."""
         return acts_by(self.policy)
 
     @property
     def observation_space(self) -> gym.Space[Any]:
-        """What it reads."""
+        """The observation space that it reads."""
         return self.policy.observation_space  # type: ignore[return-value]
 
     @torch.no_grad()

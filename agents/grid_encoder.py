@@ -89,7 +89,7 @@ class GridEncoder(BaseFeaturesExtractor):
     def forward(self, observations: dict[str, Tensor], *, distinct: bool = False) -> Tensor:
         """Features (B, features_dim) of a batch of observations.
 
-        `distinct`: they are known to differ, which need not be looked at.
+        `distinct`: the observations are known to differ, so the search for duplicates is skipped.
         """
         image = observations["image"]
         n_rows, n_channels = len(image), image.shape[-1]
@@ -120,8 +120,8 @@ class GridEncoder(BaseFeaturesExtractor):
     def _pooled(self, cells: Tensor) -> Tensor:
         """First convolution, ReLU and pooling of cells (B, H, W): (B, H', W', 16).
 
-        The embedding and the convolution are linear both, so their weights are joined first: the
-        same to rounding, and no gradient has to reach single cells. Forward and backward take
+        The embedding and the convolution are both linear, so their weights are multiplied first:
+        the same to rounding, and no gradient has to reach single cells. Forward and backward take
         about half the time of an embedding followed by a convolution.
         """
         first = self.convolutions[0]
@@ -170,7 +170,7 @@ def _convolved(convolution: nn.Conv2d, images: Tensor) -> Tensor:
 
 
 def _mean_of_words(words: nn.EmbeddingBag, tokens: Tensor) -> Tensor:
-    """What `words` makes of tokens (B, L), counted first: its own backward pass sorts them all."""
+    """`words` of tokens (B, L), by counting tokens first: its own backward pass sorts them all."""
     counts = words.weight.new_zeros(len(tokens), words.num_embeddings)
     counts.scatter_add_(1, tokens, words.weight.new_ones(1).expand(tokens.shape))
     counts[:, 0] = 0.0  # padding

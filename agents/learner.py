@@ -1,4 +1,4 @@
-"""`Learner`: what an auxiliary loss sees of the agent."""
+"""`Learner`: an auxiliary loss's view of the agent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _unscaled() -> float:
 
 @dataclass(kw_only=True)
 class Learner:
-    """What an auxiliary loss sees of the agent."""
+    """An auxiliary loss's view of the agent."""
 
     policy: nn.Module
     """The whole policy (for losses that act on more than the encoder)."""
@@ -36,9 +36,9 @@ class Learner:
     gamma: float
     """The agent's discount."""
     optimizer: torch.optim.Optimizer | None = None
-    """The one that steps the encoder; None: it steps the whole policy."""
+    """The optimiser that steps the encoder; None: it steps the whole policy."""
     reward_scale: Callable[[], float] = field(default=_unscaled)
-    """What rewards are multiplied by before the agent sees them (VecNormalize)."""
+    """The factor of rewards before the agent sees them (VecNormalize)."""
     progress: float = 0.0
     """Share of the current `learn()` that is done, 0..1."""
 
@@ -90,7 +90,7 @@ class Learner:
         return {name: p for name, p in named.items() if id(p) in stepped}
 
     def moving_average(self, momentum: float) -> MovingAverageTeacher:
-        """A moving average of the encoder; whoever asks for it calls its `update()`."""
+        """A new moving average of the encoder; the caller calls its `update()`."""
         return MovingAverageTeacher(self.encoder, momentum=momentum)
 
     def prediction_errors(self, memory: Memory, rows: np.ndarray) -> np.ndarray:
@@ -106,7 +106,7 @@ class Learner:
 
 
 def reward_scale_of(model: BaseAlgorithm) -> float:
-    """What VecNormalize multiplies rewards by just now; 1 without it."""
+    """VecNormalize's present factor of rewards; 1 without it."""
     statistics = model.get_vec_normalize_env()
     if statistics is None or not statistics.norm_reward:
         return 1.0

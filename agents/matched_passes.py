@@ -14,8 +14,8 @@ class MatchedPasses(BaseCallback):
     PPO epoch is as many as its rollout is long, each DQN gradient step B. Before each `train()`
     `n_epochs` (DQN: `gradient_steps`) is set to the most with which the passes since the start
     do not exceed those with the loss: so they are never behind by a whole epoch (DQN: gradient
-    step), whatever the ratio. Nothing is drawn at random, and nothing is to be saved: where it
-    stands follows from the model's count of updates. After `learn()` the model has its own number
+    step), whatever the ratio. It draws no random numbers and has no state to save: it
+    follows from the model's count of updates. After `learn()` the model has its own number
     again.
 
     The keys of the loss are not counted: they are encoded without gradient, by copies of the
@@ -55,7 +55,7 @@ class MatchedPasses(BaseCallback):
             )
 
     def units_after(self, n_trainings: int) -> int:
-        """PPO epochs (DQN gradient steps) there are to be after so many calls of `train()`."""
+        """PPO epochs (DQN gradient steps) due after `n_trainings` calls of `train()`."""
         n_units = n_trainings * self._n_units
         n_updates = n_units * self._unit_steps // self.every
         return n_units + n_updates * self.n_encoded // self._unit_passes

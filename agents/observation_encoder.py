@@ -75,7 +75,7 @@ class ObservationEncoder(nn.Module):
         return self._through(self.stages, observations)
 
     def _through(self, stages: Iterable[nn.Module], observations: Observations) -> Tensor:
-        """What the stages make of observations that are normalised already."""
+        """Features of observations that are normalised already."""
         first, *others = stages
         raw: Any = obs_as_tensor(observations, self.device)
         how: dict[str, Any] = {

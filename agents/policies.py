@@ -1,10 +1,10 @@
-"""Stable-Baselines3's policies, which look at each distinct observation of a batch once.
+"""Stable-Baselines3's policies, which encode each distinct observation of a batch once.
 
-What pays most is to tell observations apart before they are made floats: to scale a picture of
-56×56 to [0, 1] takes longer than to compare it. Then encoder *and* hidden layers work on the
-distinct ones alone. Outputs and gradients equal those of the plain policies to rounding. With an
-encoder that is not this package's they are the plain policies: it may draw (dropout) or look at the
-whole batch.
+Observations are compared before they become floats: to scale a picture of 56×56 to [0, 1] takes
+longer than to compare it. Then encoder *and* hidden layers process the distinct ones alone. Outputs
+and gradients equal those of the plain policies to rounding. With an encoder that is not this
+package's they are the plain policies, because it may be random (dropout) or depend on the whole
+batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TensorObservations = Tensor | dict[str, Tensor]
 
 
 class DistinctActorCriticPolicy(ActorCriticPolicy):
-    """PPO's policy, of each distinct observation once while it acts and learns."""
+    """PPO's policy; it encodes each distinct observation once, to act and to learn."""
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions (B, …), values (B, 1) and log probabilities (B,) of observations (B, …)."""
@@ -51,7 +51,7 @@ class DistinctActorCriticPolicy(ActorCriticPolicy):
         return self.value_net(latents[1]), log_prob, distribution.entropy()
 
     def _latents(self, obs: TensorObservations) -> tuple[Tensor, Tensor] | None:
-        """What actor and critic make of (B, …); None where that is better left to the others."""
+        """Latents of actor and critic, of (B, …); None if deduplication does not apply."""
         if not self.share_features_extractor:
             return None
         found = features_of_distinct(
@@ -68,7 +68,7 @@ class DistinctActorCriticPolicy(ActorCriticPolicy):
 
 
 class DistinctQNetwork(QNetwork):
-    """DQN's network, for each distinct observation once."""
+    """DQN's network; it encodes each distinct observation once."""
 
     def forward(self, obs: TensorObservations) -> Tensor:
         """Values (B, n_actions) of observations (B, …)."""
@@ -86,7 +86,7 @@ class DistinctQNetwork(QNetwork):
 
 
 class DistinctDQNPolicy(DQNPolicy):
-    """DQN's policy, whose networks look at each distinct observation once."""
+    """DQN's policy; its networks encode each distinct observation once."""
 
     def make_q_net(self) -> QNetwork:
         """One network, with an encoder of its own."""
@@ -101,7 +101,7 @@ def features_of_distinct(
     observation_space: gym.Space[Any],
     normalize_images: bool,
 ) -> tuple[Tensor, Tensor] | None:
-    """Features of the distinct ones of raw observations, and which of them each one was.
+    """Features of the distinct observations, and the index of each observation among them.
 
     Args:
         extractor: takes preprocessed observations.
@@ -111,7 +111,7 @@ def features_of_distinct(
 
     Returns:
         features (M, D) and inverse (B,) int64; None where the extractor has no `encode_distinct`
-        that is on, or where it does not pay (`distinct_observations`).
+        that is on, or where deduplication does not apply (`distinct_observations`).
     """
     if not (getattr(extractor, "encode_distinct", False) and _is_ours(type(extractor).forward)):
         return None

@@ -1,4 +1,4 @@
-"""How far an agent's value function is off, for negatives in proportion to it."""
+"""Errors of an agent's value function, by which the negatives are drawn."""
 
 from __future__ import annotations
 

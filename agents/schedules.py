@@ -35,7 +35,7 @@ class WeightSchedule:
     start: float
     """Weight at p = 0; ≥ 0."""
     end: float = 0.0
-    """Weight at p = 1; ≥ 0, without a meaning for "constant"."""
+    """Weight at p = 1; ≥ 0, not used by "constant"."""
 
     def __post_init__(self) -> None:
         if self.kind not in SCHEDULES:
@@ -57,7 +57,7 @@ class WeightSchedule:
 
 
 def check_weight(weight: float, name: str = "weight") -> float:
-    """The weight as a float; ValueError if it is no number, negative or not finite."""
+    """The weight as a float; ValueError if it is not a number, negative or not finite."""
     if not isinstance(weight, numbers.Real) or not 0.0 <= weight < math.inf:
         raise ValueError(f"{name} is {weight!r}, expected a number ≥ 0 or a schedule")
     return float(weight)

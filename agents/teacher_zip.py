@@ -46,7 +46,7 @@ def rebuilt_encoder(path: str | Path, *, at: str) -> ObservationEncoder:
     """The encoder of a zip's policy, rebuilt by unpickling its classes: this runs their code."""
     data, _, _ = load_from_zip_file(zip_of(path), device="cpu")
     if not data or "policy_class" not in data:
-        raise ValueError(f"{path} does not say which policy it holds; pass encoder=module")
+        raise ValueError(f"{path} does not name its policy class; pass encoder=module")
     kind, settings = data["policy_class"], dict(data.get("policy_kwargs", {}))
     if "use_sde" in inspect.signature(kind).parameters:
         settings.setdefault("use_sde", data.get("use_sde", False))

@@ -63,7 +63,7 @@ TRANSFER_MODES: Mapping[str, TransferMode] = {
 
 @dataclass(frozen=True, kw_only=True)
 class CarryReport:
-    """What `carry_weights` did, by parameter name."""
+    """The parameters that `carry_weights` copied and did not copy, by name."""
 
     carried: tuple[str, ...]
     fresh: tuple[str, ...]
@@ -88,7 +88,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         path: the zip, or a run directory (its `checkpoints/final.zip` is read).
 
     Raises:
-        ValueError: there is no such file, or it is not a whole Stable-Baselines3 zip.
+        ValueError: there is no such file, or it is not a complete Stable-Baselines3 zip.
     """
     path = zip_of(path)
     try:
@@ -104,7 +104,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def random_weights(model: BaseAlgorithm, *, seed: int) -> dict[str, Tensor]:
-    """The weights with which a policy like the model's begins, drawn anew from `seed`.
+    """Initial weights of a policy like the model's, drawn from `seed`.
 
     The model stays as it is, and so do the global generators.
     """
