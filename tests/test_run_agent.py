@@ -171,7 +171,9 @@ def test_a_bad_suite_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_file_of_settings_names_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     Path("settings.yaml").write_text("config: others.yaml\n")
-    assert "names no other one" in refused(capsys, "train", "--config", "settings.yaml")
+    assert "cannot name another one; remove the key" in refused(
+        capsys, "train", "--config", "settings.yaml"
+    )
 
 
 def test_a_warning_is_shown_once(

@@ -2,4 +2,4 @@
 
 
 class SettingsError(ValueError):
-    """A setting that cannot be used; its text says which, what was expected and what to do."""
+    """A setting that cannot be used; its text names it, the values expected and the next step."""

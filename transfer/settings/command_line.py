@@ -105,9 +105,11 @@ def _read_config(path: str, command: str) -> dict[str, object]:
     if not isinstance(values, dict):
         raise SettingsError(f"--config {path}: must be a mapping of settings, key: value")
     if values.get("trust"):
-        raise SettingsError(f"--config {path}: trust is not taken from a file: type --trust")
+        raise SettingsError(f"--config {path}: trust cannot be set in a file; type --trust")
     if "config" in values:
-        raise SettingsError(f"--config {path}: config: such a file names no other one")
+        raise SettingsError(
+            f"--config {path}: config: a file of settings cannot name another one; remove the key"
+        )
     written_for = values.pop("command", command)
     if written_for != command:
         raise SettingsError(f"--config {path}: is for the command {written_for!r}, not {command!r}")

@@ -24,7 +24,7 @@ def _text(metavar: str, default: str) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class _Everywhere:
-    """What every command takes."""
+    """Settings of every command."""
 
     config: Annotated[str | None, _text("FILE", "none")] = None
     """YAML file of settings: keys are the flags' names with _ for -. Flags override it."""
@@ -35,7 +35,7 @@ class _Everywhere:
 
 @dataclass(frozen=True, kw_only=True)
 class _Computing:
-    """Where and how fast a training runs; nothing here changes what is learnt, bar rounding."""
+    """Where and how fast a training runs; nothing here changes its result, except by rounding."""
 
     output: Annotated[str | None, _text("DIR", "runs/<command>-<suite>-…")] = None
     """Directory of the run. The same command finds its directory again."""
@@ -50,7 +50,7 @@ class _Computing:
     """Trainings at the same time, each in a process of its own."""
 
     resume: Literal["auto", "never", "require"] = "auto"
-    """Whether what was interrupted is continued: where it can be, never, or else not at all."""
+    """Continue an interrupted run: where possible, never, or refuse to start a new one."""
 
     checkpoint_every: Annotated[int, whole(1)] = 200_000
     """Frames between two checkpoints of a training; the last two and the best are kept."""
@@ -67,22 +67,22 @@ class _Computing:
 
 @dataclass(frozen=True, kw_only=True)
 class _Learning:
-    """What is learnt with."""
+    """The agent, its auxiliary loss, its memory and its environments."""
 
     agent: Annotated[str | None, _text("AGENT", "the suite's first")] = None
-    """Who learns: ppo or dqn."""
+    """The agent: ppo or dqn."""
 
     loss: Annotated[str, _HINT(metavar="LOSS")] = "contrastive_distillation"
     """Auxiliary loss: a name (see `list`), package.module:Class, or none."""
 
     negatives: Annotated[str | None, _text("NAME", "the loss's")] = None
-    """Where the loss takes its negatives from (see `list`)."""
+    """How the loss draws its negatives (see `list`)."""
 
     n_negatives: Annotated[int | None, whole(1, 1_000_000), _default("the loss's")] = None
-    """How many negatives each anchor is held against."""
+    """Number of negatives for each anchor."""
 
     positives: Annotated[str | None, _text("NAME", "the loss's")] = None
-    """What the loss holds each anchor to (see `list`)."""
+    """Kind of positive for each anchor (see `list`)."""
 
     loss_settings: Annotated[tuple[str, ...], _text("NAME=VALUE", "the loss's")] = ()
     """Other settings of the loss, such as temperature=0.2 band_high=0.1."""
@@ -112,13 +112,13 @@ class _Learning:
     """Transitions the memory holds."""
 
     seed: Annotated[int, whole(0, 999_999)] = 0
-    """Seed of everything random; of the first run, where there are several."""
+    """Random seed; with --seeds, that of the first run."""
 
     seeds: Annotated[int, whole(1, 1000)] = 1
-    """How many seeds, counted up from --seed."""
+    """Number of seeds, counted up from --seed."""
 
     backend: Literal["auto", "envpool", "gymnasium"] = "auto"
-    """What steps the environments: EnvPool where it has them, else Gymnasium."""
+    """Library that steps the environments: EnvPool where it has them, else Gymnasium."""
 
     n_envs: Annotated[int | None, whole(1, 65_536), _default("the agent's")] = None
     """Environments stepped together, shared equally among the ids."""
@@ -129,7 +129,7 @@ class _Learning:
 
 @dataclass(frozen=True, kw_only=True)
 class _TrainScope:
-    """What `train` is about."""
+    """The environments of `train`, and for how long."""
 
     suite: Annotated[str | None, _text("SUITE", "doorkey")] = None
     """Suite whose sources are trained on: a name (see `list`) or a YAML file."""
@@ -146,7 +146,7 @@ class _TrainScope:
 
 @dataclass(frozen=True, kw_only=True)
 class _TransferScope:
-    """What `transfer` is about."""
+    """The sources, targets and arms of `transfer`."""
 
     suite: Annotated[str | None, _text("SUITE", "doorkey")] = None
     """Suite of sources and targets: a name (see `list`) or a YAML file."""
@@ -171,7 +171,7 @@ class _TransferScope:
     """Frames on each target."""
 
     source_frames: Annotated[int | None, whole(1), _default("the suite's")] = None
-    """Most frames on all sources together; training stops earlier when they are learnt."""
+    """Most frames on all sources together; training stops when they are learnt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +189,7 @@ class TransferSettings(_Everywhere, _Computing, _Learning, _TransferScope):
 
 @dataclass(frozen=True, kw_only=True)
 class AblateSettings(TransferSettings):
-    """Compare arms over seeds, targets and any setting, as a grid of trainings.
+    """Compare arms over seeds, targets and values of any setting.
 
     Interrupt it at any moment: the same command continues. Every seed is paired.
     """
@@ -210,18 +210,18 @@ class AblateSettings(TransferSettings):
     """Frames on each target, and the most on all sources together: shortens every stage."""
 
     executor: Literal["local", "ray"] = "local"
-    """Where trainings run: in processes of this machine, or on a Ray cluster that is there."""
+    """Where trainings run: in processes of this machine, or on a running Ray cluster."""
 
     dry_run: bool = False
-    """Show the grid, its frames and how long it may take, and do nothing."""
+    """Show the trainings, their frames and a forecast of the hours; train nothing."""
 
     frames_per_second: Annotated[float, real(1)] = 5_000.0
-    """Speed of one training that --dry-run reckons with."""
+    """Speed of one training that --dry-run assumes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _EvaluateScope:
-    """What `evaluate` is about."""
+    """The run and the episodes of `evaluate`."""
 
     run: Annotated[tyro.conf.Positional[str], _HINT(metavar="RUN")]
     """Directory of a run."""
@@ -236,12 +236,12 @@ class _EvaluateScope:
     """Seed of the episodes; never one that training sees."""
 
     backend: Literal["auto", "envpool", "gymnasium"] = "gymnasium"
-    """What steps the environments. Gymnasium is the reference."""
+    """Library that steps the environments; Gymnasium is the reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _WatchScope:
-    """What `watch` is about."""
+    """The run and the episodes of `watch`."""
 
     run: Annotated[tyro.conf.Positional[str], _HINT(metavar="RUN")]
     """Directory of a run."""
@@ -261,10 +261,10 @@ class _WatchScope:
 
 @dataclass(frozen=True, kw_only=True)
 class _ReportScope:
-    """What `report` is about."""
+    """The directories of `report`."""
 
     directory: Annotated[tyro.conf.Positional[str], _HINT(metavar="DIR")]
-    """Directory of a transfer, an ablate or a train; what is not there yet is left out."""
+    """Directory of a transfer, an ablate or a train; unfinished trainings are left out."""
 
     output: Annotated[str | None, _text("DIR", "DIRECTORY/report")] = None
     """Where to write the page, its figures and its tables."""

@@ -1,8 +1,8 @@
-"""What a setting may be: its type and range, checked alike for flags and for YAML.
+"""Types and ranges of settings, checked alike for flags and for YAML.
 
-A settings class is a frozen dataclass; every field's annotation says what it takes:
+A settings class is a frozen dataclass; the annotation of a field gives its type and range:
 ``Annotated[int, whole(1)]``, ``Annotated[float, real(0, 1)]``, ``Literal["a", "b"]``, ``bool``,
-``str``, ``tuple[str, ...]``, each perhaps ``| None``. `check` holds a value against it.
+``str``, ``tuple[str, ...]``, each perhaps ``| None``. `check` checks a value by it.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ def _plain(number: float) -> str:
 
 
 class _NumberFlag(PrimitiveConstructorSpec[Any]):
-    """Tells tyro how to read a `Number`, and tells `check` which one it is."""
+    """Tells tyro how to parse a `Number`, and `check` its range."""
 
     def __init__(self, number: Number) -> None:
         self.number = number
@@ -104,13 +104,13 @@ def nearest(name: str, names: list[str] | tuple[str, ...], n: int = 3) -> str:
 
 
 def check(annotation: Any, value: object) -> object:
-    """Hold ``value`` against a field's annotation.
+    """Check a value by a field's annotation.
 
     Returns:
         The value in the field's type (a list becomes a tuple, an int a float where floats go).
 
     Raises:
-        SettingsError: saying only what must hold; the caller adds which setting and which value.
+        SettingsError: with the condition alone; the caller adds the setting and the value.
     """
     metadata = getattr(annotation, "__metadata__", ())
     bare = annotation.__origin__ if metadata else annotation
@@ -124,7 +124,7 @@ def check(annotation: Any, value: object) -> object:
 
 
 def read(annotation: Any, text: str) -> object:
-    """What a field's flag would make of one word, checked.
+    """The checked value of one word of the command line.
 
     Raises:
         SettingsError: as `check`.

@@ -1,4 +1,4 @@
-"""What there is to choose from: the command `list`."""
+"""The names that settings may have: the command `list`."""
 
 import textwrap
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
 """One training as a value: everything that a worker needs to know about it.
 
-A `TrainingSpec` is also what a run's ``config.yaml`` says: the metadata of each field gives its
-place in there (by default the field's name), and `to_config` and `_read` convert between the two.
+A run's ``config.yaml`` is a `TrainingSpec` in YAML. The metadata of each field gives its key (by
+default the field's name); `to_config` and `_read` convert between the two.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,8 +30,8 @@ def _at(
         path: its key, behind ``resolved.`` where no flag says it; empty: its value is a mapping
             whose keys are the configuration's own; None: it is not kept.
         optional: leave it out where it has its default.
-        write: converts its value to what the configuration holds.
-        read: converts it back.
+        write: converts the field's value to the entry of the configuration.
+        read: converts the entry back.
     """
     return {"path": path, "optional": optional, "write": write, "read": read}
 
@@ -117,7 +117,7 @@ class SourceSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeSpec:
-    """Where a training runs, and what it records; nothing here changes what is learnt."""
+    """Where a training runs and how often it records; no field here changes the result."""
 
     device: str = "cpu"
     threads: int = 1
@@ -166,7 +166,7 @@ class TrainingSpec:
 
     @property
     def group(self) -> str:
-        """What it is counted with: its arm, or its kind of source, with what varies."""
+        """The group that tables count it in: its arm or its kind of source, with what varies."""
         if self.role == "target" and self.arms:
             return self.arms[0]
         return self.name.rpartition("-seed")[0] or self.name
@@ -177,7 +177,7 @@ class TrainingSpec:
         return self.most_frames * (1 if self.loss.name == "none" else 2)
 
     def config(self) -> dict[str, Any]:
-        """What its ``config.yaml`` says: settings of ``train``, and what those cannot say."""
+        """Its ``config.yaml``: settings of ``train``, and under ``resolved`` what no flag says."""
         config = {"command": "train", **to_config(self)}
         if self.matched_loss is not None:
             matched = {
@@ -196,7 +196,7 @@ class TrainingSpec:
         """The spec whose ``config.yaml`` this is; its place among others is not in there.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not what `config` gives.
+            KeyError, TypeError, ValueError: `config` did not write it.
         """
         matched = config[RESOLVED].get("matched_loss")
         if matched is not None:

@@ -1,4 +1,4 @@
-"""What a plan would do, and how long that may take: ``--dry-run``."""
+"""``--dry-run``: the trainings of a plan and a forecast of their time."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,9 +14,9 @@ def forecast(plan: Plan, console: Console, *, frames_per_second: float) -> int:
     """Show a plan's trainings, their frames and the hours they may take; nothing is written.
 
     Args:
-        plan: what would be done.
-        console: where to show it.
-        frames_per_second: of one training, evaluation included.
+        plan: the plan.
+        console: prints the forecast.
+        frames_per_second: speed of one training, evaluation included.
 
     Returns:
         The exit code, 0.
@@ -33,12 +33,12 @@ def forecast(plan: Plan, console: Console, *, frames_per_second: float) -> int:
     say(console, f"{plan.command}: {len(plan.specs)} trainings{done}, in {plan.directory}")
     frames = sum(spec.most_frames for spec in left)
     hours = frames / frames_per_second / 3600
-    what = f"{'what is left' if n_done else 'all'} ({frames:_} frames at most)"
+    amount = f"{'what is left' if n_done else 'all'} ({frames:_} frames at most)"
     if plan.workers is None:
-        text = f"one at a time: {_hours(hours)} for {what}; it will be as many as there are CPUs"
+        text = f"one at a time: {_hours(hours)} for {amount}; it will be as many as there are CPUs"
     else:
         at_once = min(plan.workers, max(len(left), 1))
-        text = f"{at_once} at once: {_hours(hours / at_once)} for {what}"
+        text = f"{at_once} at once: {_hours(hours / at_once)} for {amount}"
     say(console, f"At {frames_per_second:_.0f} frames/s each, {text}.")
     if any(spec.task.until_learnt for spec in left):
         say(console, "Sources stop as soon as they are learnt, so it may take less.")

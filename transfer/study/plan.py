@@ -1,4 +1,4 @@
-"""From settings to a plan: every name resolved, every space compared, before a frame is spent."""
+"""From settings to a plan: the trainings of a run, their directories and their configuration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ class Plan:
     n_retries: int = 0
     """How often a spec that has failed is tried again."""
     notes: tuple[str, ...] = ()
-    """What the user should know before it starts."""
+    """Lines to show to the user before it starts."""
     given_source: Mapping[str, Any] | None = None
     """Result of the run that every arm starts from, with ``--from``."""
     resume: str = "auto"

@@ -1,4 +1,4 @@
-"""Settings as axes of a grid: ``--vary n_negatives=8,32``, and which trainings they matter to."""
+"""Settings that vary, ``--vary n_negatives=8,32``, and the trainings that each of them changes."""
 
 import inspect
 import itertools
@@ -194,7 +194,7 @@ def _loss_class(loss: str | None, settings: TransferSettings) -> type[AuxiliaryL
 
 
 def _parameters(kind: type[AuxiliaryLoss] | None) -> tuple[str, ...]:
-    """Settings that a loss takes, but for what a source hands over."""
+    """Settings of a loss, without those that come from a source."""
     if kind is None:
         return ()
     handed_over = ("teacher", "source_policy")
