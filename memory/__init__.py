@@ -1,4 +1,4 @@
-"""What the agent remembers: episodes, the rows a loss draws from them, and their masks."""
+"""The episodic memory, its eviction policies, and the samplers of positives and negatives."""
 
 from .base import Memory
 from .episodic import MEMORIES, EpisodicMemory, ReplayMemory

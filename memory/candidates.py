@@ -1,4 +1,4 @@
-"""The part of a memory that hard negatives are looked for in."""
+"""The sample of a memory among which hard negatives are searched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .base import Memory
 from .observations import Int64Array
 
 REDRAW_ROWS, REDRAW_DRAWS = 16_384, 256
-"""A sample is drawn again after so many rows were written, and after so many draws from it."""
+"""Rows written, and draws made, after which the sample is drawn again."""
 
 
 SAVED = ("rows", "hashes", "age")

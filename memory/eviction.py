@@ -1,4 +1,4 @@
-"""What stays: which finished episode leaves a full memory, so that another has room."""
+"""Eviction policies: which finished episode leaves a full memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FinishedEpisodes:
 
 
 class EvictionPolicy(ABC):
-    """Chooses who leaves. An object is that of one memory: it may remember what it chose.
+    """Chooses which episode is evicted. Each memory needs its own object: it may keep state.
 
     Episodes still being written never leave by choice. One that outgrows its environment's equal
     share of the capacity loses its oldest rows.
@@ -46,19 +46,19 @@ class EvictionPolicy(ABC):
     """The least capacity, in rows for each environment: a page. Not for subclasses to change."""
 
     def admits(self, number: int) -> bool:
-        """May the episode of this number, which is over now, stay for a while?"""
+        """Whether the episode with this number, which has just finished, may be stored."""
         return True
 
     @abstractmethod
     def victim(self, episodes: FinishedEpisodes) -> int:
-        """Index of the one of `episodes` that leaves; asked until there is room."""
+        """Index of the episode to evict; called until there is room."""
 
     def state(self) -> dict[str, Any]:
-        """What it remembers, for JSON."""
+        """The state of the policy, for JSON."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes up what `state` gave. ValueError if it cannot be one of those."""
+        """Restore the state that `state` returned; ValueError if it is not valid."""
         if state:
             raise ValueError(f"keep '{self.name}' remembers nothing, but its state is {state}")
 
@@ -80,8 +80,8 @@ class FifoEviction(EvictionPolicy):
 class ReservoirEviction(EvictionPolicy):
     """All history alike: a random sample of every episode ever finished.
 
-    Each episode has a random key, uniform in [0, 1) and independent of all else. Whoever has the
-    largest key leaves, and the key of the last one to leave is from then on the threshold:
+    Each episode has a random key, uniform in [0, 1) and independent of all else. The episode
+    with the largest key is evicted, and its key becomes the threshold:
     stored are exactly the finished episodes *of the whole history* with a key below it. So the
     chance to be stored is the same for every age, task, return and length. (Only: one so long
     that it does not fit below the threshold lowers it, for all.) Room above the threshold stays
@@ -205,7 +205,7 @@ EVICTIONS: Mapping[str, type[EvictionPolicy]] = MappingProxyType(
 
 
 def make_eviction(keep: str | EvictionPolicy) -> EvictionPolicy:
-    """The choice of that name, or the given one; ValueError names the nearest."""
+    """The policy with that name, or the given object; ValueError names the nearest."""
     if isinstance(keep, EvictionPolicy):
         return keep
     if keep not in EVICTIONS:

@@ -20,7 +20,7 @@ class KeyTable:
 
     Keys are found by the observation's hash: rows that show the same observation share one, also
     rows of different memories. So it costs what is drawn, once, however large the memories are;
-    nothing is encoded that nobody asks for. Whoever changes the teacher calls `clear`.
+    only rows that are asked for are encoded. Call `clear` when the teacher changes.
     """
 
     def __init__(self, *, width: int, encode: Encode, most: int = 200_000) -> None:

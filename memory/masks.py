@@ -29,7 +29,9 @@ def negative_mask(
         raise ValueError(f"window is {window} steps; it must be 0 or more")
     if len(anchors) != len(positives):
         raise ValueError(f"{len(anchors)} anchors but {len(positives)} positives")
-    negative_rows = np.where(negatives.rows < 0, -2, negatives.rows)  # "none" is no one's equal
+    negative_rows = np.where(
+        negatives.rows < 0, -2, negatives.rows
+    )  # so that two rows of no memory never match
     n_columns = negatives.rows.shape[-1]
     usable = beside_lines(anchors.valid & positives.valid, negative_rows) & negatives.valid
     flat = usable.reshape(-1)

@@ -1,4 +1,4 @@
-"""Negatives: which rows of a memory an anchor is told apart from."""
+"""Negative samplers: which rows of a memory serve as negatives."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from .observations import Int64Array
 
 @dataclass(frozen=True)
 class Pool:
-    """Negatives drawn once per auxiliary step, for all its anchors or each for some of them."""
+    """The negatives of one auxiliary step."""
 
     rows: np.ndarray
-    """(K,) int64, all different: negatives of all anchors. Or (G, K), all of a line different:
-    those of anchor b are line `b mod G`."""
+    """(K,) int64, shared by all anchors, or (G, K) with one row per group of anchors: anchor b is
+    of group `b mod G`. No duplicates within a row."""
     log_weights: np.ndarray | None = None
-    """(B, K) float32: log of each anchor's weight for each of its negatives; None: all weigh 1."""
+    """(B, K) float32: log of each anchor's weight for each of its negatives; None: all 1."""
 
     @property
     def lines(self) -> np.ndarray:
-        """(G, K) int64; G = 1 where all anchors share them."""
+        """`rows` as (G, K); G = 1 if all anchors share them."""
         return np.atleast_2d(self.rows)
 
     def thinned(self, n: int, generator: np.random.Generator) -> Pool:
-        """n of each line, without the weights."""
+        """The pool with n random columns, without the weights."""
         k = self.rows.shape[-1]
         picked = generator.choice(k, min(n, k), replace=False, shuffle=False)
         return Pool(self.rows[..., picked])
 
 
 class Insight(Protocol):
-    """What the learner knows about rows of the memory at hand."""
+    """The learner's keys and errors for rows of one memory."""
 
     @property
     def snapshot(self) -> int:
@@ -54,18 +54,26 @@ class Insight(Protocol):
 
 
 class NegativeSampler(ABC):
-    """Draws the pool of negatives. Masks are not its concern: `negative_mask` sees to them.
+    """Base class of negative samplers. They need not mask rows: `negative_mask` does.
 
-    One's own sampler is one class: `draw` must be written; `draw_anchors` where anchors are to be
-    other than uniform; `state_arrays` and `restore` where it remembers anything from draw to draw.
+    To add a sampler, subclass it and write `draw`. Override `draw_anchors` if anchors should not be
+    uniform, and `state_arrays` and `restore` if the sampler keeps state between draws.
+
+    Example:
+        >>> class OldestNegatives(NegativeSampler):
+        ...     name = "oldest"
+        ...     def draw(self, memory, anchors, k, generator, insight):
+        ...         rows = memory.rows()
+        ...         return Pool(rows[np.argsort(memory.times(rows))[:k]])
+        >>> loss = ContrastiveDistillation(negatives=OldestNegatives())
     """
 
     name: ClassVar[str] = "own"
     """Its name in `NEGATIVES`, in logs and in files."""
     recent: ClassVar[bool] = False
-    """Do anchors and negatives come only from the current rollout?"""
+    """Whether anchors and negatives come only from the current rollout."""
     uses_returns: ClassVar[bool] = False
-    """Does it look at what followed? Else there is nothing to shuffle for a control."""
+    """Whether it uses returns; otherwise the control `shuffled_values` does not apply."""
 
     def draw_anchors(
         self, memory: Memory, n: int, generator: np.random.Generator, insight: Insight
@@ -89,7 +97,7 @@ class NegativeSampler(ABC):
         generator: np.random.Generator,
         insight: Insight,
     ) -> Pool:
-        """Up to k rows of `memory` for the anchors in its rows `anchors` (B,): see `Pool`.
+        """Draw up to k negatives for the anchors, see `Pool`.
 
         Args:
             memory: not empty.
@@ -100,11 +108,11 @@ class NegativeSampler(ABC):
         """
 
     def state_arrays(self) -> dict[str, np.ndarray]:
-        """What it remembers from draw to draw, for a file."""
+        """The state that is kept between draws, for a file."""
         return {}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:  # noqa: B027
-        """Put back what `state_arrays` gave; ValueError where it does not fit."""
+        """Restore the state from `state_arrays`; ValueError if it does not fit."""
 
 
 class InBatchNegatives(NegativeSampler):
@@ -144,10 +152,11 @@ class UniformNegatives(NegativeSampler):
 
 
 def check_pool(pool: Pool, sampler: NegativeSampler, memory: Memory, anchors: np.ndarray) -> None:
-    """ValueError unless `pool`, drawn for these anchors (B,), is what `draw` promises.
+    """Check the pool that a sampler drew for the anchors (B,).
 
-    It is not, if it has another shape, holds rows that are not stored or, in one line, one twice,
-    or weights of another shape or that are NaN or +inf.
+    Raises:
+        ValueError: a shape is wrong, a row is not stored or appears twice for one group, or a
+            weight is NaN or +inf.
     """
     name = type(sampler).__name__
     if not isinstance(pool, Pool):
@@ -155,18 +164,21 @@ def check_pool(pool: Pool, sampler: NegativeSampler, memory: Memory, anchors: np
     rows, weights = pool.rows, pool.log_weights
     if rows.ndim not in (1, 2) or not len(pool.lines):
         raise ValueError(
-            f"{name}.draw gave rows of shape {rows.shape}; expected (K,), for all anchors, or "
-            "(G, K), of which anchor b has line b mod G"
+            f"{name}.draw gave rows of shape {rows.shape}; expected (K,), shared by all anchors, "
+            "or (G, K), of which anchor b has row b mod G"
         )
     ascending = np.sort(pool.lines, axis=1)
     inside = not rows.size or (ascending.min() >= 0 and ascending.max() < memory.capacity)
     twice = (ascending[:, 1:] == ascending[:, :-1]).any()
     if twice or not (inside and memory.stored(rows).all()):
-        raise ValueError(f"{name}.draw gave rows that are not stored, or one of them twice")
+        raise ValueError(
+            f"{name}.draw gave rows that are not stored, or one of them twice; draw different "
+            "rows from memory.rows(), for example with memory.sample_rows(k, generator)"
+        )
     shape = (len(anchors), rows.shape[-1])
     if weights is not None and (weights.shape != shape or not (weights < np.inf).all()):
         raise ValueError(
-            f"{name}.draw gave log_weights of shape {weights.shape}; expected {shape}, a line for "
+            f"{name}.draw gave log_weights of shape {weights.shape}; expected {shape}, a row for "
             "each anchor, without NaN or +inf"
         )
 

@@ -134,5 +134,5 @@ def _table(array: np.ndarray | None) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{TABLE} cannot be read: {error}") from error
     if not isinstance(table, dict):
-        raise ValueError(f"{TABLE} is no table")
+        raise ValueError(f"{TABLE} is a {type(table).__name__}, not a table; the file is damaged")
     return table

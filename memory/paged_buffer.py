@@ -1,4 +1,4 @@
-"""Where the rows of episodes lie when any of them may leave: pages, chained."""
+"""A buffer of chained pages, from which any episode can be evicted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the rows of episodes lie, and how they make place: a ring."""
+"""Where the rows of episodes are stored: the interface, and a ring buffer."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class RowLayout(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, np.ndarray]:
-        """What a file must say beside the episodes' table."""
+        """Arrays for a file, beside those of the episodes."""
 
     @abstractmethod
     def restore(

@@ -102,7 +102,7 @@ class MemoryBatch:
 
     @property
     def info(self) -> RowInfo:
-        """What masks need of these rows."""
+        """The `RowInfo` of these rows, for masks."""
         valid = np.ones(len(self.rows), dtype=np.bool_)
         return RowInfo(self.rows, self.hashes, self.episodes, self.steps, valid)
 

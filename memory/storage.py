@@ -100,7 +100,7 @@ def read_file(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             names = list(file.keys())
             tensors, metadata = {n: file.get_tensor(n) for n in names}, file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from error
+        raise ValueError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     try:
         _check_format(metadata)
         return unpack(tensors), metadata

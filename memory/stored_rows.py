@@ -1,4 +1,4 @@
-"""Reading a memory: which rows there are, what they hold, and where they stand."""
+"""The stored rows of a memory, to read and to sample from."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class StoredRows:
         return picked
 
     def _picked(self, n: int, generator: np.random.Generator) -> Int64Array:
-        """n of the stored rows, without a list of all: after each `add` that would be anew."""
+        """n stored rows by rejection, without listing all rows after each `add`."""
         rows, end = np.empty(0, dtype=np.int64), self._layout.end
         while len(rows) < n:  # half of the places hold a row, and most are not drawn yet
             places = generator.integers(0, end, size=3 * (n - len(rows)))
@@ -175,7 +175,7 @@ class StoredRows:
         )
 
     def info(self, rows: np.ndarray) -> RowInfo:
-        """What masks need of `rows` (n,); those no longer stored are invalid."""
+        """The `RowInfo` of `rows` (n,), for masks; rows that are no longer stored are invalid."""
         valid = self._slots[rows] != NONE
         slots = np.where(valid, self._slots[rows], 0)
         steps = self._episodes.first_step[slots] + self._layout.index(rows, slots)

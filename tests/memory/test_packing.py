@@ -110,7 +110,7 @@ def tabled(entry: object, name: str = "a") -> np.ndarray:
         (tabled(["<i8", 1024]), "does not tell its dtype and shape"),
         (tabled(["<i8", [1024], 0]), "does not tell its dtype and shape"),
         (tabled("<i8"), "does not tell its dtype and shape"),
-        (np.frombuffer(b"[1]", dtype=np.uint8), "packed is no table"),
+        (np.frombuffer(b"[1]", dtype=np.uint8), "packed is a list, not a table"),
         (np.frombuffer(b"{", dtype=np.uint8), "packed cannot be read"),
         (np.frombuffer(b"\xff", dtype=np.uint8), "packed cannot be read"),
         (np.frombuffer(b"[" * 100_000, dtype=np.uint8), "packed cannot be read"),

@@ -93,7 +93,7 @@ def test_truncated_files(tmp_path, filled, n_bytes) -> None:
 def test_foreign_files(tmp_path, filled) -> None:
     path = tmp_path / "memory.safetensors"
     path.write_text("hello")
-    with pytest.raises(ValueError, match="no safetensors file"):
+    with pytest.raises(ValueError, match="not a safetensors file"):
         EpisodicMemory.load(path)
     save_file({"weights": np.zeros(3)}, path)
     with pytest.raises(ValueError, match="this is not a memory's file"):
