@@ -50,7 +50,7 @@ PRIVATE_OF_LIBRARIES = {
 }
 """Names of torch, Stable-Baselines3, `os` and `sys` that have no public counterpart."""
 
-USE_PRIVATE_NAMES = {"memory/shuffled.py", "memory/storage.py"}
+USE_PRIVATE_NAMES = {"memory/shuffled_returns.py"}
 """Modules that still read private attributes of another module's object."""
 
 
