@@ -33,8 +33,8 @@ DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 _WARNED: set[str] = set()
 """Warnings that this process has shown."""
 
-Action = Callable[[], int]
-"""A command with its arguments checked; returns the exit code."""
+Action = Callable[[], int | None]
+"""A command with its arguments checked; returns the exit code, None for `DONE`."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -48,28 +48,25 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if words is None else list(words)
     program = Path(sys.argv[0]).name or "run_agent.py"
-    debug = "--debug" in words
+    debug, failure = "--debug" in words, BAD_ARGUMENTS
     try:
         settings = parse_command_line(words, program=program)
         debug = settings.debug
         act = _prepare(settings, [program, *words])
-    except SystemExit as left:  # the parser has said why
+        failure = FAILED
+        return act() or DONE
+    except SystemExit as left:  # the parser, or the user's own module, has said why
+        if failure == FAILED:
+            raise
         return left.code if isinstance(left.code, int) else BAD_ARGUMENTS
-    except ValueError as error:
-        return _complain(error, BAD_ARGUMENTS, debug=debug)
-    except KeyboardInterrupt:
-        return _complain(KeyboardInterrupt("interrupted"), INTERRUPTED, debug=False)
-    except Exception as error:
-        return _complain(error, FAILED, debug=debug)
-    try:
-        return act()
     except BrokenPipeError:  # the reader has closed our output: `… list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except KeyboardInterrupt:
         return _complain(KeyboardInterrupt("interrupted"), INTERRUPTED, debug=False)
     except Exception as error:
-        return _complain(error, FAILED, debug=debug)
+        code = failure if isinstance(error, ValueError) else FAILED
+        return _complain(error, code, debug=debug)
 
 
 def _complain(error: BaseException, code: int, *, debug: bool) -> int:
@@ -158,12 +155,7 @@ def _prepare_evaluate(settings: EvaluateSettings, command: Sequence[str]) -> Act
     from contrastive_distillation.transfer import evaluate, load_agent
 
     agent = load_agent(Path(settings.run), settings.env)
-
-    def act() -> int:
-        evaluate(agent, settings, Console())
-        return DONE
-
-    return act
+    return lambda: evaluate(agent, settings, Console())
 
 
 def _prepare_watch(settings: WatchSettings, command: Sequence[str]) -> Action:
@@ -173,10 +165,9 @@ def _prepare_watch(settings: WatchSettings, command: Sequence[str]) -> Action:
     check_gif(path)
     agent = load_agent(Path(settings.run), settings.env)
 
-    def act() -> int:
+    def act() -> None:
         n_frames = watch(agent, path, n_episodes=settings.episodes, seed=settings.seed)
         print(f"{path}: {n_frames} frames")
-        return DONE
 
     return act
 
@@ -188,22 +179,13 @@ def _prepare_report(settings: ReportSettings, command: Sequence[str]) -> Action:
     output = directory / "report" if settings.output is None else Path(settings.output)
     experiment = read_experiment(directory)
     check_output(directory, output)
-
-    def act() -> int:
-        print(make_report(experiment, output))
-        return DONE
-
-    return act
+    return lambda: print(make_report(experiment, output))
 
 
 def _prepare_list(settings: ListSettings, command: Sequence[str]) -> Action:
     from contrastive_distillation.transfer import listing
 
-    def act() -> int:
-        print(listing())
-        return DONE
-
-    return act
+    return lambda: print(listing())
 
 
 _PREPARE: dict[type[Settings], Callable[[Any, Sequence[str]], Action]] = {

@@ -23,7 +23,7 @@ def _text(metavar: str, default: str) -> object:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Everywhere:
+class Settings:
     """Settings of every command."""
 
     config: Annotated[str | None, _text("FILE", "none")] = None
@@ -175,12 +175,12 @@ class _TransferScope:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(_Everywhere, _Computing, _Learning, _TrainScope):
+class TrainSettings(Settings, _Computing, _Learning, _TrainScope):
     """Train one agent on a suite's sources, or on environments of your own."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferSettings(_Everywhere, _Computing, _Learning, _TransferScope):
+class TransferSettings(Settings, _Computing, _Learning, _TransferScope):
     """Train on source environments, carry over to each target, compare the arms.
 
     Every arm of a seed is paired: the same source, the same target seed.
@@ -271,34 +271,24 @@ class _ReportScope:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(_Everywhere, _EvaluateScope):
+class EvaluateSettings(Settings, _EvaluateScope):
     """Play complete episodes with a trained agent and report its returns."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchSettings(_Everywhere, _WatchScope):
+class WatchSettings(Settings, _WatchScope):
     """Record a few episodes of a trained agent as an animated GIF."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportSettings(_Everywhere, _ReportScope):
+class ReportSettings(Settings, _ReportScope):
     """Make one self-contained page of a run: the answer, intervals, curves, tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListSettings(_Everywhere):
+class ListSettings(Settings):
     """List the suites, environments, agents, losses, negatives, memories and arms."""
 
-
-Settings = (
-    TrainSettings
-    | TransferSettings
-    | AblateSettings
-    | EvaluateSettings
-    | WatchSettings
-    | ReportSettings
-    | ListSettings
-)
 
 COMMANDS: dict[str, type[Settings]] = {
     "train": TrainSettings,

@@ -21,18 +21,14 @@ from ..errors import SettingsError
 
 @dataclass(frozen=True)
 class Number:
-    """A number and the closed range it must lie in; ``low`` itself is excluded where asked."""
+    """A number and the closed range it must lie in."""
 
     kind: type
     low: float
     high: float = math.inf
-    above_low: bool = False
 
     def __str__(self) -> str:
         noun = "a whole number" if self.kind is int else "a number"
-        if self.above_low:
-            above = f"{noun} above {_plain(self.low)}"
-            return above if self.high == math.inf else f"{above}, at most {_plain(self.high)}"
         if self.high == math.inf:
             return f"{noun} of at least {_plain(self.low)}"
         return f"{noun} from {_plain(self.low)} to {_plain(self.high)}"
@@ -46,8 +42,7 @@ class Number:
         allowed = (int,) if self.kind is int else (int, float)
         if isinstance(number, bool) or not isinstance(number, allowed):
             raise SettingsError(f"must be {self}")
-        within = self.low < number if self.above_low else self.low <= number
-        if not (within and number <= self.high and math.isfinite(number)):
+        if not (self.low <= number <= self.high and math.isfinite(number)):
             raise SettingsError(f"must be {self}")
         return self.kind(number)  # type: ignore[no-any-return]
 
@@ -82,9 +77,9 @@ def whole(low: int, high: float = math.inf) -> Any:
     return _NumberFlag(Number(int, low, high))
 
 
-def real(low: float, high: float = math.inf, *, above_low: bool = False) -> Any:
-    """Annotation of a finite number from ``low`` (excluded with ``above_low``) to ``high``."""
-    return _NumberFlag(Number(float, low, high, above_low))
+def real(low: float, high: float = math.inf) -> Any:
+    """Annotation of a finite number from ``low`` to ``high``, both included."""
+    return _NumberFlag(Number(float, low, high))
 
 
 def key_of(field_name: str) -> str:

@@ -1,7 +1,7 @@
 """The names that settings may have: the command `list`."""
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from inspect import getmodule
 
 from contrastive_distillation.agents import SUMMARIES
@@ -27,33 +27,26 @@ def listing() -> str:
         ("Agents (--agent)", _described(SUMMARIES.items())),
         (
             "Losses (--loss; none for none, package.module:Class for your own)",
-            _described((name, _first_line(getmodule(loss))) for name, loss in LOSSES.items()),
+            _described(_summaries({name: getmodule(loss) for name, loss in LOSSES.items()})),
         ),
-        (
-            "Negatives (--negatives)",
-            _described((name, _first_line(kind)) for name, kind in NEGATIVES.items()),
-        ),
+        ("Negatives (--negatives)", _described(_summaries(NEGATIVES))),
         ("Positives (--positives)", _described(POSITIVES.items())),
-        (
-            "Memories (--memory)",
-            _described((name, _first_line(kind)) for name, kind in MEMORIES.items()),
-        ),
+        ("Memories (--memory)", _described(_summaries(MEMORIES))),
         (
             "What an episodic memory keeps when it is full (--keep)",
-            _described((name, _first_line(kind)) for name, kind in EVICTIONS.items()),
+            _described(_summaries(EVICTIONS)),
         ),
         ("Arms (--arms)", _described((arm.name, arm.line) for arm in ARMS.values())),
     ]
-    blocks = []
-    for heading, lines in sections:
-        blocks.append("\n".join([*textwrap.wrap(heading, _WIDTH), *lines]))
-    return "\n\n".join(blocks)
+    return "\n\n".join(
+        "\n".join([*textwrap.wrap(heading, _WIDTH), *lines]) for heading, lines in sections
+    )
 
 
 def _suites() -> Iterator[str]:
     for suite in SUITES.values():
         yield from _item(suite.name, suite.summary)
-        yield from _more(_scope(suite))
+        yield from _item("", _scope(suite))
 
 
 def _scope(suite: Suite) -> str:
@@ -84,11 +77,8 @@ def _item(name: str, line: str) -> list[str]:
     return textwrap.wrap(line, _WIDTH, initial_indent=first, subsequent_indent=" " * _INDENT)
 
 
-def _more(line: str) -> list[str]:
-    blank = " " * _INDENT
-    return textwrap.wrap(line, _WIDTH, initial_indent=blank, subsequent_indent=blank)
-
-
-def _first_line(thing: object) -> str:
-    text = (thing.__doc__ or "").strip().partition("\n\n")[0]
-    return " ".join(text.split())
+def _summaries(things: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Each name with the first paragraph of the docstring of its class or module."""
+    for name, thing in things.items():
+        text = (thing.__doc__ or "").strip().partition("\n\n")[0]
+        yield name, " ".join(text.split())
