@@ -88,22 +88,22 @@ def one_run(run: int, frames: int, directory: Path) -> dict[str, Any]:
         agent=agent, env=(env_id,), seed=run, frames=frames, n_envs=4, backend="gymnasium",
         memory_capacity=1_000, checkpoint_every=generator.choice([1, 300, 600]),
     )  # fmt: skip
-    (cell,) = plan_train(settings).cells
-    whole_seconds = _train(cell, directory / "whole", None) or 0.0
+    (spec,) = plan_train(settings).specs
+    whole_seconds = _train(spec, directory / "whole", None) or 0.0
     said: list[str] = []
     n_kills = n_writing = 0
     while n_kills < N_KILLS:
         seconds = generator.uniform(0.0, whole_seconds / 2)
-        if _train(cell, directory / "killed", seconds, said) is None:
+        if _train(spec, directory / "killed", seconds, said) is None:
             n_kills += 1
             n_writing += any((directory / "killed/checkpoints").glob(".writing-*"))
         else:  # it ended before it was killed three times
             shutil.rmtree(directory / "killed")
             said.clear()
             n_kills = n_writing = 0
-    n_corrupt, n_accepted = _corrupt(cell, directory / "killed", generator)
+    n_corrupt, n_accepted = _corrupt(spec, directory / "killed", generator)
     if not (directory / "killed/result.json").exists():
-        _train(cell, directory / "killed", None, said)
+        _train(spec, directory / "killed", None, said)
     hashes = {read_result(directory / name)["weights_sha256"] for name in ("whole", "killed")}
     equal = len(hashes) == 1
     if equal:
@@ -125,12 +125,12 @@ def one_run(run: int, frames: int, directory: Path) -> dict[str, Any]:
 
 
 def _train(
-    cell: TrainingSpec, directory: Path, kill_after: float | None, said: list[str] | None = None
+    spec: TrainingSpec, directory: Path, kill_after: float | None, said: list[str] | None = None
 ) -> float | None:
     """Train in a process of its own; kill it `kill_after` seconds after its first message.
 
     Args:
-        cell: what to train.
+        spec: the training.
         directory: where.
         kill_after: seconds; None lets it end.
         said: the training's messages are appended to it.
@@ -145,7 +145,7 @@ def _train(
     processes: Any = context()
     ours, theirs = processes.Pipe()
     process = processes.Process(
-        target=work, args=(theirs, Job(cell=cell, directory=directory, command=()))
+        target=work, args=(theirs, Job(spec=spec, directory=directory, command=()))
     )
     process.start()
     theirs.close()
@@ -173,10 +173,10 @@ def _train(
     return time.perf_counter() - (started or time.perf_counter())
 
 
-def _corrupt(cell: TrainingSpec, directory: Path, generator: random.Random) -> tuple[int, int]:
+def _corrupt(spec: TrainingSpec, directory: Path, generator: random.Random) -> tuple[int, int]:
     """Corrupt each file of the newest checkpoint in two ways; count all, and those accepted."""
     folder = directory / "checkpoints"
-    store = CheckpointStore(folder, identity=fingerprint(cell.config()))
+    store = CheckpointStore(folder, identity=fingerprint(spec.config()))
     found = sorted(path for path in folder.glob("*") if path.name.isdigit())
     n_corrupt = n_accepted = 0
     for path in sorted(found[-1].iterdir()) if found else []:

@@ -31,7 +31,7 @@ def main() -> int:
     settings = TrainSettings(
         agent=options.agent, env=(options.env,), frames=options.frames, output=str(directory)
     )
-    (cell,) = plan_train(settings).cells
+    (spec,) = plan_train(settings).specs
     seen: list[tuple[int, float]] = []
 
     def look(frames: int) -> None:
@@ -40,7 +40,7 @@ def main() -> int:
             print(f"{frames:>12_} frames  {seen[-1][1]:8.1f} MB", flush=True)
 
     try:
-        run_training(cell, directory, command=(), report=look, stop=lambda: False)
+        run_training(spec, directory, command=(), report=look, stop=lambda: False)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     second = [size for frames, size in seen if 0.25 <= frames / options.frames < 0.5]

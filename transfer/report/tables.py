@@ -137,8 +137,9 @@ def _legend(rows: Sequence[SummaryRow]) -> Text:
     backends = ", ".join(sorted({row.final_backend for row in rows}))
     lines = [
         "Scores are normalised returns, 0 to 1. AUC: area under the learning curve.",
-        "jumpstart: score before the first frame, less that of scratch. final: final score",
-        f"in the reference environment ({backends}). source: frames of its training.",
+        "jumpstart: score before the first frame, less that of scratch.",
+        f"final: final score in the reference environment ({backends}).",
+        "source: frames of its training.",
     ]
     if n_seeds > 1:
         lines.append(f"Means over {n_seeds} seeds; below them, 95 % bootstrap intervals.")
