@@ -3,11 +3,9 @@
 from .auxiliary import (
     ActsBy,
     AuxiliaryLoss,
-    AveragedEncoder,
     Encoder,
     Joining,
     Learner,
-    SourcePolicy,
     Teacher,
 )
 from .baselines.atc import ATC
@@ -24,11 +22,10 @@ from .baselines.rehearsal import Rehearsal
 from .baselines.spr import SPR
 from .baselines.value_contrast_positives import ValueContrastPositives
 from .baselines.vicreg import VICReg
-from .contrastive_batch import ContrastiveBatch, SourceBatch, TargetBatch
 from .contrastive_distillation import ContrastiveDistillation
 from .info_nce import info_nce
-from .information import Deduplicated, InformationBound, mutual_information
-from .later_pairs import LaterPairs, as_vectors, draw_later_pairs
+from .information import Deduplicated, mutual_information
+from .later_pairs import as_vectors, draw_later_pairs
 from .registry import LOSSES, loss_class, make_loss
 from .settings import LossSettings
 
@@ -42,25 +39,18 @@ __all__ = [
     "SPR",
     "ActsBy",
     "AuxiliaryLoss",
-    "AveragedEncoder",
-    "ContrastiveBatch",
     "ContrastiveDistillation",
     "Deduplicated",
     "Encoder",
     "FeatureMatching",
     "InfoNCE",
-    "InformationBound",
     "Joining",
     "Kickstarting",
-    "LaterPairs",
     "Learner",
     "LossSettings",
     "PrototypeRelation",
     "QDagger",
     "Rehearsal",
-    "SourceBatch",
-    "SourcePolicy",
-    "TargetBatch",
     "Teacher",
     "VICReg",
     "ValueContrastPositives",

@@ -33,20 +33,16 @@ class Encoder(Protocol):
     @property
     def n_features(self) -> int:
         """Width of the features."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """Where its parameters are, and where heads belong."""
-        ...
 
     def __call__(self, observations: Observations) -> Tensor:
         """numpy observations (N, ...) or a dict of such -> features (N, n_features)."""
-        ...
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """Its parameters, which the agent's own optimiser steps."""
-        ...
 
 
 class AveragedEncoder(Protocol):
@@ -54,15 +50,12 @@ class AveragedEncoder(Protocol):
 
     def __call__(self, observations: Observations) -> Tensor:
         """numpy observations (N, ...) or a dict of such -> features (N, n_features)."""
-        ...
 
     def update(self) -> None:
         """average <- momentum * average + (1 - momentum) * encoder."""
-        ...
 
     def copy_from(self, other: Any) -> None:
         """Copy the current state of `other`; the next `update` or `copy_from` changes it."""
-        ...
 
 
 class Teacher(Protocol):
@@ -71,11 +64,9 @@ class Teacher(Protocol):
     @property
     def n_features(self) -> int:
         """Width of the features."""
-        ...
 
     def __call__(self, observations: Observations) -> Tensor:
         """numpy observations (N, ...) or a dict of such -> features (N, n_features)."""
-        ...
 
 
 class SourcePolicy(Protocol):
@@ -84,12 +75,10 @@ class SourcePolicy(Protocol):
     @property
     def weights(self) -> Mapping[str, Tensor]:
         """Its parameters, by their names in the policy."""
-        ...
 
     @property
     def acts_by(self) -> ActsBy:
         """The meaning of its logits."""
-        ...
 
     def logits(self, observations: Observations) -> Tensor:
         """Logits of its discrete actions, or Q-values, (B, A), of B raw observations.
@@ -97,7 +86,6 @@ class SourcePolicy(Protocol):
         Raises:
             ValueError: the policy has neither.
         """
-        ...
 
     def fisher_information(self, observations: Observations) -> Mapping[str, Tensor]:
         """`mean_o E_a[ (∂ log π(a|o) / ∂w)² ]` by name, for weights that the logits depend on.
@@ -105,7 +93,6 @@ class SourcePolicy(Protocol):
         Raises:
             ValueError: it has no logits.
         """
-        ...
 
 
 class Learner(Protocol):
@@ -114,37 +101,30 @@ class Learner(Protocol):
     @property
     def policy(self) -> nn.Module:
         """The whole policy, for losses on more than the encoder."""
-        ...
 
     @property
     def encoder(self) -> Encoder:
         """f: raw observations (B, ...) to features (B, n_features), float32, with gradient."""
-        ...
 
     @property
     def n_features(self) -> int:
         """Width of the features."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """The device of the encoder."""
-        ...
 
     @property
     def gamma(self) -> float:
         """The agent's discount per step, in [0, 1]."""
-        ...
 
     @property
     def progress(self) -> float:
         """The completed share of the current `learn()`, in [0, 1]."""
-        ...
 
     @property
     def acts_by(self) -> ActsBy:
         """The meaning of its logits."""
-        ...
 
     def logits(self, observations: Observations) -> Tensor:
         """Logits of its discrete actions, or Q-values, (B, A), float32, with gradient.
@@ -152,19 +132,15 @@ class Learner(Protocol):
         Raises:
             ValueError: the agent has neither.
         """
-        ...
 
     def logit_parameters(self) -> list[nn.Parameter]:
         """The policy's parameters that `logits` depend on."""
-        ...
 
     def named_parameters(self) -> Mapping[str, nn.Parameter]:
         """The policy's parameters that the encoder's optimiser steps, by name."""
-        ...
 
     def moving_average(self, momentum: float) -> AveragedEncoder:
         """A new moving average of the encoder, which starts as a copy of it."""
-        ...
 
     def prediction_errors(self, memory: Memory, rows: np.ndarray) -> np.ndarray:
         """(n,) float32 >= 0: the errors of the value function in rows (n,) of a memory.
@@ -175,7 +151,6 @@ class Learner(Protocol):
         Raises:
             ValueError: the agent has no value function of this kind.
         """
-        ...
 
 
 class AuxiliaryLoss(nn.Module):

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from contrastive_distillation.memory import Memory, Observations
 
 from .. import checks
-from ..auxiliary import AuxiliaryLoss, Joining, Learner, Teacher
+from ..auxiliary import Joining, Learner, Teacher
 from ..teacher_keys import FrozenKeys
-from .source_agent import draw_from_both, required_teacher
+from .source_agent import TeacherLoss, draw_from_both
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class CRDBatch:
     """M, the rows that negatives are drawn from."""
 
 
-class CRD(AuxiliaryLoss):
+class CRD(TeacherLoss):
     """`L = mean_i [ -log h(i, i) - Σ_j log(1 - h(i, j)) ]`, j over N negatives.
 
     `h(i, j) = e_ij / (e_ij + N/M)`, `e_ij = exp( g_S(f(o_i)) · g_T(T(o_j)) / τ )`, g_S and g_T
@@ -54,7 +54,6 @@ class CRD(AuxiliaryLoss):
 
     name: ClassVar[str] = "crd"
     published: ClassVar[Joining | None] = Joining(weight=0.8)
-    needs_source: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -74,14 +73,13 @@ class CRD(AuxiliaryLoss):
         Raises:
             ValueError: one is outside its range.
         """
-        super().__init__()
+        super().__init__(teacher)
         self.settings = {
             **checks.integers(1, n_negatives=n_negatives, projection_dim=projection_dim),
             **checks.temperature(temperature),
         }
         self.n_negatives, self.projection_dim = int(n_negatives), int(projection_dim)
         self.temperature = float(temperature)
-        self.teacher = teacher
         self.teacher_features = None if teacher is None else FrozenKeys(teacher, normalised=False)
 
     def build(self, learner: Learner) -> None:
@@ -89,7 +87,7 @@ class CRD(AuxiliaryLoss):
         Raises:
             ValueError: there is no teacher.
         """
-        teacher = required_teacher(self.teacher, self.name)
+        teacher = self.required_teacher()
         self.student_head = nn.Linear(learner.n_features, self.projection_dim)
         self.teacher_head = nn.Linear(teacher.n_features, self.projection_dim)
         self.to(learner.device)

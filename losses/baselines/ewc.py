@@ -7,17 +7,17 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrastive_distillation.memory import Memory
 
 from .. import checks
 from ..arrays_in_state import ArraysInState
-from ..auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
-from .source_agent import check_both, required_policy
+from ..auxiliary import ActsBy, Joining, Learner, SourcePolicy
+from .source_agent import SourcePolicyLoss
 
 
-class EWC(ArraysInState, AuxiliaryLoss):
+class EWC(ArraysInState, SourcePolicyLoss):
     """`L = ½ Σ_i F_i (w_i - w⁰_i)²`, w⁰ the source's weights, F its diagonal Fisher information.
 
     `F_i = mean_o E_{a~π_T(·|o)}[ (∂ log π_T(a|o) / ∂w_i)² ]`, for a DQN π_T = softmax(Q_T).
@@ -33,7 +33,8 @@ class EWC(ArraysInState, AuxiliaryLoss):
 
     name: ClassVar[str] = "ewc"
     published: ClassVar[Joining | None] = Joining(weight=400.0)
-    needs_source: ClassVar[bool] = True
+    kinds_of_logits: ClassVar[tuple[ActsBy, ...]] = ("probabilities", "values")
+    advice: ClassVar[str] = "use it with PPO, A2C or DQN, and l2_sp with others"
 
     def __init__(self, *, source_policy: SourcePolicy | None = None, n_fisher: int = 256) -> None:
         """
@@ -44,24 +45,13 @@ class EWC(ArraysInState, AuxiliaryLoss):
         Raises:
             ValueError: `n_fisher` is outside its range.
         """
-        super().__init__()
+        super().__init__(source_policy)
         self.settings = checks.integers(1, n_fisher=n_fisher)
         self.n_fisher = int(n_fisher)
-        self.source_policy = source_policy
         self._fisher: dict[str, Tensor] = {}
 
     def build(self, learner: Learner) -> None:
-        """
-        Raises:
-            ValueError: there is no source policy, or it or the agent has no logits of actions.
-        """
-        check_both(
-            learner,
-            required_policy(self.source_policy, self.name),
-            ["probabilities", "values"],
-            loss=self.name,
-            advice="use it with PPO, A2C or DQN, and l2_sp with others",
-        )
+        super().build(learner)
         self._fisher = {}
 
     def sample(
@@ -75,12 +65,12 @@ class EWC(ArraysInState, AuxiliaryLoss):
         if not self._fisher:
             at_home = source_memory if source_memory is not None and len(source_memory) else memory
             rows = at_home.sample_rows(self.n_fisher, generator)
-            policy = required_policy(self.source_policy, self.name)
-            self._fisher = dict(policy.fisher_information(at_home.observations(rows)))
+            observations = at_home.observations(rows)
+            self._fisher = dict(self.required_policy().fisher_information(observations))
         return ()
 
     def forward(self, learner: Learner, batch: tuple[()]) -> Mapping[str, Tensor]:
-        start = required_policy(self.source_policy, self.name).weights
+        start = self.required_policy().weights
         total = torch.zeros((), device=learner.device)
         for name, parameter in learner.named_parameters().items():
             fisher = self._fisher.get(name)
@@ -89,9 +79,6 @@ class EWC(ArraysInState, AuxiliaryLoss):
                 total = total + (fisher.to(parameter.device) * squares).sum()
         self.metrics = {"distance": float(total.detach().sqrt())}
         return {self.name: 0.5 * total}
-
-    def changed_parameters(self, learner: Learner) -> list[nn.Parameter]:
-        return learner.logit_parameters()
 
     def state_arrays(self) -> Mapping[str, np.ndarray]:
         """F, by the names of the parameters."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import numpy as np
 from torch import Tensor, nn
 
-from contrastive_distillation.memory import Memory, Observations
+from contrastive_distillation.memory import Observations
 
-from ..auxiliary import AuxiliaryLoss, Joining, Learner, Teacher
-from .source_agent import draw_from_both, required_teacher
+from ..auxiliary import Joining, Learner, Teacher
+from .source_agent import TeacherLoss
 
 
-class FeatureMatching(AuxiliaryLoss):
+class FeatureMatching(TeacherLoss):
     """`L = mean_o ½ ‖T(o) - r(f(o))‖²`, r a linear regressor to the teacher's width.
 
     Romero et al. 2014, https://arxiv.org/abs/1412.6550. There a stage of its own without a
@@ -27,40 +26,26 @@ class FeatureMatching(AuxiliaryLoss):
 
     name: ClassVar[str] = "feature_matching"
     published: ClassVar[Joining | None] = Joining(weight=1.0)
-    needs_source: ClassVar[bool] = True
 
     def __init__(self, *, teacher: Teacher | None = None) -> None:
         """
         Args:
             teacher: the frozen source encoder.
         """
-        super().__init__()
+        super().__init__(teacher)
         self.settings: dict[str, float] = {}
-        self.teacher = teacher
 
     def build(self, learner: Learner) -> None:
         """
         Raises:
             ValueError: there is no teacher.
         """
-        teacher = required_teacher(self.teacher, self.name)
+        teacher = self.required_teacher()
         self.regressor = nn.Linear(learner.n_features, teacher.n_features)
         self.to(learner.device)
 
-    def sample(
-        self,
-        memory: Memory,
-        n_anchors: int,
-        generator: np.random.Generator,
-        source_memory: Memory | None = None,
-    ) -> Observations | None:
-        """Observations, up to (n_anchors, ...), half of them the source's if there are any."""
-        if len(memory) == 0:
-            return None
-        return draw_from_both(memory, source_memory, n_anchors, generator).observations()
-
     def forward(self, learner: Learner, batch: Observations) -> Mapping[str, Tensor]:
-        wanted = required_teacher(self.teacher, self.name)(batch)
+        wanted = self.required_teacher()(batch)
         errors = (wanted - self.regressor(learner.encoder(batch))).square().sum(dim=1)
         spread = (wanted - wanted.mean(dim=0)).square().sum()
         explained = 1.0 - errors.detach().sum() / spread.clamp(min=1e-12)

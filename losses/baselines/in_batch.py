@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from contrastive_distillation.memory import Memory, Observations
 
+from .. import checks
+from ..auxiliary import AuxiliaryLoss, Learner
 from ..info_nce import info_nce
+from ..projection import projection_head
 
 
 @dataclass(frozen=True)
@@ -70,3 +75,30 @@ def in_batch_contrast(logits: Tensor, usable: np.ndarray) -> tuple[Tensor, dict[
         "usable_anchors": float(n_usable),
     }
     return losses.sum() / max(n_usable, 1), metrics
+
+
+class CosineContrast(AuxiliaryLoss):
+    """`L = -mean_i log( exp(s_ii/τ) / Σ_j exp(s_ij/τ) )`, `s_ij = cos(q(f(o_i)), q(f(o⁺_j)))`.
+
+    A subclass draws the `Pairs`. Both sides share encoder and head and take gradient.
+
+    Metrics: `accuracy`, `usable_anchors`.
+    """
+
+    def __init__(self, temperature: float, projection_dim: int) -> None:
+        super().__init__()
+        self.settings: dict[str, float] = {
+            **checks.temperature(temperature),
+            **checks.integers(1, projection_dim=projection_dim),
+        }
+        self.temperature, self.projection_dim = float(temperature), int(projection_dim)
+
+    def build(self, learner: Learner) -> None:
+        self.head = projection_head(learner.n_features, self.projection_dim).to(learner.device)
+
+    def forward(self, learner: Learner, batch: Pairs) -> Mapping[str, Tensor]:
+        queries = F.normalize(self.head(learner.encoder(batch.anchors)), dim=1)
+        keys = F.normalize(self.head(learner.encoder(batch.positives)), dim=1)
+        logits = torch.einsum("id,jd->ij", queries, keys) / self.temperature
+        loss, self.metrics = in_batch_contrast(logits, batch.usable)
+        return {self.name: loss}

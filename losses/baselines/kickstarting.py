@@ -7,16 +7,16 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrastive_distillation.memory import Memory, Observations
 
 from .. import checks
-from ..auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
-from .source_agent import agreement, check_both, kl_divergence, required_policy
+from ..auxiliary import ActsBy, Joining, Learner, SourcePolicy
+from .source_agent import PolicyDistillation
 
 
-class Kickstarting(AuxiliaryLoss):
+class Kickstarting(PolicyDistillation):
     """`L = mean_o KL( π_T(·|o) ‖ π(·|o) )`, its weight `max(decay^n, floor)` after n updates.
 
     Schmitt et al. 2018, https://arxiv.org/abs/1803.03835, whose cross-entropy
@@ -33,8 +33,9 @@ class Kickstarting(AuxiliaryLoss):
 
     name: ClassVar[str] = "kickstarting"
     published: ClassVar[Joining | None] = Joining(weight=0.75)
-    needs_source: ClassVar[bool] = True
     agents: ClassVar[tuple[str, ...] | None] = ("ppo",)
+    kinds_of_logits: ClassVar[tuple[ActsBy, ...]] = ("probabilities",)
+    advice: ClassVar[str] = "use it with PPO or A2C on discrete actions, and qdagger with DQN"
     n_updates: Tensor
 
     def __init__(
@@ -53,24 +54,10 @@ class Kickstarting(AuxiliaryLoss):
         Raises:
             ValueError: one is outside its range.
         """
-        super().__init__()
+        super().__init__(source_policy)
         self.settings = checks.numbers(0, 1, decay=decay, floor=floor)
         self.decay, self.floor = float(decay), float(floor)
-        self.source_policy = source_policy
         self.register_buffer("n_updates", torch.tensor(0))
-
-    def build(self, learner: Learner) -> None:
-        """
-        Raises:
-            ValueError: there is no source policy, or it or the agent has no action probabilities.
-        """
-        check_both(
-            learner,
-            required_policy(self.source_policy, self.name),
-            ["probabilities"],
-            loss=self.name,
-            advice="use it with PPO or A2C on discrete actions, and qdagger with DQN",
-        )
 
     def sample(
         self,
@@ -83,17 +70,8 @@ class Kickstarting(AuxiliaryLoss):
         rows = memory.sample_rows(n_anchors, generator, recent=True)
         return memory.observations(rows) if len(rows) else None
 
-    def forward(self, learner: Learner, batch: Observations) -> Mapping[str, Tensor]:
-        wanted = required_policy(self.source_policy, self.name).logits(batch)
-        found = learner.logits(batch)
-        self.metrics = {"agreement": agreement(wanted, found)}
-        return {self.name: kl_divergence(wanted, found).mean()}
-
     def term_weights(self, progress: float) -> Mapping[str, float]:
         return {self.name: max(self.decay ** int(self.n_updates), self.floor)}
-
-    def changed_parameters(self, learner: Learner) -> list[nn.Parameter]:
-        return learner.logit_parameters()
 
     def after_step(self, learner: Learner) -> None:
         """Count the update."""

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from contrastive_distillation.memory import Memory
 
 from .. import checks
-from ..auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
-from .source_agent import required_policy
+from ..auxiliary import Joining, Learner, SourcePolicy
+from .source_agent import SourcePolicyLoss
 
 
-class L2SP(AuxiliaryLoss):
+class L2SP(SourcePolicyLoss):
     """`L = ½ Σ_shared (w - w⁰)² + ½ new_share Σ_new w²`, w⁰ the source's weights.
 
     Li et al. 2018, https://arxiv.org/abs/1802.01483: with α = .1 (here the loss's weight) and
@@ -33,7 +33,6 @@ class L2SP(AuxiliaryLoss):
 
     name: ClassVar[str] = "l2_sp"
     published: ClassVar[Joining | None] = Joining(weight=0.1)
-    needs_source: ClassVar[bool] = True
 
     def __init__(
         self, *, source_policy: SourcePolicy | None = None, new_share: float = 0.1
@@ -46,17 +45,9 @@ class L2SP(AuxiliaryLoss):
         Raises:
             ValueError: `new_share` is outside its range.
         """
-        super().__init__()
+        super().__init__(source_policy)
         self.settings = checks.numbers(0, new_share=new_share)
         self.new_share = float(new_share)
-        self.source_policy = source_policy
-
-    def build(self, learner: Learner) -> None:
-        """
-        Raises:
-            ValueError: there is no source policy.
-        """
-        required_policy(self.source_policy, self.name)
 
     def sample(
         self,
@@ -69,7 +60,7 @@ class L2SP(AuxiliaryLoss):
         return ()
 
     def forward(self, learner: Learner, batch: tuple[()]) -> Mapping[str, Tensor]:
-        start = required_policy(self.source_policy, self.name).weights
+        start = self.required_policy().weights
         shared = torch.zeros((), device=learner.device)
         new = torch.zeros((), device=learner.device)
         for name, parameter in learner.named_parameters().items():

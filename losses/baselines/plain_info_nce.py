@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from contrastive_distillation.memory import Memory, draw_positives
 
 from .. import checks
-from ..auxiliary import AuxiliaryLoss, Joining, Learner
-from ..projection import projection_head
-from .in_batch import Pairs, in_batch_contrast
+from ..auxiliary import Joining
+from .in_batch import CosineContrast, Pairs
 
 
-class InfoNCE(AuxiliaryLoss):
+class InfoNCE(CosineContrast):
     """`L = -mean_i log( exp(s_ii/τ) / Σ_j exp(s_ij/τ) )`, `s_ij = cos(q(f(o_i)), q(f(o⁺_j)))`.
 
     Oord et al. 2018, https://arxiv.org/abs/1807.03748, without the recurrent context: what
@@ -50,17 +45,9 @@ class InfoNCE(AuxiliaryLoss):
         Raises:
             ValueError: one is outside its range.
         """
-        super().__init__()
-        self.settings = {
-            **checks.temperature(temperature),
-            **checks.integers(1, projection_dim=projection_dim),
-            **checks.numbers(1, positive_offset=positive_offset),
-        }
-        self.temperature, self.projection_dim = float(temperature), int(projection_dim)
+        super().__init__(temperature, projection_dim)
+        self.settings |= checks.numbers(1, positive_offset=positive_offset)
         self.positive_offset = float(positive_offset)
-
-    def build(self, learner: Learner) -> None:
-        self.head = projection_head(learner.n_features, self.projection_dim).to(learner.device)
 
     def sample(
         self,
@@ -79,10 +66,3 @@ class InfoNCE(AuxiliaryLoss):
             memory.observations(later),
             valid[:, None] & valid,
         )
-
-    def forward(self, learner: Learner, batch: Pairs) -> Mapping[str, Tensor]:
-        queries = F.normalize(self.head(learner.encoder(batch.anchors)), dim=1)
-        keys = F.normalize(self.head(learner.encoder(batch.positives)), dim=1)
-        logits = torch.einsum("id,jd->ij", queries, keys) / self.temperature
-        loss, self.metrics = in_batch_contrast(logits, batch.usable)
-        return {self.name: loss}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from contrastive_distillation.memory import Memory, Observations
 
 from .. import checks
-from ..auxiliary import AuxiliaryLoss, Joining, Learner, Teacher
-from .source_agent import agreement, draw_from_both, kl_divergence, required_teacher
+from ..auxiliary import Joining, Learner, Teacher
+from .source_agent import TeacherLoss, agreement, kl_divergence
 
 _N_CLUSTERED, _N_ROUNDS = 2048, 10  # rows and rounds of the clustering
 
 
-class PrototypeRelation(AuxiliaryLoss):
+class PrototypeRelation(TeacherLoss):
     """`L = mean_o KL( softmax_m(T(o)·p̂_m / τ) ‖ softmax_m(f(o)·ŝ_m / τ) )`, p̂ = p / ‖p‖.
 
     p_m are the teacher's prototypes, fixed; s_m the student's, which learn along. The distillation
@@ -37,7 +37,6 @@ class PrototypeRelation(AuxiliaryLoss):
 
     name: ClassVar[str] = "prototype_relation"
     published: ClassVar[Joining | None] = Joining(weight=4.0)
-    needs_source: ClassVar[bool] = True
     prototypes: Tensor
     known: Tensor
 
@@ -57,20 +56,19 @@ class PrototypeRelation(AuxiliaryLoss):
         Raises:
             ValueError: one is outside its range.
         """
-        super().__init__()
+        super().__init__(teacher)
         self.settings = {
             **checks.integers(2, n_prototypes=n_prototypes),
             **checks.temperature(temperature),
         }
         self.n_prototypes, self.temperature = int(n_prototypes), float(temperature)
-        self.teacher = teacher
 
     def build(self, learner: Learner) -> None:
         """
         Raises:
             ValueError: there is no teacher.
         """
-        width = required_teacher(self.teacher, self.name).n_features
+        width = self.required_teacher().n_features
         start = torch.randn(self.n_prototypes, learner.n_features) / learner.n_features**0.5
         self.student_prototypes = nn.Parameter(start)
         self.register_buffer("prototypes", torch.ones(self.n_prototypes, width))
@@ -83,19 +81,17 @@ class PrototypeRelation(AuxiliaryLoss):
         n_anchors: int,
         generator: np.random.Generator,
         source_memory: Memory | None = None,
-    ) -> Observations | None:
+    ) -> Any | None:
         """Observations, up to (n_anchors, ...), half of them the source's if there are any."""
-        if len(memory) == 0:
-            return None
-        if not bool(self.known):
+        if len(memory) and not bool(self.known):
             at_home = source_memory if source_memory is not None and len(source_memory) else memory
             self._find_prototypes(at_home, generator)
-        return draw_from_both(memory, source_memory, n_anchors, generator).observations()
+        return super().sample(memory, n_anchors, generator, source_memory)
 
     @torch.no_grad()
     def _find_prototypes(self, memory: Memory, generator: np.random.Generator) -> None:
         rows = memory.sample_rows(_N_CLUSTERED, generator)
-        features = required_teacher(self.teacher, self.name)(memory.observations(rows))
+        features = self.required_teacher()(memory.observations(rows))
         means = cluster_means(features.cpu().numpy(), self.n_prototypes, generator)
         self.prototypes.copy_(torch.from_numpy(means))
         self.known.fill_(True)
@@ -103,7 +99,7 @@ class PrototypeRelation(AuxiliaryLoss):
             self.student_prototypes.copy_(self.prototypes)
 
     def forward(self, learner: Learner, batch: Observations) -> Mapping[str, Tensor]:
-        of_teacher = required_teacher(self.teacher, self.name)(batch)
+        of_teacher = self.required_teacher()(batch)
         wanted = of_teacher @ F.normalize(self.prototypes, dim=1).T
         found = learner.encoder(batch) @ F.normalize(self.student_prototypes, dim=1).T
         self.metrics = {"agreement": agreement(wanted, found)}

@@ -7,19 +7,19 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrastive_distillation.memory import Memory, Observations
 
 from .. import checks
-from ..auxiliary import AuxiliaryLoss, Joining, Learner, SourcePolicy
-from .source_agent import agreement, check_both, kl_divergence, required_policy
+from ..auxiliary import ActsBy, Joining, Learner, SourcePolicy
+from .source_agent import PolicyDistillation
 
 _N_STUDENT, _N_TEACHER = 10, 100  # episodes over which returns are averaged
 _ROWS_BETWEEN = 1000  # rows written to memory between two updates of the weight
 
 
-class QDagger(AuxiliaryLoss):
+class QDagger(PolicyDistillation):
     """`L = mean_o KL( softmax(Q_T(o,·)/τ) ‖ softmax(Q(o,·)/τ) )`, weight `max(1 - R/R_T, 0)`.
 
     Agarwal et al. 2022, https://arxiv.org/abs/2206.01626, its online phase, weight 1;
@@ -37,8 +37,9 @@ class QDagger(AuxiliaryLoss):
 
     name: ClassVar[str] = "qdagger"
     published: ClassVar[Joining | None] = Joining(weight=1.0)
-    needs_source: ClassVar[bool] = True
     agents: ClassVar[tuple[str, ...] | None] = ("dqn",)
+    kinds_of_logits: ClassVar[tuple[ActsBy, ...]] = ("values",)
+    advice: ClassVar[str] = "use it with DQN, and kickstarting with PPO"
     shortfall: Tensor
     looked_at: Tensor
 
@@ -53,25 +54,11 @@ class QDagger(AuxiliaryLoss):
         Raises:
             ValueError: the temperature is outside its range.
         """
-        super().__init__()
+        super().__init__(source_policy)
         self.settings = checks.temperature(temperature)
         self.temperature = float(temperature)
-        self.source_policy = source_policy
         self.register_buffer("shortfall", torch.tensor(1.0))
         self.register_buffer("looked_at", torch.tensor(-1))
-
-    def build(self, learner: Learner) -> None:
-        """
-        Raises:
-            ValueError: there is no source policy, or it or the agent has no action values.
-        """
-        check_both(
-            learner,
-            required_policy(self.source_policy, self.name),
-            ["values"],
-            loss=self.name,
-            advice="use it with DQN, and kickstarting with PPO",
-        )
 
     def sample(
         self,
@@ -90,19 +77,12 @@ class QDagger(AuxiliaryLoss):
         return memory.observations(memory.sample_rows(n_anchors, generator))
 
     def forward(self, learner: Learner, batch: Observations) -> Mapping[str, Tensor]:
-        wanted = required_policy(self.source_policy, self.name).logits(batch) / self.temperature
-        found = learner.logits(batch) / self.temperature
-        self.metrics = {
-            "agreement": agreement(wanted, found),
-            "shortfall": float(self.shortfall),
-        }
-        return {self.name: kl_divergence(wanted, found).mean()}
+        terms = super().forward(learner, batch)
+        self.metrics["shortfall"] = float(self.shortfall)
+        return terms
 
     def term_weights(self, progress: float) -> Mapping[str, float]:
         return {self.name: float(self.shortfall)}
-
-    def changed_parameters(self, learner: Learner) -> list[nn.Parameter]:
-        return learner.logit_parameters()
 
 
 def _shortfall(memory: Memory, source_memory: Memory | None) -> float:

@@ -1,37 +1,102 @@
-"""A source agent's encoder, policy and memory: checks, and draws from both memories."""
+"""Base classes of losses on a source agent's encoder or policy, and draws from both memories."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from contrastive_distillation.memory import Memory, Observations, concatenate
 
-from ..auxiliary import ActsBy, Learner, SourcePolicy, Teacher
+from ..auxiliary import ActsBy, AuxiliaryLoss, Learner, SourcePolicy, Teacher
 from ..teacher_keys import FrozenKeys
 
 
-def required_teacher(teacher: Teacher | None, loss: str) -> Teacher:
-    """The teacher; ValueError if there is none."""
-    if teacher is None:
-        raise ValueError(
-            f"{loss} needs the frozen encoder of a source agent: pass teacher="
-            "FrozenTeacher.from_model(source_model), or use the command transfer"
-        )
-    return teacher
+class TeacherLoss(AuxiliaryLoss):
+    """A loss that needs the frozen encoder of a source agent."""
+
+    needs_source: ClassVar[bool] = True
+
+    def __init__(self, teacher: Teacher | None) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def required_teacher(self) -> Teacher:
+        """The teacher; ValueError if there is none."""
+        if self.teacher is None:
+            raise ValueError(
+                f"{self.name} needs the frozen encoder of a source agent: pass teacher="
+                "FrozenTeacher.from_model(source_model), or use the command transfer"
+            )
+        return self.teacher
+
+    def sample(
+        self,
+        memory: Memory,
+        n_anchors: int,
+        generator: np.random.Generator,
+        source_memory: Memory | None = None,
+    ) -> Any | None:
+        """Observations, up to (n_anchors, ...), half of them the source's if there are any."""
+        if len(memory) == 0:
+            return None
+        return draw_from_both(memory, source_memory, n_anchors, generator).observations()
 
 
-def required_policy(source_policy: SourcePolicy | None, loss: str) -> SourcePolicy:
-    """The source policy; ValueError if there is none."""
-    if source_policy is None:
-        raise ValueError(
-            f"{loss} needs the policy of a source agent: pass source_policy="
-            "FrozenPolicy.from_model(source_model), or use the command transfer"
-        )
-    return source_policy
+class SourcePolicyLoss(AuxiliaryLoss):
+    """A loss that needs the frozen policy of a source agent."""
+
+    needs_source: ClassVar[bool] = True
+    kinds_of_logits: ClassVar[tuple[ActsBy, ...]] = ()
+    """The kinds of logits, one of which both agents must have; (): any agents will do."""
+    advice: ClassVar[str] = ""
+    """What to do where they have none of these."""
+
+    def __init__(self, source_policy: SourcePolicy | None) -> None:
+        super().__init__()
+        self.source_policy = source_policy
+
+    def required_policy(self) -> SourcePolicy:
+        """The source policy; ValueError if there is none."""
+        if self.source_policy is None:
+            raise ValueError(
+                f"{self.name} needs the policy of a source agent: pass source_policy="
+                "FrozenPolicy.from_model(source_model), or use the command transfer"
+            )
+        return self.source_policy
+
+    def build(self, learner: Learner) -> None:
+        """
+        Raises:
+            ValueError: there is no source policy, or it or the agent lacks the kinds of logits.
+        """
+        policy = self.required_policy()
+        if self.kinds_of_logits:
+            for whose, acts_by in (("agent", learner.acts_by), ("source policy", policy.acts_by)):
+                check_acts_by(
+                    acts_by, self.kinds_of_logits, loss=self.name, whose=whose, advice=self.advice
+                )
+
+    def changed_parameters(self, learner: Learner) -> list[nn.Parameter]:
+        return learner.logit_parameters()
+
+
+class PolicyDistillation(SourcePolicyLoss):
+    """`L = mean_o KL( softmax(z_T/τ) ‖ softmax(z/τ) )`, z_T and z the logits of both policies.
+
+    Metrics: `agreement`, the share of observations on which both prefer the same action.
+    """
+
+    temperature = 1.0
+
+    def forward(self, learner: Learner, batch: Observations) -> Mapping[str, Tensor]:
+        wanted = self.required_policy().logits(batch) / self.temperature
+        found = learner.logits(batch) / self.temperature
+        self.metrics = {"agreement": agreement(wanted, found)}
+        return {self.name: kl_divergence(wanted, found).mean()}
 
 
 def required_memory(source_memory: Memory | None, loss: str) -> Memory:
@@ -110,11 +175,3 @@ def kl_divergence(wanted: Tensor, found: Tensor) -> Tensor:
 def agreement(wanted: Tensor, found: Tensor) -> float:
     """Share of rows in which two logits (B, A) prefer the same action."""
     return float((wanted.argmax(dim=1) == found.argmax(dim=1)).float().mean())
-
-
-def check_both(
-    learner: Learner, policy: SourcePolicy, allowed: Sequence[ActsBy], *, loss: str, advice: str
-) -> None:
-    """`check_acts_by` of the agent and of its source."""
-    for whose, acts_by in (("agent", learner.acts_by), ("source policy", policy.acts_by)):
-        check_acts_by(acts_by, allowed, loss=loss, whose=whose, advice=advice)

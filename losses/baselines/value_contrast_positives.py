@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from contrastive_distillation.memory import Memory, draw_value_matched
 
-from .. import checks
-from ..auxiliary import AuxiliaryLoss, Learner
-from ..projection import projection_head
-from .in_batch import Pairs, different, in_batch_contrast
+from .in_batch import CosineContrast, Pairs, different
 
 _TOLERANCE = 0.1  # of the returns' standard deviation
 
 
-class ValueContrastPositives(AuxiliaryLoss):
+class ValueContrastPositives(CosineContrast):
     """`L = -mean_i log( exp(s_ii/τ) / Σ_j exp(s_ij/τ) )`, `s_ij = cos(q(f(o_i)), q(f(o⁺_j)))`.
 
     The positive o⁺_i is a state of another episode, of any task, with the same return-to-go; the
@@ -48,15 +41,7 @@ class ValueContrastPositives(AuxiliaryLoss):
         Raises:
             ValueError: one is outside its range.
         """
-        super().__init__()
-        self.settings = {
-            **checks.temperature(temperature),
-            **checks.integers(1, projection_dim=projection_dim),
-        }
-        self.temperature, self.projection_dim = float(temperature), int(projection_dim)
-
-    def build(self, learner: Learner) -> None:
-        self.head = projection_head(learner.n_features, self.projection_dim).to(learner.device)
+        super().__init__(temperature, projection_dim)
 
     def sample(
         self,
@@ -75,10 +60,3 @@ class ValueContrastPositives(AuxiliaryLoss):
         usable = np.abs(here[:, None] - there) > _TOLERANCE * spread
         usable &= valid[:, None] & valid & different(memory.hashes(matched))
         return Pairs(memory.observations(rows), memory.observations(matched), usable)
-
-    def forward(self, learner: Learner, batch: Pairs) -> Mapping[str, Tensor]:
-        queries = F.normalize(self.head(learner.encoder(batch.anchors)), dim=1)
-        keys = F.normalize(self.head(learner.encoder(batch.positives)), dim=1)
-        logits = torch.einsum("id,jd->ij", queries, keys) / self.temperature
-        loss, self.metrics = in_batch_contrast(logits, batch.usable)
-        return {self.name: loss}
