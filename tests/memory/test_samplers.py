@@ -492,7 +492,7 @@ def test_own_samplers_need_a_draw_alone(filled):
         (lambda rows: Pool(rows, np.full((4, 8), np.nan)), "without NaN"),
         (lambda rows: Pool(rows, np.full((4, 8), np.inf)), "without NaN"),
         (lambda rows: Pool(rows[[[0, 1], [2, 2]]]), "or one of them twice"),
-        (lambda rows: Pool(rows[None, None]), r"rows of shape \(1, 1, 8\); expected \(K,\), shared"),
+        (lambda rows: Pool(rows[None, None]), r"shape \(1, 1, 8\); expected \(K,\), shared"),
         (lambda rows: Pool(rows[None][:0]), r"rows of shape \(0, 8\); expected \(K,\), shared"),
         (lambda rows: Pool(rows[:, None], np.zeros((4, 8))), r"\(4, 8\); expected \(4, 1\)"),
     ],
