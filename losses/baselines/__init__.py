@@ -1,1 +1,5 @@
-"""The rivals: published losses, each in one module, with its formula and its source."""
+"""Rival losses from other papers.
+
+Each has its own module, with its formula and a reference to its paper; the remaining modules are
+shared by them.
+"""
