@@ -14,22 +14,18 @@ from .callback import AuxiliaryLossCallback
 from .diagnostics import EncoderDiagnostics
 from .encoder_lookup import find_encoder
 from .encoders import PictureEncoder, VectorEncoder
-from .entropy_anneal import EntropyAnneal
 from .finite_gradients import FiniteGradients
 from .frozen_policy import FrozenPolicy
 from .grid_encoder import GridEncoder
-from .learner import Learner
 from .matched_passes import MatchedPasses
 from .observation_encoder import ObservationEncoder
 from .record_memory import RecordMemory
-from .schedules import SCHEDULES, WeightSchedule
-from .teachers import FrozenTeacher, MovingAverageTeacher
+from .schedules import WeightSchedule
+from .teachers import FrozenTeacher
 from .update_frequency import default_every, default_n_anchors
 from .weights import (
     TRANSFER_MODES,
-    CarryReport,
     EncoderRate,
-    TransferMode,
     carry_weights,
     policy_sha256,
     random_weights,
@@ -38,25 +34,19 @@ from .weights import (
 
 __all__ = [
     "AGENTS",
-    "SCHEDULES",
     "SUMMARIES",
     "TRANSFER_MODES",
     "AuxiliaryLossCallback",
-    "CarryReport",
     "EncoderDiagnostics",
     "EncoderRate",
-    "EntropyAnneal",
     "FiniteGradients",
     "FrozenPolicy",
     "FrozenTeacher",
     "GridEncoder",
-    "Learner",
     "MatchedPasses",
-    "MovingAverageTeacher",
     "ObservationEncoder",
     "PictureEncoder",
     "RecordMemory",
-    "TransferMode",
     "VectorEncoder",
     "WeightSchedule",
     "build_agent",

@@ -31,20 +31,19 @@ _KINDS: dict[str, type] = _KINDS_OF_MEMORY | {
     "loss": str, "loss_settings": dict, "has_teacher": bool, "has_own_sampler": bool,
     "settings": dict, "generator": dict, "reference": list, "n_updates": int, "n_steps": int,
 }  # fmt: skip
+_NOT_IN_FILES = {
+    "has_teacher": ("a frozen teacher", "teacher=..."),
+    "has_source_policy": ("a source policy", "source_policy=FrozenPolicy..."),
+    "has_own_sampler": ("a sampler of its own", "negatives=YourSampler(...)"),
+}
 _SETTINGS = (
     "balance", "every", "n_anchors", "encoder", "head_learning_rate", "diagnostics_frames", "seed",
 )  # fmt: skip
 
 
-def save_memory(memory: Memory, path: Path) -> None:
-    """Write a memory alone; see `RecordMemory.save`."""
-    _write(path, {}, {}, memory)
-
-
 def load_memory(path: Path, *, keep: EvictionPolicy | None) -> Memory:
     """Read the memory of a callback's file; see `RecordMemory.load`."""
-    metadata, tensors = _read(path, _KINDS_OF_MEMORY)
-    return _memory_of(metadata, tensors, path, keep)
+    return _memory_of(*_read(path, _KINDS_OF_MEMORY), path, keep)
 
 
 def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
@@ -68,7 +67,7 @@ def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
         "n_updates": callback.n_updates,
         "n_steps": callback.n_steps,
     }
-    _write(path, metadata, tensors, callback.memory)
+    write_file(path, callback.memory, metadata, tensors)
 
 
 def load_auxiliary(
@@ -111,10 +110,10 @@ def load_auxiliary(
     return callback
 
 
-def _write(
-    path: Path, metadata: dict[str, Any], tensors: dict[str, Tensor], memory: Memory
+def write_file(
+    path: Path, memory: Memory, metadata: dict[str, Any], tensors: dict[str, Tensor]
 ) -> None:
-    """Write one file, whole or not at all."""
+    """Write a memory and the rest of a callback's state to one file, whole or not at all."""
     if not path.absolute().parent.is_dir():
         raise ValueError(f"{path}: there is no directory {path.parent}")
     metadata |= {
@@ -190,24 +189,13 @@ def _registered_loss(metadata: dict[str, Any], path: Path) -> AuxiliaryLoss:
             f"{path} holds the loss '{metadata['loss']}', which is not in the registry; "
             "pass it: AuxiliaryLossCallback.load(path, loss=YourLoss(...))"
         )
-    if metadata["has_teacher"]:
-        raise ValueError(
-            f"{path} holds a loss with a frozen teacher; pass the loss with its teacher: "
-            f"AuxiliaryLossCallback.load(path, loss={LOSSES[metadata['loss']].__name__}("
-            "teacher=...))"
-        )
-    if metadata.get("has_source_policy"):
-        raise ValueError(
-            f"{path} holds a loss with a source policy; pass the loss with it: "
-            f"AuxiliaryLossCallback.load(path, loss={LOSSES[metadata['loss']].__name__}("
-            "source_policy=FrozenPolicy...))"
-        )
-    if metadata["has_own_sampler"]:
-        raise ValueError(
-            f"{path} holds a loss whose negatives are an object, which no file holds; "
-            "pass the loss: AuxiliaryLossCallback.load(path, loss=ContrastiveDistillation("
-            "negatives=YourSampler(...)))"
-        )
+    for entry, (part, argument) in _NOT_IN_FILES.items():
+        if metadata.get(entry):
+            loss = LOSSES[metadata["loss"]].__name__
+            raise ValueError(
+                f"{path} holds a loss with {part}, which no file holds; pass the loss with it: "
+                f"AuxiliaryLossCallback.load(path, loss={loss}({argument}))"
+            )
     return make_loss(metadata["loss"], **metadata["loss_settings"])
 
 

@@ -32,7 +32,7 @@ from .diagnostics import EncoderDiagnostics
 from .encoder_lookup import find_encoder
 from .heads import Heads
 from .learner import Learner, reward_scale_of
-from .observation_encoder import ObservationEncoder
+from .observation_encoder import ObservationEncoder, forked_generators
 from .record_memory import RecordMemory, discount_of
 from .schedules import Schedule, check_weight
 from .teachers import MovingAverageTeacher
@@ -193,7 +193,7 @@ class AuxiliaryLossCallback(RecordMemory):
             gamma=discount_of(self.model),
             optimizer=self._optimizer,
         )
-        with torch.random.fork_rng(devices=_cuda_devices(encoder.device)):
+        with forked_generators(encoder.device):
             torch.manual_seed(self.seed)
             self.loss.build(learner)
         self.loss.to(encoder.device)
@@ -260,7 +260,7 @@ class AuxiliaryLossCallback(RecordMemory):
         if weight == 0.0 or self.n_steps % self.steps_per_update:
             return
         try:
-            with torch.random.fork_rng(devices=_cuda_devices(self._learner.device)):
+            with forked_generators(self._learner.device):
                 batch = self._next_batch()
                 if batch is not None:
                     self._update(batch, weight)
@@ -423,7 +423,3 @@ class AuxiliaryLossCallback(RecordMemory):
     def load_tensors(self, of_loss: dict[str, Tensor], of_heads: dict[str, Tensor]) -> None:
         """Give the loss (its state dict) and `heads` these tensors when `learn()` builds them."""
         self._tensors_to_load = of_loss, of_heads
-
-
-def _cuda_devices(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []

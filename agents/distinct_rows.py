@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -66,22 +65,15 @@ def confirmed_distinct_rows(
     return (representatives, inverse) if torch.equal(copies, rows) else None
 
 
-@dataclass(frozen=True)
-class Distinct:
-    """B observations without duplicates."""
-
-    observations: Tensor | dict[str, Tensor]
-    """(M, …) of each key."""
-    inverse: Tensor
-    """(B,) int64: index of each of the B observations among the distinct ones."""
-
-
-def distinct_observations(observations: Tensor | dict[str, Tensor]) -> Distinct | None:
+def distinct_observations(
+    observations: Tensor | dict[str, Tensor],
+) -> tuple[Tensor | dict[str, Tensor], Tensor] | None:
     """Deduplicate observations (B, …) of bytes, as the environments return them.
 
     Duplicates are found by a hash and confirmed by a comparison, so the result is exact.
 
     Returns:
+        the distinct observations (M, …); the index of each of the B among them, (B,) int64.
         None if deduplication does not apply: a part is not uint8, more than 90 % differ, or two
         different observations have the same hash (probability below 2^-38 for each pair).
     """
@@ -99,7 +91,7 @@ def distinct_observations(observations: Tensor | dict[str, Tensor]) -> Distinct 
         return None
     representatives, inverse = found
     taken = {key: part.index_select(0, representatives) for key, part in keyed.items()}
-    return Distinct(taken if isinstance(observations, dict) else taken[""], inverse)
+    return taken if isinstance(observations, dict) else taken[""], inverse
 
 
 def _words(parts: list[Tensor]) -> Tensor:

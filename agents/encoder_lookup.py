@@ -68,19 +68,17 @@ def find_encoder(
                 f"{kind.__name__} {_UNSUITED[kind.__name__]}, so no optimiser step can carry an "
                 "auxiliary gradient to its encoder; use PPO, A2C, DQN, QR-DQN, SAC, TD3 or TQC"
             )
-    return _found(model, encoder)
+    return read_encoder(model, encoder)
 
 
-def read_encoder(model: BaseAlgorithm, encoder: str = "auto") -> ObservationEncoder:
-    """The encoder of any trained model, TRPO's too, to be read and not changed.
+def read_encoder(
+    model: BaseAlgorithm, encoder: str = "auto"
+) -> tuple[ObservationEncoder, torch.optim.Optimizer]:
+    """As `find_encoder`, for any trained model, TRPO's too: to be read and not changed.
 
     Raises:
         ValueError: as `find_encoder`, but for the algorithm.
     """
-    return _found(model, encoder)[0]
-
-
-def _found(model: BaseAlgorithm, encoder: str) -> tuple[ObservationEncoder, torch.optim.Optimizer]:
     blank_observations(model.observation_space, 1)  # refuses spaces that cannot be remembered
     stages, owner = find_stages(model.policy, encoder, algorithm=type(model).__name__)
     vec_normalize = model.get_vec_normalize_env()
@@ -136,13 +134,11 @@ def _extractors(policy: nn.Module) -> dict[str, nn.Module]:
 
 
 def _submodule(module: nn.Module, path: str) -> nn.Module | None:
-    """The submodule at a dotted path, or None."""
-    for part in path.split("."):
-        child = getattr(module, part, None)
-        if not isinstance(child, nn.Module):
-            return None
-        module = child
-    return module
+    """The submodule at a dotted path, or None; "" is the module itself."""
+    try:
+        return module.get_submodule(path)
+    except AttributeError:
+        return None
 
 
 def _stages_at(policy: nn.Module, path: str, named: dict[str, nn.Module]) -> list[nn.Module]:
@@ -154,7 +150,7 @@ def _stages_at(policy: nn.Module, path: str, named: dict[str, nn.Module]) -> lis
     above, _, last = path.rpartition(".")
     if "features_extractor" in last:
         return [module]
-    parent = _submodule(policy, above) if above else policy
+    parent = _submodule(policy, above)
     if isinstance(parent, nn.Sequential) and last.isdigit():
         module = parent[: int(last) + 1]
     before = _extractor_before(policy, path)

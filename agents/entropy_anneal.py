@@ -18,6 +18,8 @@ class EntropyAnneal(BaseCallback):
         ValueError: share outside [0, 1]; at the start of `learn()`, a model other than PPO.
     """
 
+    model: PPO
+
     def __init__(self, share: float = 0.1) -> None:
         super().__init__()
         if not 0.0 <= share <= 1.0:
@@ -29,11 +31,9 @@ class EntropyAnneal(BaseCallback):
             raise ValueError(f"EntropyAnneal needs PPO, got {type(self.model).__name__}")
 
     def _on_training_start(self) -> None:
-        assert isinstance(self.model, PPO)
         self._initial = self.model.ent_coef
 
     def _on_rollout_end(self) -> None:
-        assert isinstance(self.model, PPO)
         remaining = self.model._current_progress_remaining
         self.model.ent_coef = self._initial * (self.share + (1.0 - self.share) * remaining)
 
@@ -41,5 +41,4 @@ class EntropyAnneal(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        assert isinstance(self.model, PPO)
         self.model.ent_coef = self._initial

@@ -17,6 +17,7 @@ from contrastive_distillation.memory import n_observations, take
 from .action_logits import action_logits, acts_by, seen_by
 from .observation_encoder import Normalise, Observations, without_hooks
 from .teachers import FrozenNormalise
+from .weights import copy_weights
 
 
 class FrozenPolicy(nn.Module):
@@ -36,12 +37,7 @@ class FrozenPolicy(nn.Module):
     @classmethod
     def from_model(cls, model: BaseAlgorithm) -> FrozenPolicy:
         """The policy of a model in memory, with its VecNormalize statistics as they are now."""
-        statistics = model.get_vec_normalize_env()
-        normalises = statistics is not None and statistics.norm_obs
-        return cls(
-            model.policy,
-            normalise=FrozenNormalise(statistics) if statistics and normalises else None,
-        )
+        return cls(model.policy, normalise=FrozenNormalise.of(model))
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, Tensor], *, like: BaseAlgorithm) -> FrozenPolicy:
@@ -55,15 +51,12 @@ class FrozenPolicy(nn.Module):
             ValueError: a tensor of the policy is missing in the weights or has another shape.
         """
         frozen = cls.from_model(like)
-        for name, own in frozen.policy.state_dict().items():
-            if name not in weights or weights[name].shape != own.shape:
-                found = tuple(weights[name].shape) if name in weights else "nothing"
-                raise ValueError(
-                    f"the source policy's weights do not fit: '{name}' should be "
-                    f"{tuple(own.shape)}, found {found}; the source needs the same agent, "
-                    "architecture and action space as the target"
-                )
-            own.copy_(weights[name])
+        copy_weights(
+            weights,
+            frozen.policy.state_dict(),
+            of="the source policy",
+            advice="the source needs the same agent, architecture and action space as the target",
+        )
         return frozen
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,11 +20,6 @@ from .prediction_errors import prediction_errors
 from .teachers import MovingAverageTeacher
 
 
-def _unscaled() -> float:
-    """1: rewards as they are."""
-    return 1.0
-
-
 @dataclass(kw_only=True)
 class Learner:
     """An auxiliary loss's view of the agent."""
@@ -37,7 +32,7 @@ class Learner:
     """The agent's discount."""
     optimizer: torch.optim.Optimizer | None = None
     """The optimiser that steps the encoder; None: it steps the whole policy."""
-    reward_scale: Callable[[], float] = field(default=_unscaled)
+    reward_scale: Callable[[], float] = lambda: 1.0
     """The factor of rewards before the agent sees them (VecNormalize)."""
     progress: float = 0.0
     """Share of the current `learn()` that is done, 0..1."""

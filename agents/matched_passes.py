@@ -5,6 +5,8 @@ from __future__ import annotations
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
+from .checks import whole_number
+
 
 class MatchedPasses(BaseCallback):
     """Lets PPO or DQN learn more often, so that its encoder sees as much as with a loss beside it.
@@ -32,12 +34,8 @@ class MatchedPasses(BaseCallback):
 
     def __init__(self, *, every: int, n_encoded: int) -> None:
         super().__init__()
-        if every < 1:
-            raise ValueError(f"every is {every}, expected a whole number ≥ 1")
-        if n_encoded < 0:
-            raise ValueError(f"n_encoded is {n_encoded}, expected a whole number ≥ 0")
-        self.every = every
-        self.n_encoded = n_encoded
+        self.every = whole_number("every", every, least=1)
+        self.n_encoded = whole_number("n_encoded", n_encoded, least=0)
 
     def _init_callback(self) -> None:
         model = self.model

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3.common.preprocessing import preprocess_obs
+from gymnasium.vector.utils import create_empty_array
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
-from .policies import features_of_distinct
+from .policies import features_of_distinct, preprocessed
 
 Observations = np.ndarray | dict[str, np.ndarray]
 Normalise = Callable[[Any], Any]
@@ -78,13 +78,9 @@ class ObservationEncoder(nn.Module):
         """Features of observations that are normalised already."""
         first, *others = stages
         raw: Any = obs_as_tensor(observations, self.device)
-        how: dict[str, Any] = {
-            "observation_space": self.observation_space,
-            "normalize_images": self.normalize_images,
-        }
-        found = features_of_distinct(first, raw, **how)
+        found = features_of_distinct(self, first, raw)
         if found is None:
-            features = first(preprocess_obs(raw, **how))
+            features = first(preprocessed(self, raw))
         else:
             features = found[0].index_select(0, found[1])
         for stage in others:
@@ -107,9 +103,8 @@ class ObservationEncoder(nn.Module):
     @torch.no_grad()
     def _measured_width(self) -> int:
         """Width of the features of two blank observations; nothing of the stages changes."""
-        devices = [self.device] if self.device.type == "cuda" else []
         names = " → ".join(type(stage).__name__ for stage in self.stages)
-        with without_hooks(self), torch.random.fork_rng(devices=devices):
+        with without_hooks(self), forked_generators(self.device):
             stages = [copy.deepcopy(stage).eval() for stage in self.stages]
             try:
                 features = self._through(stages, blank_observations(self.observation_space, 2))
@@ -134,27 +129,14 @@ def blank_observations(space: gym.Space[Any], n: int) -> Observations:
     Raises:
         ValueError: the space is not a Box, Discrete, MultiDiscrete, MultiBinary or a Dict of them.
     """
-    if isinstance(space, gym.spaces.Dict):
-        blank: dict[str, np.ndarray] = {}
-        for key, part in space.spaces.items():
-            if isinstance(part, gym.spaces.Dict):
-                raise ValueError(_unsupported(space))
-            array = blank_observations(part, n)
-            assert isinstance(array, np.ndarray)
-            blank[key] = array
-        return blank
-    if not isinstance(space, _PLAIN_SPACES):
-        raise ValueError(_unsupported(space))
-    assert space.shape is not None
-    return np.zeros((n, *space.shape), dtype=space.dtype)
-
-
-def _unsupported(space: gym.Space[Any]) -> str:
-    return (
-        f"observations of {space} cannot be remembered; expected a Box, Discrete, MultiDiscrete or "
-        "MultiBinary space, or a Dict of them (not nested): flatten it with "
-        "gymnasium.wrappers.FlattenObservation"
-    )
+    parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
+    if not all(isinstance(part, _PLAIN_SPACES) for part in parts):
+        raise ValueError(
+            f"observations of {space} cannot be remembered; expected a Box, Discrete, "
+            "MultiDiscrete or MultiBinary space, or a Dict of them (not nested): flatten it with "
+            "gymnasium.wrappers.FlattenObservation"
+        )
+    return create_empty_array(space, n, fn=np.zeros)  # type: ignore[return-value]
 
 
 @contextmanager
@@ -169,3 +151,8 @@ def without_hooks(module: nn.Module) -> Iterator[None]:
     finally:
         for m, name, hooks in saved:
             setattr(m, name, hooks)
+
+
+def forked_generators(device: torch.device) -> AbstractContextManager[None]:
+    """Restore torch's global generators, those of the CPU and of a GPU `device`, at the end."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -54,12 +54,7 @@ class DistinctActorCriticPolicy(ActorCriticPolicy):
         """Latents of actor and critic, of (B, …); None if deduplication does not apply."""
         if not self.share_features_extractor:
             return None
-        found = features_of_distinct(
-            self.features_extractor,
-            obs,
-            observation_space=self.observation_space,
-            normalize_images=self.normalize_images,
-        )
+        found = features_of_distinct(self, self.features_extractor, obs)
         if found is None:
             return None
         features, inverse = found
@@ -72,12 +67,7 @@ class DistinctQNetwork(QNetwork):
 
     def forward(self, obs: TensorObservations) -> Tensor:
         """Values (B, n_actions) of observations (B, …)."""
-        found = features_of_distinct(
-            self.features_extractor,
-            obs,
-            observation_space=self.observation_space,
-            normalize_images=self.normalize_images,
-        )
+        found = features_of_distinct(self, self.features_extractor, obs)
         if found is None:
             return super().forward(obs)
         features, inverse = found
@@ -94,20 +84,22 @@ class DistinctDQNPolicy(DQNPolicy):
         return DistinctQNetwork(**settings).to(self.device)
 
 
+class Preprocessing(Protocol):
+    """How an owner of encoders, a policy for example, preprocesses observations for them."""
+
+    observation_space: gym.Space[Any]
+    normalize_images: bool
+
+
 def features_of_distinct(
-    extractor: nn.Module,
-    observations: TensorObservations,
-    *,
-    observation_space: gym.Space[Any],
-    normalize_images: bool,
+    owner: Preprocessing, extractor: nn.Module, observations: TensorObservations
 ) -> tuple[Tensor, Tensor] | None:
     """Features of the distinct observations, and the index of each observation among them.
 
     Args:
+        owner: of the extractor.
         extractor: takes preprocessed observations.
         observations: (B, …), as the environment gives them.
-        observation_space: of the policy.
-        normalize_images: as in the policy.
 
     Returns:
         features (M, D) and inverse (B,) int64; None where the extractor has no `encode_distinct`
@@ -118,10 +110,15 @@ def features_of_distinct(
     found = distinct_observations(observations)
     if found is None:
         return None
-    preprocessed = preprocess_obs(
-        found.observations, observation_space, normalize_images=normalize_images
+    distinct, inverse = found
+    return extractor(preprocessed(owner, distinct), distinct=True), inverse
+
+
+def preprocessed(owner: Preprocessing, observations: TensorObservations) -> TensorObservations:
+    """What Stable-Baselines3 does before a features extractor: floats, pictures in [0, 1]."""
+    return preprocess_obs(
+        observations, owner.observation_space, normalize_images=owner.normalize_images
     )
-    return extractor(preprocessed, distinct=True), found.inverse
 
 
 @lru_cache

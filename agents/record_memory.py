@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from contrastive_distillation.memory import EvictionPolicy, Memory
 
-from .auxiliary_file import load_memory, save_memory
+from .auxiliary_file import load_memory, write_file
 from .checks import check_memories, check_memory
 
 _FRAMES_TO_LOG = 1024
@@ -67,10 +68,8 @@ class RecordMemory(BaseCallback):
         assert env is not None
         self._normalised = self.model.get_vec_normalize_env()
         _check_outermost(env, self._normalised)
-        task_of_env, env_ids = _attribute(env, "task_of_env"), _attribute(env, "env_ids")
-        if task_of_env is None or env_ids is None:
-            env_ids, task_of_env = ("task",), np.zeros(env.num_envs, dtype=np.int64)
-        self._task_of_env = np.asarray(task_of_env)
+        env_ids = getattr(env, "env_ids", ("task",))
+        self._task_of_env = np.asarray(getattr(env, "task_of_env", [0] * env.num_envs))
         if not self._continues:
             gamma = discount_of(self.model)
             self.memory.start(n_envs=env.num_envs, gamma=gamma, tasks=tuple(env_ids))
@@ -119,9 +118,7 @@ class RecordMemory(BaseCallback):
         """A copy of the observations `seen` by the model, as they were before VecNormalize."""
         if self._normalised is not None and self._normalised.norm_obs:
             seen = self._normalised.get_original_obs()
-        if isinstance(seen, dict):
-            return {key: np.array(value) for key, value in seen.items()}
-        return np.array(seen)
+        return copy.deepcopy(seen)
 
     def save(self, path: str | Path) -> None:
         """Write the memory to a safetensors file that `load` reads; no code is stored.
@@ -129,7 +126,7 @@ class RecordMemory(BaseCallback):
         Raises:
             ValueError: the path's directory is missing.
         """
-        save_memory(self.memory, Path(path))
+        write_file(Path(path), self.memory, {}, {})
 
     @classmethod
     def load(cls, path: str | Path, *, keep: EvictionPolicy | None = None) -> Self:
@@ -157,14 +154,3 @@ def _check_outermost(env: VecEnv, normalised: VecNormalize | None) -> None:
             "make VecNormalize the outermost wrapper: VecNormalize(VecFrameStack(env)) for "
             "stacked frames, VecNormalize(VecTransposeImage(env)) for pictures"
         )
-
-
-def _attribute(env: Any, name: str) -> Any:
-    """An attribute of a vectorised environment or of one it wraps, or None."""
-    while env is not None:
-        if name in vars(env):
-            return vars(env)[name]
-        if isinstance(value := getattr(type(env), name, None), property):
-            return value.fget(env)  # type: ignore[misc]
-        env = vars(env).get("venv")
-    return None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .encoder_lookup import extractor_paths, find_stages
 from .observation_encoder import ObservationEncoder
-from .weights import read_weights, zip_of
+from .weights import misfit, read_weights, zip_of
 
 
 def encoder_with_weights(
@@ -91,17 +91,11 @@ def _weights_of(
     places = list(extractor_paths()) if at == "auto" else [at]
     tried = []
     for place in places:
-        found = {name: weights.get(f"{place}.{name}") for name in own}
-        whole = {name: t for name, t in found.items() if t is not None}
-        wrong = [
-            name for name, t in own.items() if name not in whole or whole[name].shape != t.shape
-        ]
-        if not wrong:
-            return whole
-        if whole:
-            name = wrong[0]
-            there = tuple(whole[name].shape) if name in whole else "nothing"
-            tried.append(f"'{place}.{name}' should be {tuple(own[name].shape)}, found {there}")
+        placed = {f"{place}.{name}": tensor for name, tensor in own.items()}
+        if (reason := misfit(weights, placed)) is None:
+            return {name: weights[f"{place}.{name}"] for name in own}
+        if not weights.keys().isdisjoint(placed):
+            tried.append(reason)
     why = "; ".join(tried) or f"it has nothing at {', '.join(places)}"
     raise ValueError(
         f"the weights in {path} do not fit {type(module).__name__}: {why}; pass an encoder built "

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .encoder_lookup import read_encoder
 from .observation_encoder import Normalise, ObservationEncoder, Observations
 from .teacher_zip import encoder_with_weights, rebuilt_encoder, statistics_of
+from .weights import copy_weights
 
 
 class MovingAverageTeacher(nn.Module):
@@ -95,11 +96,8 @@ class FrozenTeacher(nn.Module):
         Raises:
             ValueError: the model has no such encoder (see `find_encoder`; TRPO's may teach, too).
         """
-        found = read_encoder(model, encoder)
-        teacher = cls(found)
-        vec_normalize = model.get_vec_normalize_env()
-        if found.normalise is not None and vec_normalize is not None:
-            teacher.encoder.normalise = FrozenNormalise(vec_normalize)
+        teacher = cls(read_encoder(model, encoder)[0])
+        teacher.encoder.normalise = FrozenNormalise.of(model)
         return teacher
 
     @classmethod
@@ -116,27 +114,17 @@ class FrozenTeacher(nn.Module):
             ValueError: a parameter of the encoder is missing in the weights or has another shape.
         """
         teacher = cls.from_model(like, encoder=encoder)
-        followed = read_encoder(like, encoder)
-        policy = like.policy
-        named: list[tuple[str, Tensor]] = [*policy.named_parameters(remove_duplicate=False)]
-        named += [*policy.named_buffers(remove_duplicate=False)]
-        names = {id(tensor): name for name, tensor in named}
-        pairs: list[tuple[Tensor, Tensor]] = [
-            *zip(teacher.encoder.parameters(), followed.parameters(), strict=True)
-        ]
-        kept = policy.state_dict().keys()
-        for own, theirs in zip(teacher.encoder.buffers(), followed.buffers(), strict=True):
-            if names[id(theirs)] in kept:
-                pairs.append((own, theirs))
-        for own, theirs in pairs:
-            name = names[id(theirs)]
-            if name not in weights or weights[name].shape != own.shape:
-                found = tuple(weights[name].shape) if name in weights else "nothing"
-                raise ValueError(
-                    f"the teacher's weights do not fit: '{name}' should be {tuple(own.shape)}, "
-                    f"found {found}; the teacher needs an encoder of the same architecture"
-                )
-            own.data.copy_(weights[name])
+        followed, _ = read_encoder(like, encoder)
+        named = like.policy.state_dict(keep_vars=True)
+        names = {id(tensor): name for name, tensor in named.items()}
+        theirs = followed.state_dict(keep_vars=True).values()
+        own = teacher.encoder.state_dict().values()
+        copy_weights(
+            weights,
+            {names[id(tensor)]: copied for tensor, copied in zip(theirs, own, strict=True)},
+            of="the teacher",
+            advice="the teacher needs an encoder of the same architecture",
+        )
         return teacher
 
     @classmethod
@@ -213,6 +201,12 @@ class FrozenNormalise:
         kept = {name: copy.deepcopy(getattr(vec_normalize, name, None)) for name in names}
         self._statistics = VecNormalize.__new__(VecNormalize)
         self._statistics.__setstate__(kept)
+
+    @classmethod
+    def of(cls, model: BaseAlgorithm) -> FrozenNormalise | None:
+        """The present statistics of a model, or None if it does not normalise observations."""
+        statistics = model.get_vec_normalize_env()
+        return cls(statistics) if statistics is not None and statistics.norm_obs else None
 
     def __call__(self, observations: Any) -> Any:
         return self._statistics.normalize_obs(observations)

@@ -17,47 +17,24 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
 from .encoder_lookup import find_encoder
+from .observation_encoder import forked_generators
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferMode:
-    """How a source agent's weights start a target agent."""
+    """How a source agent's weights start a target agent; the encoder's are always carried over."""
 
-    name: str
-    summary: str
     carries_head: bool
+    """Whether the head is carried over too, or is new."""
     encoder_rate: float
     """Factor on the encoder's learning rate; 0 freezes it."""
 
 
 TRANSFER_MODES: Mapping[str, TransferMode] = {
-    mode.name: mode
-    for mode in (
-        TransferMode(
-            name="fine_tune",
-            summary="encoder and head carried over, everything learns",
-            carries_head=True,
-            encoder_rate=1.0,
-        ),
-        TransferMode(
-            name="frozen_encoder",
-            summary="encoder carried over and frozen, a new head learns",
-            carries_head=False,
-            encoder_rate=0.0,
-        ),
-        TransferMode(
-            name="new_head",
-            summary="encoder carried over, a new head, everything learns",
-            carries_head=False,
-            encoder_rate=1.0,
-        ),
-        TransferMode(
-            name="lower_encoder_rate",
-            summary="encoder and head carried over, the encoder learns at a tenth of the rate",
-            carries_head=True,
-            encoder_rate=0.1,
-        ),
-    )
+    "fine_tune": TransferMode(carries_head=True, encoder_rate=1.0),
+    "frozen_encoder": TransferMode(carries_head=False, encoder_rate=0.0),
+    "new_head": TransferMode(carries_head=False, encoder_rate=1.0),
+    "lower_encoder_rate": TransferMode(carries_head=True, encoder_rate=0.1),
 }
 
 
@@ -72,13 +49,15 @@ class CarryReport:
     """In the source only, of another shape, or not wanted."""
 
     def __str__(self) -> str:
-        lines = [f"carried over: {len(self.carried)} tensors"]
-        lines += [f"  {name}" for name in self.carried]
-        lines += [f"fresh in the target: {len(self.fresh)} tensors"]
-        lines += [f"  {name}" for name in self.fresh]
-        lines += [f"left behind in the source: {len(self.left_behind)} tensors"]
-        lines += [f"  {name}" for name in self.left_behind]
-        return "\n".join(lines)
+        named = {
+            "carried over": self.carried,
+            "fresh in the target": self.fresh,
+            "left behind in the source": self.left_behind,
+        }
+        return "\n".join(
+            "\n  ".join([f"{title}: {len(names)} tensors", *names])
+            for title, names in named.items()
+        )
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -109,7 +88,7 @@ def random_weights(model: BaseAlgorithm, *, seed: int) -> dict[str, Tensor]:
     The model stays as it is, and so do the global generators.
     """
     policy = model.policy
-    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+    with forked_generators(model.device):
         torch.manual_seed(seed)
         fresh = type(policy)(**policy._get_constructor_parameters())
     return {name: tensor.detach().clone() for name, tensor in fresh.state_dict().items()}
@@ -169,6 +148,35 @@ def carry_weights(
         fresh=tuple(name for name in own if name not in carried),
         left_behind=tuple(name for name in weights if name not in carried),
     )
+
+
+def misfit(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str | None:
+    """The first tensor that lacks a weight of its name and shape, in words; None if all fit."""
+    for name, tensor in tensors.items():
+        found = tuple(weights[name].shape) if name in weights else "nothing"
+        if found != tuple(tensor.shape):
+            return f"'{name}' should be {tuple(tensor.shape)}, found {found}"
+    return None
+
+
+def copy_weights(
+    weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, of: str, advice: str
+) -> None:
+    """Copy a policy's weights into tensors of the same names.
+
+    Args:
+        weights: the policy's state dict; may have more names.
+        tensors: the tensors to fill.
+        of: the owner of the tensors, for the error text.
+        advice: what to do if they do not fit, for the error text.
+
+    Raises:
+        ValueError: a weight is missing or has another shape.
+    """
+    if reason := misfit(weights, tensors):
+        raise ValueError(f"{of}'s weights do not fit: {reason}; {advice}")
+    for name, tensor in tensors.items():
+        tensor.copy_(weights[name])
 
 
 def policy_sha256(model: BaseAlgorithm) -> str:

@@ -20,13 +20,12 @@ from torch.nn import functional
 
 from contrastive_distillation.agents import (
     AuxiliaryLossCallback,
-    EntropyAnneal,
-    Learner,
     build_agent,
     default_every,
     policy_sha256,
 )
-from contrastive_distillation.losses import AuxiliaryLoss, ContrastiveDistillation
+from contrastive_distillation.agents.entropy_anneal import EntropyAnneal
+from contrastive_distillation.losses import AuxiliaryLoss, ContrastiveDistillation, Learner
 from contrastive_distillation.memory import EpisodicMemory, MemoryBatch
 
 

@@ -29,10 +29,10 @@ from torch import Tensor, nn
 
 from contrastive_distillation.agents import (
     AuxiliaryLossCallback,
-    MovingAverageTeacher,
     VectorEncoder,
     policy_sha256,
 )
+from contrastive_distillation.agents.teachers import MovingAverageTeacher
 from contrastive_distillation.losses import ContrastiveDistillation
 from contrastive_distillation.memory import EpisodicMemory
 

@@ -16,11 +16,11 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import LinearSchedule
 
 from contrastive_distillation.agents import (
-    SCHEDULES,
     AuxiliaryLossCallback,
     VectorEncoder,
     WeightSchedule,
 )
+from contrastive_distillation.agents.schedules import SCHEDULES
 from contrastive_distillation.losses import ContrastiveDistillation
 from contrastive_distillation.memory import EpisodicMemory
 
