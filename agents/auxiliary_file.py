@@ -167,6 +167,8 @@ def _read(path: Path, kinds: Mapping[str, type]) -> tuple[dict[str, Any], dict[s
             f"{path} is not an auxiliary file of version {_READABLE[0]} or {VERSION} "
             f"(found {found}); write one with AuxiliaryLossCallback.save"
         )
+    if "loss" in kinds and "loss" not in metadata and "memory" in metadata:
+        raise ValueError(f"{path} holds a memory without a loss; use RecordMemory.load")
     if missing := kinds.keys() - metadata.keys():
         raise ValueError(f"{path} is broken: it lacks {', '.join(sorted(missing))}")
     for key, kind in kinds.items():

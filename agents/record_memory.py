@@ -18,7 +18,7 @@ from .auxiliary_file import load_memory, write_file
 from .checks import check_memories, check_memory
 
 _FRAMES_TO_LOG = 1024
-"""Frames between two log entries about the memory: counting its rows flushes pending writes."""
+"""Frames between two log entries about the memory."""
 
 
 class RecordMemory(BaseCallback):

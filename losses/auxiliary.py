@@ -203,8 +203,11 @@ class AuxiliaryLoss(nn.Module):
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         parameters = inspect.signature(cls).parameters
-        cls.takes_teacher = "teacher" in parameters
-        cls.takes_source_policy = "source_policy" in parameters
+        for flag, name in (("takes_teacher", "teacher"), ("takes_source_policy", "source_policy")):
+            if flag not in cls.__dict__:
+                setattr(cls, flag, name in parameters)
+        if "sample_many" in cls.__dict__:
+            raise TypeError(f"{cls.__name__}: sample_many was removed; override sample instead")
 
     def __init__(self) -> None:
         super().__init__()

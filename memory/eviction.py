@@ -116,7 +116,7 @@ class ReservoirEviction(EvictionPolicy):
         """(n,) float64 in [0, 1), of the episodes with these numbers.
 
         The generator SplitMix64 (Steele et al., OOPSLA 2014), which can be entered anywhere: so
-        there is no state of chance to carry along.
+        it needs no random state.
         """
         start = _mixed(np.array([self.seed], dtype=np.uint64))
         mixed = numbers.astype(np.uint64)

@@ -126,6 +126,8 @@ class NearestNegatives(NegativeSampler):
         if renewed or self._keys is None:
             _, self._distinct = np.unique(self._candidates.hashes, return_index=True)
             self._keys = insight.keys(self._candidates.rows[self._distinct])
+            if not np.isfinite(self._keys).all():
+                raise ValueError("the teacher's keys have numbers that are not finite")
         return renewed
 
     def near(

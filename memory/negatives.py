@@ -75,6 +75,11 @@ class NegativeSampler(ABC):
     uses_returns: ClassVar[bool] = False
     """Whether it uses returns; otherwise the control `shuffled_values` does not apply."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "look_ahead" in cls.__dict__:
+            raise TypeError(f"{cls.__name__}: look_ahead was removed; delete it, `draw` is enough")
+
     def draw_anchors(
         self, memory: Memory, n: int, generator: np.random.Generator, insight: Insight
     ) -> Int64Array:
@@ -83,7 +88,7 @@ class NegativeSampler(ABC):
         Args:
             memory: not empty.
             n: how many anchors, >= 1.
-            generator: its only source of chance.
+            generator: the only source of random numbers.
             insight: keys and errors of the memory's rows.
         """
         return memory.sample_rows(n, generator, recent=self.recent)
@@ -103,7 +108,7 @@ class NegativeSampler(ABC):
             memory: not empty.
             anchors: (B,) rows of it.
             k: how many negatives, >= 1.
-            generator: its only source of chance.
+            generator: the only source of random numbers.
             insight: keys and errors of the memory's rows.
         """
 

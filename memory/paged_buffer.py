@@ -124,7 +124,7 @@ class PagedBuffer(RowLayout):
         return free[:n]
 
     def _pages_of(self, slot: int) -> Int64Array:
-        """PagedBuffer of the episode in `slot`, or the free ones, ascending."""
+        """Pages of the episode in `slot`, or the free ones, ascending."""
         pages: Int64Array = (self._slot_of == slot).nonzero()[0]
         return pages
 
@@ -221,6 +221,6 @@ class PagedBuffer(RowLayout):
 
 
 def _rows(pages: Int64Array) -> Int64Array:
-    """RowLayout in each of the pages (n,), (n, 8)."""
+    """Places in each of the pages (n,), (n, 8)."""
     rows: Int64Array = pages[:, None] * PAGE + _IN_PAGE
     return rows

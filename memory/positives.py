@@ -41,7 +41,7 @@ def draw_positives(
     Args:
         memory: that of the anchors.
         anchor_rows: (B,).
-        generator: its only source of chance.
+        generator: the only source of random numbers.
         mean_offset: steps, >= 1 (1: always the next row).
         distinct: a row that shows the anchor's own observation (equal hash) is drawn again, a few
             times. False leaves the chances as they are, as an unbiased measurement needs.
@@ -97,7 +97,7 @@ def draw_value_matched(
     Args:
         memory: that of the anchors.
         anchor_rows: (B,).
-        generator: its only source of chance.
+        generator: the only source of random numbers.
         recent: only rows of the current rollout.
 
     Returns:

@@ -14,7 +14,7 @@ from .observations import Int64Array
 _log = logging.getLogger(__name__)
 
 Part = tuple[slice | Int64Array, slice]
-"""RowLayout in the memory, and which of the rows that are written go there."""
+"""Places in the memory, and which of the rows being written go there."""
 
 
 class RowLayout(ABC):

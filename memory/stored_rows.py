@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Self
+
 import numpy as np
 
 from .episode_table import NONE, EpisodeTable
@@ -80,6 +83,19 @@ class StoredRows:
     def returns(self, rows: np.ndarray) -> np.ndarray:
         """(n,) float32: discounted return-to-go; 0 where it is not known."""
         return self._store.take("returns", rows)
+
+    def with_returns(self, rows: np.ndarray, returns: np.ndarray) -> Self:
+        """A view of the memory in which `rows` (N,) have other `returns` (N,) float32.
+
+        It shares all other arrays with the memory. Read it only until the memory is next added to.
+        """
+        view = copy.copy(self)
+        view._store = copy.copy(self._store)
+        if len(rows):
+            changed = self._store.columns["returns"].copy()
+            changed[rows] = returns
+            view._store.columns = {**self._store.columns, "returns": changed}
+        return view
 
     def return_known(self, rows: np.ndarray) -> np.ndarray:
         """(n,) bool."""

@@ -50,9 +50,6 @@ PRIVATE_OF_LIBRARIES = {
 }
 """Names of torch, Stable-Baselines3, `os` and `sys` that have no public counterpart."""
 
-USE_PRIVATE_NAMES = {"memory/shuffled_returns.py"}
-"""Modules that still read private attributes of another module's object."""
-
 
 def sources() -> list[Path]:
     files = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
@@ -163,8 +160,6 @@ def private_names_of_others(source: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_private_names_stay_in_their_module(path: Path) -> None:
-    if path.relative_to(ROOT).as_posix() in USE_PRIVATE_NAMES:
-        pytest.xfail("to be changed")
     found = sorted(set(private_names_of_others(path.read_text(encoding="utf-8"))))
     assert not found, f"private names of other modules: {found}"
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -216,6 +215,8 @@ def interquartile_means(scores: ArrayLike) -> Floats:
     A quarter of the scores, rounded down, is cut from each end.
     """
     table = as_table(scores)
+    from scipy import stats  # slow to import, and used only when results are reported
+
     return np.asarray(stats.trim_mean(table.reshape(*table.shape[:-2], -1), 0.25, axis=-1))
 
 

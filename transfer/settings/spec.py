@@ -187,6 +187,7 @@ class TrainingSpec:
             if self.matched_loss.every != self.loss.every:
                 matched["every"] = self.matched_loss.every
             config[RESOLVED]["matched_loss"] = matched
+        config[RESOLVED] = config.pop(RESOLVED)  # last: a person reads the settings first
         return config
 
     @classmethod

@@ -51,6 +51,7 @@ class RestorePoint:
         """
         directory = self.checkpoint.directory
         path = directory / AUXILIARY
+        self.checkpoint.read(AUXILIARY)  # checks that the manifest lists it, and its hash
         try:
             if isinstance(fresh, AuxiliaryLossCallback):
                 loaded: RecordMemory = AuxiliaryLossCallback.load(
