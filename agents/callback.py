@@ -105,8 +105,9 @@ class AuxiliaryLossCallback(RecordMemory):
     Logged, in the model's own logger (each explained in docs/plug_in.md):
         aux/loss, and aux/loss_NAME for each of several terms; aux/gradient_ratio: norm of the
         added gradient over that of the RL gradient; aux/gradient_cosine with the RL gradient;
-        the loss's own metrics, for contrastive distillation aux/accuracy,
-        memory/masked_fraction and others; and those of `RecordMemory` and `EncoderDiagnostics`.
+        the loss's own metrics, for contrastive distillation aux/accuracy, memory/masked_fraction,
+        memory/key_drift and others; memory/size and memory/known_returns of `RecordMemory`;
+        aux/entropy and aux/effective_rank of `EncoderDiagnostics`.
 
     Raises:
         ValueError: an argument out of range or of another kind; at the start of `learn()`: an
