@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ def save_auxiliary(callback: AuxiliaryLossCallback, path: Path) -> None:
     tensors |= {f"heads/{name}": tensor for name, tensor in callback.heads.tensors().items()}
     metadata = {
         "loss": loss.name,
-        "loss_settings": _settings_of(loss),
+        "loss_settings": loss.keywords(),
         "has_teacher": getattr(loss, "teacher", None) is not None,
         "has_source_policy": getattr(loss, "source_policy", None) is not None,
         "has_own_sampler": bool(getattr(loss, "has_own_sampler", False)),
@@ -206,13 +206,6 @@ def _weight_to_save(weight: float | Schedule) -> float | dict[str, Any] | None:
     if isinstance(weight, WeightSchedule):
         return asdict(weight)
     return None if callable(weight) else weight
-
-
-def _settings_of(loss: AuxiliaryLoss) -> dict[str, Any]:
-    settings = getattr(loss, "settings", None)
-    if isinstance(settings, Mapping):
-        return dict(settings)
-    return asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else {}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

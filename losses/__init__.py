@@ -27,7 +27,6 @@ from .info_nce import info_nce
 from .information import Deduplicated, mutual_information
 from .later_pairs import as_vectors, draw_later_pairs
 from .registry import LOSSES, loss_class, make_loss
-from .settings import LossSettings
 
 __all__ = [
     "ATC",
@@ -47,7 +46,6 @@ __all__ = [
     "Joining",
     "Kickstarting",
     "Learner",
-    "LossSettings",
     "PrototypeRelation",
     "QDagger",
     "Rehearsal",

@@ -214,6 +214,15 @@ class AuxiliaryLoss(nn.Module):
         self.metrics: dict[str, float] = {}
         """Metrics of the last `forward`, for the log."""
 
+    def keywords(self) -> dict[str, Any]:
+        """The constructor's keywords that attributes of the same names hold as plain values.
+
+        `make_loss(name, **keywords)` makes the loss again, where it needs no source agent.
+        """
+        names = inspect.signature(type(self)).parameters
+        values = {name: getattr(self, name, None) for name in names}
+        return {n: value for n, value in values.items() if isinstance(value, int | float | str)}
+
     def build(self, learner: Learner) -> None:
         """Create heads, on `learner.device`."""
 

@@ -27,7 +27,6 @@ from contrastive_distillation.memory import (
 )
 
 from .auxiliary import Learner
-from .settings import LossSettings
 from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
 
 
@@ -94,7 +93,9 @@ def target_batch(
     keys: AveragedKeys,
     generator: np.random.Generator,
     *,
-    settings: LossSettings,
+    chosen: str,
+    mean_offset: float,
+    window: int,
     recent: bool,
 ) -> TargetBatch:
     """Draw the positives of the anchors, and add keys and masks.
@@ -105,15 +106,17 @@ def target_batch(
         pool: the negatives.
         keys: their source.
         generator: the only source of randomness.
-        settings: of the loss.
+        chosen: how the positives are chosen, see `memory.POSITIVES`.
+        mean_offset: of temporal positives, in steps.
+        window: steps; rows of the same episode this near are no negatives.
         recent: whether value-matched positives come from the current rollout alone.
     """
     positive_rows, valid = anchor_rows, np.ones(len(anchor_rows), np.bool_)
-    if settings.positives == "temporal":
+    if chosen == "temporal":
         positive_rows, valid = draw_positives(
-            memory, anchor_rows, generator, mean_offset=settings.positive_offset
+            memory, anchor_rows, generator, mean_offset=mean_offset
         )
-    elif settings.positives == "value_matched":
+    elif chosen == "value_matched":
         positive_rows, valid = draw_value_matched(memory, anchor_rows, generator, recent=recent)
     anchors, positives = memory.info(anchor_rows), memory.info(positive_rows).where(valid)
     positive_keys, negative_keys = _keys(keys, memory, positive_rows, pool.lines)
@@ -122,7 +125,7 @@ def target_batch(
         negative_rows=pool.lines,
         positive_keys=positive_keys,
         negative_keys=negative_keys,
-        mask=negative_mask(anchors, positives, memory.info(pool.lines), settings.window),
+        mask=negative_mask(anchors, positives, memory.info(pool.lines), window),
         log_weights=pool.log_weights,
         hashes=anchors.hashes,
     )
@@ -147,7 +150,8 @@ def source_batch(
     generator: np.random.Generator,
     *,
     sampler: NegativeSampler,
-    settings: LossSettings,
+    n_negatives: int,
+    window: int,
 ) -> SourceBatch:
     """Replace half of the anchors and negatives by the source's, and add keys and masks.
 
@@ -160,12 +164,13 @@ def source_batch(
         learner: the agent, for the sampler's `LearnerInsight`.
         generator: the only source of randomness.
         sampler: draws from the source's memory.
-        settings: of the loss.
+        n_negatives: of each anchor, from both memories together.
+        window: steps; rows of the same episode this near are no negatives.
     """
     parts = [own]
     if source_memory is not None:
         insight = LearnerInsight(source_memory, keys, learner)
-        parts = _halves(own, source_memory, insight, generator, sampler, settings.n_negatives)
+        parts = _halves(own, source_memory, insight, generator, sampler, n_negatives)
     anchors = RowInfo.concatenate([part.memory.info(part.anchors) for part in parts])
     negatives = RowInfo.concatenate([part.memory.info(part.negatives) for part in parts])
     found = [_keys(keys, part.memory, part.anchors, part.negatives) for part in parts]
@@ -179,7 +184,7 @@ def source_batch(
         ),
         positive_keys=np.concatenate([positive for positive, _ in found]),
         negative_keys=np.concatenate([negative for _, negative in found], axis=1),
-        mask=negative_mask(anchors, anchors, negatives, settings.window),
+        mask=negative_mask(anchors, anchors, negatives, window),
         hashes=anchors.hashes,
     )
 

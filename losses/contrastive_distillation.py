@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from contrastive_distillation.memory import (
+    POSITIVES,
     Memory,
     NegativeSampler,
     UniformNegatives,
@@ -26,6 +26,8 @@ from contrastive_distillation.memory import (
     with_shuffled_returns,
 )
 
+from . import checks
+from .annealing import Anneal, annealed
 from .arrays_in_state import ArraysInState
 from .auxiliary import AuxiliaryLoss, Learner, Teacher
 from .contrastive_batch import (
@@ -38,7 +40,6 @@ from .contrastive_batch import (
 )
 from .info_nce import info_nce
 from .projection import distinct_queries, projection_head, similarities
-from .settings import Anneal, LossSettings, annealed
 from .teacher_keys import AveragedKeys, FrozenKeys, LearnerInsight
 
 
@@ -89,29 +90,73 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         refresh_drift: float = 0.0,
         shuffled_values: bool = False,
     ) -> None:
-        """`LossSettings` documents the other settings.
-
+        """
         Args:
             negatives: a name of `memory.NEGATIVES`, or a sampler with settings of its own.
+            n_negatives: K, the number of negatives of each anchor; >= 1.
+            temperature: tau; cosines are divided by it; > 0.
+            target_weight: of the target term (information about the future); 0 disables it.
+            source_weight: of the source term (information from the teacher); 0 disables it.
             teacher: the frozen source encoder; None disables the source term.
+            source_anneal: how the source term's weight falls to 0 over one learn().
+            momentum: of the moving averages of encoder and head, per auxiliary step; in [0, 1).
+            projection_dim: width of the target term's head; >= 1.
+            positive_offset: mean of the geometric offset from anchor to positive, in steps; >= 1.
+            window: steps; rows of the same episode this near to anchor or positive are no
+                negatives; >= 0.
+            positives: how the positive of an anchor is chosen, see `memory.POSITIVES`.
+            band_low: share of the nearest ranks that nearest and value_contrast skip.
+            band_high: share of the ranks up to which they draw; in (band_low, 1].
+            uniform_share: of the negatives that are drawn uniformly, beside hard ones; in [0.5, 1].
+            n_searched: rows of the memory among which hard negatives are searched; >= 2.
+            index: how those are searched: "auto" or "flat", the exact search.
+            refresh_frames: rows written between two snapshots of the averages; >= 1.
+            refresh_drift: a snapshot whose keys have drifted by less (1 - cosine) is kept.
+            shuffled_values: control: permute returns within each task, at each auxiliary step.
 
         Raises:
             ValueError: a setting is outside its range, or no term is left.
         """
-        keywords = dict(locals())
         super().__init__()
-        keywords["negatives"] = (
-            negatives.name if isinstance(negatives, NegativeSampler) else str(negatives)
+        self.n_negatives, self.projection_dim, self.refresh_frames = checks.integers(
+            1,
+            n_negatives=n_negatives,
+            projection_dim=projection_dim,
+            refresh_frames=refresh_frames,
         )
-        self.settings = LossSettings(**{f.name: keywords[f.name] for f in fields(LossSettings)})
-        self.negatives = make_negatives(negatives, **self.settings.sampler_settings())
+        (self.window,) = checks.integers(0, window=window)
+        (self.n_searched,) = checks.integers(2, n_searched=n_searched)
+        self.temperature = checks.temperature(temperature)
+        self.momentum = checks.momentum(momentum)
+        (self.positive_offset,) = checks.numbers(1, positive_offset=positive_offset)
+        self.target_weight, self.source_weight = checks.numbers(
+            0, target_weight=target_weight, source_weight=source_weight
+        )
+        self.band_low, self.band_high = checks.numbers(0, 1, band_low=band_low, band_high=band_high)
+        (self.uniform_share,) = checks.numbers(0.5, 1, uniform_share=uniform_share)
+        (self.refresh_drift,) = checks.numbers(0, 2, refresh_drift=refresh_drift)
+        self.source_anneal = checks.one_of(get_args(Anneal), "source_anneal", source_anneal)
+        self.positives = checks.one_of(tuple(POSITIVES), "positives", positives)
+        self.shuffled_values = checks.boolean("shuffled_values", shuffled_values)
+        self.index = index
+        searched = {
+            "band": (self.band_low, self.band_high),
+            "uniform_share": self.uniform_share,
+            "n_searched": self.n_searched,
+            "index": index,
+        }
+        make_negatives("nearest", **searched)  # checks their combination
+        if target_weight == 0 and source_weight == 0:
+            raise ValueError("target_weight and source_weight are both 0: no term is left")
+        self.sampler = make_negatives(negatives, **searched)
+        self.negatives = self.sampler.name
         self.source_negatives = (  # a source's memory has no current rollout
-            UniformNegatives() if self.negatives.recent else copy.deepcopy(self.negatives)
+            UniformNegatives() if self.sampler.recent else copy.deepcopy(self.sampler)
         )
         self.has_own_sampler = isinstance(negatives, NegativeSampler)
-        if shuffled_values and not (self.negatives.uses_returns or positives == "value_matched"):
+        if shuffled_values and not (self.sampler.uses_returns or positives == "value_matched"):
             raise ValueError(
-                f"shuffled_values: neither negatives '{self.settings.negatives}' nor positives "
+                f"shuffled_values: neither negatives '{self.negatives}' nor positives "
                 f"'{positives}' use returns, so shuffling them has no effect; use negatives "
                 "'value_contrast' or 'prediction_error', or positives 'value_matched'"
             )
@@ -129,16 +174,15 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
 
     def build(self, learner: Learner) -> None:
         """Make the heads and the moving averages."""
-        settings = self.settings
         if self.has_target_term:
-            self.target_head = projection_head(learner.n_features, settings.projection_dim)
+            self.target_head = projection_head(learner.n_features, self.projection_dim)
             self.target_keys = AveragedKeys(
                 learner,
                 self.target_head,
-                width=settings.projection_dim,
-                momentum=settings.momentum,
-                refresh_frames=settings.refresh_frames,
-                refresh_drift=settings.refresh_drift,
+                width=self.projection_dim,
+                momentum=self.momentum,
+                refresh_frames=self.refresh_frames,
+                refresh_drift=self.refresh_drift,
             )
         if self.teacher is not None and self.has_source_term:
             self.source_head = projection_head(learner.n_features, self.teacher.n_features)
@@ -153,10 +197,10 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
     def term_weights(self, progress: float) -> Mapping[str, float]:
         weights = {}
         if self.has_target_term:
-            weights["target"] = self.settings.target_weight
+            weights["target"] = self.target_weight
         if self.has_source_term:
-            factor = annealed(self.settings.source_anneal, progress)
-            weights["source"] = self.settings.source_weight * factor
+            factor = annealed(self.source_anneal, progress)
+            weights["source"] = self.source_weight * factor
         return weights
 
     def sample(
@@ -170,10 +214,10 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
 
         None while the memory has fewer than two rows to draw from.
         """
-        settings, recent = self.settings, self.negatives.recent
+        recent = self.sampler.recent
         if len(memory.recent_rows() if recent else memory) < 2:
             return None
-        if settings.shuffled_values:
+        if self.shuffled_values:
             memory = with_shuffled_returns(memory, generator)
             if source_memory is not None:
                 source_memory = with_shuffled_returns(source_memory, generator)
@@ -188,14 +232,22 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
         keys = self.target_keys if self.has_target_term else self.source_keys
         assert keys is not None
         insight = LearnerInsight(memory, keys, self._learner)
-        rows = self.negatives.draw_anchors(memory, n_anchors, generator, insight)
-        pool = self.negatives.draw(memory, rows, settings.n_negatives, generator, insight)
-        check_pool(pool, self.negatives, memory, rows)
+        rows = self.sampler.draw_anchors(memory, n_anchors, generator, insight)
+        pool = self.sampler.draw(memory, rows, self.n_negatives, generator, insight)
+        check_pool(pool, self.sampler, memory, rows)
         metrics["duplicate_rate"] = duplicate_rate(memory, pool)
         target = source = None
         if self.has_target_term:
             target = target_batch(
-                memory, rows, pool, self.target_keys, generator, settings=settings, recent=recent
+                memory,
+                rows,
+                pool,
+                self.target_keys,
+                generator,
+                chosen=self.positives,
+                mean_offset=self.positive_offset,
+                window=self.window,
+                recent=recent,
             )
         if self.source_keys is not None and self.has_source_term:
             source = source_batch(
@@ -205,7 +257,8 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
                 self._learner,
                 generator,
                 sampler=self.source_negatives,
-                settings=settings,
+                n_negatives=self.n_negatives,
+                window=self.window,
             )
         return ContrastiveBatch(memory.observations(rows), target, source, metrics)
 
@@ -239,7 +292,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
             batch: keys, mask and weights for these anchors.
         """
         queries, inverse = distinct_queries(head, features, batch.hashes)  # (M, D), (B,) or None
-        queries = queries / self.settings.temperature
+        queries = queries / self.temperature
         positives = torch.as_tensor(batch.positive_keys, device=queries.device)  # (B, D)
         negatives = torch.as_tensor(batch.negative_keys, device=queries.device)  # (G, K, D)
         negative_logits = similarities(queries, inverse, negatives)  # (B, K)
@@ -266,7 +319,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
 
     def n_encoded(self, n_anchors: int, *, with_source_memory: bool) -> int:
         """The number of anchors, with those of the source term from the source's memory."""
-        from_source = n_anchors - n_anchors // 2 if self.settings.source_weight > 0 else 0
+        from_source = n_anchors - n_anchors // 2 if self.source_weight > 0 else 0
         return n_anchors + from_source * with_source_memory
 
     def after_step(self, learner: Learner) -> None:
@@ -290,4 +343,4 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
             sampler.restore(own)
 
     def _samplers(self) -> dict[str, NegativeSampler]:
-        return {"negatives": self.negatives, "source_negatives": self.source_negatives}
+        return {"negatives": self.sampler, "source_negatives": self.source_negatives}

@@ -59,13 +59,11 @@ class ATC(AuxiliaryLoss):
             ValueError: one is outside its range.
         """
         super().__init__()
-        self.settings = {
-            **checks.integers(1, offset=offset, code_dim=code_dim, hidden_dim=hidden_dim),
-            **checks.momentum(momentum),
-            **checks.one_of(AUGMENTATIONS, augmentation=augmentation),
-        }
-        self.offset, self.code_dim, self.hidden_dim = int(offset), int(code_dim), int(hidden_dim)
-        self.momentum, self.augmentation = float(momentum), augmentation
+        self.offset, self.code_dim, self.hidden_dim = checks.integers(
+            1, offset=offset, code_dim=code_dim, hidden_dim=hidden_dim
+        )
+        self.momentum = checks.momentum(momentum)
+        self.augmentation = checks.one_of(AUGMENTATIONS, "augmentation", augmentation)
 
     def build(self, learner: Learner) -> None:
         self.compressor = nn.Linear(learner.n_features, self.code_dim)

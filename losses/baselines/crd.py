@@ -74,12 +74,10 @@ class CRD(TeacherLoss):
             ValueError: one is outside its range.
         """
         super().__init__(teacher)
-        self.settings = {
-            **checks.integers(1, n_negatives=n_negatives, projection_dim=projection_dim),
-            **checks.temperature(temperature),
-        }
-        self.n_negatives, self.projection_dim = int(n_negatives), int(projection_dim)
-        self.temperature = float(temperature)
+        self.n_negatives, self.projection_dim = checks.integers(
+            1, n_negatives=n_negatives, projection_dim=projection_dim
+        )
+        self.temperature = checks.temperature(temperature)
         self.teacher_features = None if teacher is None else FrozenKeys(teacher, normalised=False)
 
     def build(self, learner: Learner) -> None:

@@ -59,17 +59,10 @@ class CURL(AuxiliaryLoss):
             ValueError: one is outside its range.
         """
         super().__init__()
-        self.views = {
-            **checks.integers(0, shift=shift),
-            **checks.numbers(0, 1, drop=drop, scale=scale),
-        }
-        self.settings = {
-            **checks.momentum(momentum),
-            **checks.one_of(AUGMENTATIONS, augmentation=augmentation),
-            **self.views,
-        }
-        self.momentum, self.augmentation = float(momentum), augmentation
-        self.shift, self.drop, self.scale = int(shift), float(drop), float(scale)
+        self.momentum = checks.momentum(momentum)
+        self.augmentation = checks.one_of(AUGMENTATIONS, "augmentation", augmentation)
+        (self.shift,) = checks.integers(0, shift=shift)
+        self.drop, self.scale = checks.numbers(0, 1, drop=drop, scale=scale)
 
     def build(self, learner: Learner) -> None:
         self.bilinear = nn.Linear(learner.n_features, learner.n_features, bias=False)

@@ -46,8 +46,7 @@ class EWC(ArraysInState, SourcePolicyLoss):
             ValueError: `n_fisher` is outside its range.
         """
         super().__init__(source_policy)
-        self.settings = checks.integers(1, n_fisher=n_fisher)
-        self.n_fisher = int(n_fisher)
+        (self.n_fisher,) = checks.integers(1, n_fisher=n_fisher)
         self._fisher: dict[str, Tensor] = {}
 
     def build(self, learner: Learner) -> None:

@@ -33,7 +33,6 @@ class FeatureMatching(TeacherLoss):
             teacher: the frozen source encoder.
         """
         super().__init__(teacher)
-        self.settings: dict[str, float] = {}
 
     def build(self, learner: Learner) -> None:
         """

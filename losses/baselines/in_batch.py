@@ -87,11 +87,8 @@ class CosineContrast(AuxiliaryLoss):
 
     def __init__(self, temperature: float, projection_dim: int) -> None:
         super().__init__()
-        self.settings: dict[str, float] = {
-            **checks.temperature(temperature),
-            **checks.integers(1, projection_dim=projection_dim),
-        }
-        self.temperature, self.projection_dim = float(temperature), int(projection_dim)
+        self.temperature = checks.temperature(temperature)
+        (self.projection_dim,) = checks.integers(1, projection_dim=projection_dim)
 
     def build(self, learner: Learner) -> None:
         self.head = projection_head(learner.n_features, self.projection_dim).to(learner.device)

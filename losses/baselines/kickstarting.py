@@ -55,8 +55,7 @@ class Kickstarting(PolicyDistillation):
             ValueError: one is outside its range.
         """
         super().__init__(source_policy)
-        self.settings = checks.numbers(0, 1, decay=decay, floor=floor)
-        self.decay, self.floor = float(decay), float(floor)
+        self.decay, self.floor = checks.numbers(0, 1, decay=decay, floor=floor)
         self.register_buffer("n_updates", torch.tensor(0))
 
     def sample(

@@ -46,8 +46,7 @@ class L2SP(SourcePolicyLoss):
             ValueError: `new_share` is outside its range.
         """
         super().__init__(source_policy)
-        self.settings = checks.numbers(0, new_share=new_share)
-        self.new_share = float(new_share)
+        (self.new_share,) = checks.numbers(0, new_share=new_share)
 
     def sample(
         self,

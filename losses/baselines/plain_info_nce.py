@@ -46,8 +46,7 @@ class InfoNCE(CosineContrast):
             ValueError: one is outside its range.
         """
         super().__init__(temperature, projection_dim)
-        self.settings |= checks.numbers(1, positive_offset=positive_offset)
-        self.positive_offset = float(positive_offset)
+        (self.positive_offset,) = checks.numbers(1, positive_offset=positive_offset)
 
     def sample(
         self,

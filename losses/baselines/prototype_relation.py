@@ -57,11 +57,8 @@ class PrototypeRelation(TeacherLoss):
             ValueError: one is outside its range.
         """
         super().__init__(teacher)
-        self.settings = {
-            **checks.integers(2, n_prototypes=n_prototypes),
-            **checks.temperature(temperature),
-        }
-        self.n_prototypes, self.temperature = int(n_prototypes), float(temperature)
+        (self.n_prototypes,) = checks.integers(2, n_prototypes=n_prototypes)
+        self.temperature = checks.temperature(temperature)
 
     def build(self, learner: Learner) -> None:
         """

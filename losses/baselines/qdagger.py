@@ -55,8 +55,7 @@ class QDagger(PolicyDistillation):
             ValueError: the temperature is outside its range.
         """
         super().__init__(source_policy)
-        self.settings = checks.temperature(temperature)
-        self.temperature = float(temperature)
+        self.temperature = checks.temperature(temperature)
         self.register_buffer("shortfall", torch.tensor(1.0))
         self.register_buffer("looked_at", torch.tensor(-1))
 

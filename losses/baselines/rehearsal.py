@@ -44,10 +44,6 @@ class Rehearsal(AuxiliaryLoss):
     published: ClassVar[Joining | None] = Joining(weight=0.01)
     needs_source: ClassVar[bool] = True
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.settings: dict[str, float] = {}
-
     def build(self, learner: Learner) -> None:
         """
         Raises:

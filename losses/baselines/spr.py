@@ -72,13 +72,11 @@ class SPR(AuxiliaryLoss):
             ValueError: one is outside its range.
         """
         super().__init__()
-        self.settings = {
-            **checks.integers(1, n_steps=n_steps, projection_dim=projection_dim),
-            **checks.momentum(momentum),
-            **checks.one_of(AUGMENTATIONS, augmentation=augmentation),
-        }
-        self.n_steps, self.projection_dim = int(n_steps), int(projection_dim)
-        self.momentum, self.augmentation = float(momentum), augmentation
+        self.n_steps, self.projection_dim = checks.integers(
+            1, n_steps=n_steps, projection_dim=projection_dim
+        )
+        self.momentum = checks.momentum(momentum)
+        self.augmentation = checks.one_of(AUGMENTATIONS, "augmentation", augmentation)
 
     def build(self, learner: Learner) -> None:
         space = learner.policy.action_space

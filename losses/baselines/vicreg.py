@@ -63,17 +63,11 @@ class VICReg(AuxiliaryLoss):
             ValueError: one is outside its range.
         """
         super().__init__()
-        self.settings = {
-            **checks.numbers(0, invariance=invariance, variance=variance, covariance=covariance),
-            **checks.integers(1, expander_dim=expander_dim),
-            **checks.one_of(AUGMENTATIONS, augmentation=augmentation),
-        }
-        self.weights = {
-            "invariance": float(invariance),
-            "variance": float(variance),
-            "covariance": float(covariance),
-        }
-        self.expander_dim, self.augmentation = int(expander_dim), augmentation
+        self.invariance, self.variance, self.covariance = checks.numbers(
+            0, invariance=invariance, variance=variance, covariance=covariance
+        )
+        (self.expander_dim,) = checks.integers(1, expander_dim=expander_dim)
+        self.augmentation = checks.one_of(AUGMENTATIONS, "augmentation", augmentation)
 
     def build(self, learner: Learner) -> None:
         width = self.expander_dim
@@ -102,7 +96,7 @@ class VICReg(AuxiliaryLoss):
             return {self.name: 0.0 * first.sum()}
         parts = vicreg_parts(self.expander(first), self.expander(second))
         self.metrics = {name: float(part.detach()) for name, part in parts.items()}
-        weighted = [self.weights[name] * part for name, part in parts.items()]
+        weighted = [getattr(self, name) * part for name, part in parts.items()]
         return {self.name: weighted[0] + weighted[1] + weighted[2]}
 
 

@@ -149,7 +149,7 @@ def test_a_loss_without_a_source_is_loaded_by_its_name(
     joined.save(tmp_path / "aux.safetensors")
     again = AuxiliaryLossCallback.load(tmp_path / "aux.safetensors")
     assert type(again.loss) is type(joined.loss)
-    assert vars(again.loss)["settings"] == vars(joined.loss)["settings"]
+    assert again.loss.keywords() == joined.loss.keywords()
 
 
 @pytest.mark.parametrize("name", [n for n in LOSSES if LOSSES[n].needs_source])

@@ -162,7 +162,7 @@ def test_weights_of_negatives(learner, filled):
                 return Pool(rows, np.log(weights))
 
     loss = built(learner, negatives=Weighted(), n_negatives=16, temperature=0.5)
-    assert loss.settings.negatives == "weighted"
+    assert loss.negatives == "weighted"
     memory = filled()
     batch = loss.sample(memory, 12, np.random.default_rng(0))
     with torch.no_grad():
@@ -217,7 +217,7 @@ def test_each_anchor_has_the_negatives_of_its_neighbourhood(
     loss = built(learner, teacher=teacher, negatives="nearest", n_negatives=16, window=0)
     memory = filled()
     drawn = []
-    for sampler in (loss.negatives, loss.source_negatives):
+    for sampler in (loss.sampler, loss.source_negatives):
         draw = sampler.draw
         sampler.draw = lambda *inputs, draw=draw: (
             drawn.append((inputs[1], draw(*inputs))) or (drawn[-1][1])
@@ -463,7 +463,7 @@ def test_own_sampler_by_object():
         def draw(self, memory, anchors, k, generator, insight):
             return Pool(memory.rows()[:k])
 
-    assert ContrastiveDistillation(negatives=Mine()).settings.negatives == "mine"
+    assert ContrastiveDistillation(negatives=Mine()).negatives == "mine"
 
 
 @tried(deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import types
 
@@ -15,12 +16,10 @@ from contrastive_distillation.losses import (
     LOSSES,
     AuxiliaryLoss,
     ContrastiveDistillation,
-    LossSettings,
     make_loss,
 )
 
 
-@pytest.mark.parametrize("make", [LossSettings, ContrastiveDistillation])
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -39,9 +38,9 @@ from contrastive_distillation.losses import (
         ("source_anneal", "slowly", "source_anneal is 'slowly'; expected one of"),
     ],
 )
-def test_out_of_range(make, name, value, message):
+def test_out_of_range(name, value, message):
     with pytest.raises(ValueError, match=message):
-        make(**{name: value})
+        ContrastiveDistillation(**{name: value})
 
 
 def test_unknown_negatives():
@@ -51,17 +50,21 @@ def test_unknown_negatives():
 
 def test_no_term_left():
     with pytest.raises(ValueError, match="both 0: no term is left"):
-        LossSettings(target_weight=0, source_weight=0)
+        ContrastiveDistillation(target_weight=0, source_weight=0)
 
 
-def test_defaults_agree():
-    assert ContrastiveDistillation().settings == LossSettings()
+@pytest.mark.parametrize("name", LOSSES)
+def test_keywords_are_those_of_the_constructor_without_the_source(name):
+    parameters = inspect.signature(LOSSES[name]).parameters
+    defaults = {key: parameter.default for key, parameter in parameters.items()}
+    plain = {k: v for k, v in defaults.items() if k not in ("teacher", "source_policy")}
+    assert make_loss(name).keywords() == plain
 
 
 def test_by_name():
     loss = make_loss("contrastive_distillation", n_negatives=7)
     assert isinstance(loss, ContrastiveDistillation)
-    assert loss.settings.n_negatives == 7
+    assert loss.n_negatives == 7
     assert all(LOSSES[name].name == name for name in LOSSES)
 
 

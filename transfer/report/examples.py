@@ -90,7 +90,7 @@ def _examples(loaded: LoadedLoss) -> list[_Example]:
     near_positive = (embedded * target.positive_keys).sum(axis=1)
     near = np.einsum("bd,bkd->bk", embedded, target.negative_keys[line])
     weights = np.zeros_like(near) if target.log_weights is None else target.log_weights
-    hardness = np.where(target.mask, near / loss.settings.temperature + weights, -np.inf)
+    hardness = np.where(target.mask, near / loss.temperature + weights, -np.inf)
     examples = []
     for i in _most_varied(anchors, np.asarray(np.isfinite(hardness).any(axis=1))):
         order = [j for j in np.argsort(-hardness[i], kind="stable") if np.isfinite(hardness[i, j])]
