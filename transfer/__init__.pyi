@@ -2,8 +2,8 @@
 
 from .errors import SettingsError as SettingsError
 from .evaluation.curves import CurvePoint as CurvePoint
-from .evaluation.curves import read_curves as read_curves
-from .evaluation.curves import write_curves as write_curves
+from .evaluation.curves import read_points as read_points
+from .evaluation.curves import write_points as write_points
 from .evaluation.evaluator import Episodes as Episodes
 from .evaluation.evaluator import Evaluator as Evaluator
 from .evaluation.evaluator import own_randomness as own_randomness

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from ..run_directory.atomic_files import write_bytes
+from ..settings.spec import TrainingSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,18 @@ class _Point:
     env_id: str
     frames: int
     """Frames that the agent had trained for in this role."""
+
+    @classmethod
+    def of(cls, spec: TrainingSpec, **values: Any) -> Self:
+        """A point of a training, with the values of the other fields."""
+        return cls(
+            suite=spec.task.suite.name,
+            agent=spec.agent.name,
+            arm=spec.arms[0] if spec.arms else spec.name,
+            seed=spec.seed,
+            role=spec.role,
+            **values,
+        )
 
     @classmethod
     def from_row(cls, row: dict[str, str]) -> Self:
@@ -65,14 +78,8 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, obj
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: _number(value) for key, value in row.items()})
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
     write_bytes(path, text.getvalue().encode())
-
-
-def _number(value: object) -> object:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return "" if value is None else value
 
 
 def write_points(path: Path, kind: type[AnyPoint], points: Iterable[AnyPoint]) -> None:
@@ -94,16 +101,6 @@ def read_points(path: Path, kind: type[AnyPoint]) -> list[AnyPoint]:
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path}, line {number}: cannot be read: {error}") from None
     return points
-
-
-def write_curves(path: Path, points: Iterable[CurvePoint]) -> None:
-    """Write the points of all learning curves as a tidy table."""
-    write_points(path, CurvePoint, points)
-
-
-def read_curves(path: Path) -> list[CurvePoint]:
-    """Read the points of a file that `write_curves` wrote."""
-    return read_points(path, CurvePoint)
 
 
 def under_arm(points: Iterable[AnyPoint], arm: str) -> list[AnyPoint]:

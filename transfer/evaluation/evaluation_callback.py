@@ -1,11 +1,11 @@
 """The callback that evaluates an agent at fixed frames while it learns."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -17,7 +17,7 @@ from contrastive_distillation.memory import Memory
 from ..run_directory.directory import CURVES
 from ..run_directory.logger import note_scalars
 from ..settings.spec import TrainingSpec
-from .curves import CurvePoint, write_curves
+from .curves import CurvePoint, write_points
 from .evaluator import Episodes, Evaluator, own_randomness
 from .policies import policy_of
 from .schedule import Outlook, episodes_during_training, evaluation_frames
@@ -77,15 +77,8 @@ class EvaluationCallback(BaseCallback):
         self._ends_early = False
         self._elapsed = 0.0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the environments of the evaluation."""
         self._evaluator.close()
 
     @property
@@ -118,33 +111,24 @@ class EvaluationCallback(BaseCallback):
             "points": [asdict(point) for point in self.points],
             "seconds": self.seconds,
             "saving_seconds": self.saving_seconds,
-            "elapsed": time.perf_counter() - self._started,
+            "elapsed": self.whole_seconds,
             "learnt": self.learnt,
             "ends_early": self._ends_early,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Restore what `state` returned.
-
-        Raises:
-            ValueError: it has another form.
-        """
-        try:
-            self._due = [int(frames) for frames in state["due"]]
-            self._n_rounds = int(state["n_rounds"])
-            self.outlook = Outlook(
-                lengths=tuple(float(steps) for steps in state["outlook"]["lengths"]),
-                scored=bool(state["outlook"]["scored"]),
-            )
-            self.points = [CurvePoint(**point) for point in state["points"]]
-            self.seconds = float(state["seconds"])
-            self.saving_seconds = float(state["saving_seconds"])
-            self._elapsed = float(state["elapsed"])
-            self.learnt = {env_id: bool(state["learnt"][env_id]) for env_id in self.learnt}
-            self._ends_early = bool(state["ends_early"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"the evaluations cannot be read: {error!r}") from error
-        write_curves(self._path, self.points)
+        """Restore what `state` returned, after a way through JSON."""
+        self._due = state["due"]
+        self._n_rounds = state["n_rounds"]
+        outlook = state["outlook"]
+        self.outlook = Outlook(lengths=tuple(outlook["lengths"]), scored=outlook["scored"])
+        self.points = [CurvePoint(**point) for point in state["points"]]
+        self.seconds = state["seconds"]
+        self.saving_seconds = state["saving_seconds"]
+        self._elapsed = state["elapsed"]
+        self.learnt = state["learnt"]
+        self._ends_early = state["ends_early"]
+        write_points(self._path, CurvePoint, self.points)
 
     @property
     def scores(self) -> dict[str, float]:
@@ -183,9 +167,13 @@ class EvaluationCallback(BaseCallback):
         if self._spec.task.until_learnt and self.num_timesteps > 0 and all(self.learnt.values()):
             self.learnt = self._reaches_threshold(self._play())
             self._ends_early = all(self.learnt.values())
-        write_curves(self._path, self.points)
-        for point in points:
-            note_scalars(self.logger, evaluation_scalars(point), frames=point.frames)
+        write_points(self._path, CurvePoint, self.points)
+        scalars = {
+            f"evaluation/{point.env_id}/{name}": getattr(point, name)
+            for point in points
+            for name in ("score", "return_mean", "success_rate")
+        }
+        note_scalars(self.logger, scalars, frames=self.num_timesteps)
         self.seconds += time.perf_counter() - started
 
     def _play(self) -> list[CurvePoint]:
@@ -200,9 +188,15 @@ class EvaluationCallback(BaseCallback):
             index=self._n_rounds,
         )
         self._n_rounds += 1
-        seconds = time.perf_counter() - self._started
+        seconds = round(self.whole_seconds, 3)
         points = [
-            curve_point(spec, episodes, frames=self.num_timesteps, seconds=seconds)
+            CurvePoint.of(
+                spec,
+                env_id=episodes.env_id,
+                frames=self.num_timesteps,
+                wall_seconds=seconds,
+                **measures(spec.task.suite, episodes),
+            )
             for episodes in played
         ]
         self.outlook = Outlook(
@@ -214,14 +208,6 @@ class EvaluationCallback(BaseCallback):
     def _reaches_threshold(self, points: list[CurvePoint]) -> dict[str, bool]:
         threshold = self._spec.task.suite.learnt_score
         return {point.env_id: point.score >= threshold for point in points}
-
-
-def evaluation_scalars(point: CurvePoint) -> dict[str, float]:
-    """The numbers of an evaluation that TensorBoard shows: tag → number."""
-    return {
-        f"evaluation/{point.env_id}/{name}": getattr(point, name)
-        for name in ("score", "return_mean", "success_rate")
-    }
 
 
 def play(
@@ -239,30 +225,33 @@ def play(
         return evaluator.play(act, n_episodes=n_episodes, seed=seed, index=index)
 
 
-def curve_point(
-    spec: TrainingSpec, episodes: Episodes, *, frames: int, seconds: float
-) -> CurvePoint:
-    """The point of a learning curve that a round of episodes gives."""
-    return CurvePoint(
-        suite=spec.task.suite.name,
-        agent=spec.agent.name,
-        arm=spec.arms[0] if spec.arms else spec.name,
-        seed=spec.seed,
-        role=spec.role,
-        env_id=episodes.env_id,
-        frames=frames,
-        episodes=len(episodes.returns),
-        wall_seconds=round(seconds, 3),
-        **measures(spec.task.suite, episodes),
+def play_once(
+    model: BaseAlgorithm,
+    suite: Suite,
+    env_ids: Sequence[str],
+    *,
+    backend: str,
+    mission: bool,
+    n_episodes: int,
+    seed: int,
+    index: int,
+    memory: Memory | None = None,
+) -> list[Episodes]:
+    """Play one round of episodes in environments that are closed afterwards."""
+    evaluator = Evaluator(
+        env_ids=env_ids, backend=backend, observation=suite.observation, mission=mission
     )
+    with contextlib.closing(evaluator):
+        return play(model, evaluator, n_episodes=n_episodes, seed=seed, index=index, memory=memory)
 
 
-def measures(suite: Suite, episodes: Episodes) -> dict[str, float]:
-    """Score, mean and standard deviation of the returns, and success rate."""
+def measures(suite: Suite, episodes: Episodes) -> dict[str, Any]:
+    """Score, mean and standard deviation of the returns, success rate, number of episodes."""
     task = suite.task(episodes.env_id)
     return {
         "score": float(np.mean(task.score(episodes.returns))),
         "return_mean": float(np.mean(episodes.returns)),
         "return_std": float(np.std(episodes.returns)),
         "success_rate": float(np.mean(episodes.returns >= task.success_return)),
+        "episodes": len(episodes.returns),
     }

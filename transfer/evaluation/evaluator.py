@@ -4,12 +4,13 @@ All episodes of a round start together and are played to their end; each environ
 Counting the first episodes to finish would favour short ones.
 """
 
+import abc
 import contextlib
 import functools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -43,71 +44,91 @@ class Episodes:
     """(E,) steps."""
 
 
-class _Stage(Protocol):
-    """E environments of one id; only those with an unfinished episode are stepped."""
+class _Stage(abc.ABC):
+    """E environments of one id, each of which plays one episode."""
 
     backend: str
 
-    def reset(self, seed: int, n_episodes: int) -> Observations: ...
+    def __init__(self, env_id: str) -> None:
+        self.env_id = env_id
+        self._longest = get_task(env_id).max_episode_steps or UNKNOWN_LENGTH
 
+    def start(self, seed: int, n_episodes: int) -> None:
+        """Start a round of episodes."""
+        self.observations = self.reset(seed, n_episodes)
+        self.going: NDArray[np.intp] = np.arange(n_episodes)
+        self.returns = np.zeros(n_episodes)
+        self.lengths = np.zeros(n_episodes, np.int64)
+
+    def go_on(self, actions: NDArray[Any]) -> None:
+        """Step the unfinished episodes, given their actions."""
+        observations, rewards, dones = self.step(actions)
+        self.returns[self.going] += rewards
+        self.lengths[self.going] += 1
+        dones = dones | (self.lengths[self.going] >= self._longest)
+        self.going = self.going[~dones]
+        self.observations = take(observations, np.flatnonzero(~dones))
+
+    @abc.abstractmethod
+    def reset(self, seed: int, n_episodes: int) -> Observations:
+        """Reset E environments."""
+
+    @abc.abstractmethod
     def step(
-        self, going: NDArray[np.intp], actions: NDArray[Any]
-    ) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_]]: ...
+        self, actions: NDArray[Any]
+    ) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_]]:
+        """Step the environments of unfinished episodes: observations, rewards, dones."""
 
-    def close(self) -> None: ...
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close the environments."""
 
 
-class _PythonStage:
+class _PythonStage(_Stage):
     """Single Gymnasium environments, stepped one after the other; finished ones are not stepped."""
 
     backend = "gymnasium"
 
     def __init__(self, env_id: str, observation: str, mission: bool) -> None:
+        super().__init__(env_id)
         self._make = functools.partial(make_env, env_id, observation=observation, mission=mission)
         self._envs: list[gym.Env[Any, Any]] = [self._make()]
         self._discrete = isinstance(self._envs[0].action_space, gym.spaces.Discrete)
-        self._env_id = env_id
-        self._n_steps = 0
 
     def reset(self, seed: int, n_episodes: int) -> Observations:
         self._envs += [self._make() for _ in range(n_episodes - len(self._envs))]
         with contextlib.redirect_stdout(None):  # BabyAI prints while it draws a level
             observations = stack([self._envs[i].reset(seed=seed + i)[0] for i in range(n_episodes)])
         self._n_steps = 0
-        self._check_numbers(np.arange(n_episodes), observations, None)
+        self._check_numbers(observations)
         return observations
 
     def step(
-        self, going: NDArray[np.intp], actions: NDArray[Any]
+        self, actions: NDArray[Any]
     ) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_]]:
         steps = []
-        for i, action in zip(going, actions, strict=True):
-            with track_step(self._env_id, int(i)):
+        for i, action in zip(self.going, actions, strict=True):
+            with track_step(self.env_id, int(i)):
                 steps.append(self._envs[i].step(int(action) if self._discrete else action))
         rewards = np.array([step[1] for step in steps], np.float32)
         dones = np.array([step[2] or step[3] for step in steps], np.bool_)
         observations = stack([step[0] for step in steps])
         self._n_steps += 1
-        self._check_numbers(going, observations, rewards)
+        self._check_numbers(observations, rewards)
         return observations, rewards, dones
 
     def _check_numbers(
-        self,
-        going: NDArray[np.intp],
-        observations: Observations,
-        rewards: NDArray[np.float32] | None,
+        self, observations: Observations, rewards: NDArray[np.float32] | None = None
     ) -> None:
         """Raise BadNumberError for NaN and infinity."""
         named = observations if isinstance(observations, dict) else {"observation": observations}
-        checked = dict(named) if rewards is None else {"reward": rewards, **named}
+        checked = named if rewards is None else {"reward": rewards, **named}
         for key, values in checked.items():
             if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-                bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+                row = int(np.argwhere(~np.isfinite(values))[0][0])
+                index = row if rewards is None else int(self.going[row])
                 raise BadNumberError(
-                    env_id=self._env_id,
-                    env_index=int(going[np.flatnonzero(bad)[0]]),
-                    step=self._n_steps,
-                    key=key,
+                    env_id=self.env_id, env_index=index, step=self._n_steps, key=key
                 )
 
     def close(self) -> None:
@@ -115,11 +136,12 @@ class _PythonStage:
             env.close()
 
 
-class _PoolStage:
+class _PoolStage(_Stage):
     """A vectorised environment, which steps as a whole; steps of finished episodes are ignored."""
 
-    def __init__(self, make: Callable[[int], TaskVecEnv]) -> None:
+    def __init__(self, env_id: str, make: Callable[[int], TaskVecEnv]) -> None:
         """Args: make: makes a vectorised environment with the given number of environments."""
+        super().__init__(env_id)
         self._make = make
         self._vec = make(1)
         self.backend = self._vec.backend[0]
@@ -134,12 +156,12 @@ class _PoolStage:
         return self._vec.reset()
 
     def step(
-        self, going: NDArray[np.intp], actions: NDArray[Any]
+        self, actions: NDArray[Any]
     ) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_]]:
-        self._actions[going] = actions
+        self._actions[self.going] = actions
         observations: Any
         observations, rewards, dones, _ = self._vec.step(self._actions)
-        return take(observations, going), rewards[going], dones[going]
+        return take(observations, self.going), rewards[self.going], dones[self.going]
 
     def close(self) -> None:
         self._vec.close()
@@ -153,15 +175,9 @@ class Evaluator:
     """
 
     def __init__(
-        self,
-        *,
-        env_ids: Sequence[str],
-        backend: str,
-        observation: str,
-        mission: bool,
+        self, *, env_ids: Sequence[str], backend: str, observation: str, mission: bool
     ) -> None:
         self.env_ids = tuple(env_ids)
-        self._longest = [get_task(env_id).max_episode_steps or UNKNOWN_LENGTH for env_id in env_ids]
         self._stages = [_make_stage(env_id, backend, observation, mission) for env_id in env_ids]
 
     def play(self, act: Act, *, n_episodes: int, seed: int, index: int = 0) -> list[Episodes]:
@@ -174,24 +190,17 @@ class Evaluator:
             seed: the run's seed.
             index: number of the round. Each index has its own episodes, disjoint from training's.
         """
-        seeds = [
-            episode_seed(seed, "evaluate", index * len(self._stages) + i)
-            for i in range(len(self._stages))
-        ]
-        rounds = [
-            _Round(stage, s, n_episodes, longest)
-            for stage, s, longest in zip(self._stages, seeds, self._longest, strict=True)
-        ]
-        while open_rounds := [each for each in rounds if len(each.going)]:
-            actions = act(concatenate([each.observations for each in open_rounds]))
-            ends = np.cumsum([len(each.going) for each in open_rounds])
-            for each, own in zip(open_rounds, np.split(actions, ends[:-1]), strict=True):
-                each.step(own)
+        for i, stage in enumerate(self._stages):
+            number = index * len(self._stages) + i
+            stage.start(episode_seed(seed, "evaluate", number), n_episodes)
+        while unfinished := [stage for stage in self._stages if len(stage.going)]:
+            actions = act(concatenate([stage.observations for stage in unfinished]))
+            ends = np.cumsum([len(stage.going) for stage in unfinished])
+            for stage, own in zip(unfinished, np.split(actions, ends[:-1]), strict=True):
+                stage.go_on(own)
         return [
-            Episodes(
-                env_id=env_id, backend=each.backend, returns=each.returns, lengths=each.lengths
-            )
-            for env_id, each in zip(self.env_ids, rounds, strict=True)
+            Episodes(env_id=s.env_id, backend=s.backend, returns=s.returns, lengths=s.lengths)
+            for s in self._stages
         ]
 
     def close(self) -> None:
@@ -200,34 +209,12 @@ class Evaluator:
             stage.close()
 
 
-class _Round:
-    """One round of episodes on one stage."""
-
-    def __init__(self, stage: _Stage, seed: int, n_episodes: int, longest: int) -> None:
-        self._stage = stage
-        self._longest = longest
-        self.backend = stage.backend
-        self.observations = stage.reset(seed, n_episodes)
-        self.going: NDArray[np.intp] = np.arange(n_episodes)
-        self.returns = np.zeros(n_episodes)
-        self.lengths = np.zeros(n_episodes, np.int64)
-
-    def step(self, actions: NDArray[Any]) -> None:
-        """Step the unfinished episodes, given their actions."""
-        observations, rewards, dones = self._stage.step(self.going, actions)
-        self.returns[self.going] += rewards
-        self.lengths[self.going] += 1
-        dones = dones | (self.lengths[self.going] >= self._longest)
-        self.going = self.going[~dones]
-        self.observations = take(observations, np.flatnonzero(~dones))
-
-
 def _make_stage(env_id: str, backend: str, observation: str, mission: bool) -> _Stage:
     def make(n_envs: int) -> TaskVecEnv:
         return make_vec([env_id], n_envs, 0, backend, observation=observation, mission=mission)
 
     if backend != "gymnasium":
-        stage = _PoolStage(make)
+        stage = _PoolStage(env_id, make)
         if stage.backend != "gymnasium":
             return stage
         stage.close()

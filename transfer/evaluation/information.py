@@ -103,15 +103,15 @@ class InformationProbe(BaseCallback):
         memory: Memory,
         evaluation: EvaluationCallback,
         weights: Mapping[str, torch.Tensor] | None,
-        n_points: int,
     ) -> None:
-        """Args: weights: of the source, if any; n_points: at least 1."""
+        """Args: weights: of the source, if any."""
         super().__init__()
         self._spec = spec
         self._path = directory / INFORMATION
         self._memory = memory
         self._evaluation = evaluation
         self._weights = weights
+        n_points = spec.runtime.information_points
         self._due = [spec.task.frames * i // n_points for i in range(1, n_points)]
         self._source: FrozenTeacher | None = None
         self.points: list[InformationPoint] = []
@@ -129,17 +129,10 @@ class InformationProbe(BaseCallback):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state` returned.
-
-        Raises:
-            ValueError: it has another form.
-        """
-        try:
-            self.seconds = float(state["seconds"])
-            self.points = [InformationPoint(**point) for point in state["points"]]
-            self._measured_at = int(state["frames"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"the measured information cannot be read: {error!r}") from error
+        """Restore what `state` returned, after a way through JSON."""
+        self.seconds = state["seconds"]
+        self.points = [InformationPoint(**point) for point in state["points"]]
+        self._measured_at = state["frames"]
         self._due = [frames for frames in self._due if frames > self._measured_at]
         write_points(self._path, InformationPoint, self.points)
 
@@ -165,7 +158,14 @@ class InformationProbe(BaseCallback):
         found = measure_information(self._memory, encoder, self._source, seed=self._spec.seed)
         self._measured_at = frames
         fresh = [
-            self._point(frames, env_id, quantity, bounds)
+            InformationPoint.of(
+                self._spec,
+                env_id=env_id,
+                frames=frames,
+                quantity=quantity,
+                nats=bounds[quantity],
+                cap=bounds["cap"],
+            )
             for env_id, bounds in found.items()
             for quantity in QUANTITIES
             if quantity in bounds
@@ -176,20 +176,3 @@ class InformationProbe(BaseCallback):
         note_scalars(self.logger, scalars, frames=frames)
         self.seconds += time.perf_counter() - started
         return found
-
-    def _point(
-        self, frames: int, env_id: str, quantity: str, bounds: Mapping[str, float]
-    ) -> InformationPoint:
-        spec = self._spec
-        return InformationPoint(
-            suite=spec.task.suite.name,
-            agent=spec.agent.name,
-            arm=spec.arms[0] if spec.arms else spec.name,
-            seed=spec.seed,
-            role=spec.role,
-            env_id=env_id,
-            frames=frames,
-            quantity=quantity,
-            nats=bounds[quantity],
-            cap=bounds["cap"],
-        )

@@ -22,8 +22,7 @@ from ..settings.commands import EvaluateSettings
 from ..settings.source_run import read_agent_config
 from ..settings.spaces import compare_all
 from ..settings.spec import suite_of
-from .evaluation_callback import measures, play
-from .evaluator import Evaluator
+from .evaluation_callback import measures, play_once
 from .schedule import EVALUATE_INDEX
 
 EVALUATION = "evaluation.json"
@@ -83,21 +82,19 @@ def load_agent(directory: Path, env_ids: tuple[str, ...] = ()) -> TrainedAgent:
 
 def evaluate(agent: TrainedAgent, settings: EvaluateSettings, console: Console) -> None:
     """Play complete episodes, print their returns, and add them to ``evaluation.json``."""
-    evaluator = Evaluator(
-        env_ids=agent.env_ids,
+    played = play_once(
+        agent.model,
+        agent.suite,
+        agent.env_ids,
         backend=settings.backend,
-        observation=agent.suite.observation,
         mission=agent.mission,
+        n_episodes=settings.episodes,
+        seed=settings.seed,
+        index=EVALUATE_INDEX,
     )
-    n_episodes, seed = settings.episodes, settings.seed
-    with contextlib.closing(evaluator):
-        played = play(
-            agent.model, evaluator, n_episodes=n_episodes, seed=seed, index=EVALUATE_INDEX
-        )
     rows: dict[str, Mapping[str, Any]] = {
         episodes.env_id: {
             **measures(agent.suite, episodes),
-            "episodes": len(episodes.returns),
             "length_mean": float(episodes.lengths.mean()),
             "backend": episodes.backend,
         }

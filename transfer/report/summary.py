@@ -10,7 +10,6 @@ from typing import Any, Self, get_args, get_type_hints
 from ..evaluation.curves import (
     AnyPoint,
     CurvePoint,
-    read_curves,
     read_points,
     under_arm,
     write_table,
@@ -95,7 +94,9 @@ def read_finished(spec: TrainingSpec, directory: Path) -> FinishedTraining | Non
     if not (directory / RESULT).is_file():
         return None
     return FinishedTraining(
-        spec=spec, points=read_curves(directory / CURVES), result=read_result(directory)
+        spec=spec,
+        points=read_points(directory / CURVES, CurvePoint),
+        result=read_result(directory),
     )
 
 

@@ -1,6 +1,5 @@
 """Save the trained agent, evaluate it a last time, and write ``result.json``."""
 
-import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from contrastive_distillation.agents import RecordMemory, policy_sha256
 from contrastive_distillation.memory import Memory
 
-from ..evaluation.evaluation_callback import EvaluationCallback, measures, play
-from ..evaluation.evaluator import Evaluator
+from ..evaluation.evaluation_callback import EvaluationCallback, measures, play_once
 from ..evaluation.information import InformationProbe
 from ..evaluation.schedule import (
     FINAL_INDEX,
@@ -61,16 +59,35 @@ def finish(
         information: measures the features a last time.
         source_ids: the environments of its source, in which its retention is measured.
     """
+    task = spec.task
+
+    def evaluate(
+        env_ids: Sequence[str], n_episodes: int, index: int, memory: Memory | None = None
+    ) -> dict[str, dict[str, Any]]:
+        played = play_once(
+            model,
+            task.suite,
+            env_ids,
+            backend="gymnasium",
+            mission=task.mission,
+            n_episodes=n_episodes,
+            seed=spec.seed,
+            index=index,
+            memory=memory,
+        )
+        return {
+            episodes.env_id: {**measures(task.suite, episodes), "backend": episodes.backend}
+            for episodes in played
+        }
+
     started = time.perf_counter()
-    n_episodes = episodes_at_end(spec.task.frames, evaluation.outlook)
-    final = _evaluate(
-        spec, model, spec.task.env_ids, n_episodes, index=FINAL_INDEX, memory=evaluation.memory
-    )
+    n_episodes = episodes_at_end(task.frames, evaluation.outlook)
+    final = evaluate(task.env_ids, n_episodes, FINAL_INDEX, evaluation.memory)
     retention = {}
     if source_ids:
-        longest = [spec.task.suite.task(env_id).max_episode_steps for env_id in source_ids]
-        n_episodes = episodes_for_retention(spec.task.frames, longest)
-        retention = _evaluate(spec, model, source_ids, n_episodes, index=RETENTION_INDEX)
+        longest = [task.suite.task(env_id).max_episode_steps for env_id in source_ids]
+        n_episodes = episodes_for_retention(task.frames, longest)
+        retention = evaluate(source_ids, n_episodes, RETENTION_INDEX)
     evaluation_seconds = evaluation.seconds + time.perf_counter() - started
     apart = evaluation.seconds + evaluation.saving_seconds + information.seconds
     learning = evaluation.whole_seconds - apart
@@ -96,33 +113,3 @@ def finish(
             "information_seconds": round(information.seconds, 3),
         },
     )
-
-
-def _evaluate(
-    spec: TrainingSpec,
-    model: BaseAlgorithm,
-    env_ids: Sequence[str],
-    n_episodes: int,
-    *,
-    index: int,
-    memory: Memory | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Environment id → score and returns in the reference environment."""
-    evaluator = Evaluator(
-        env_ids=env_ids,
-        backend="gymnasium",
-        observation=spec.task.suite.observation,
-        mission=spec.task.mission,
-    )
-    with contextlib.closing(evaluator):
-        played = play(
-            model, evaluator, n_episodes=n_episodes, seed=spec.seed, index=index, memory=memory
-        )
-    return {
-        episodes.env_id: {
-            **measures(spec.task.suite, episodes),
-            "episodes": len(episodes.returns),
-            "backend": episodes.backend,
-        }
-        for episodes in played
-    }

@@ -138,7 +138,6 @@ def run_training(
                 memory=auxiliary.memory,
                 evaluation=evaluation,
                 weights=weights,
-                n_points=spec.runtime.information_points,
             )
             saving = CheckpointCallback(
                 spec,

@@ -10,7 +10,6 @@ from contrastive_distillation.envs import get_suite, suite_settings
 from contrastive_distillation.transfer.evaluation.curves import (
     CurvePoint,
     InformationPoint,
-    write_curves,
     write_points,
 )
 from contrastive_distillation.transfer.report.summary import SummaryRow, write_summary
@@ -57,7 +56,7 @@ def write_run(
                     learnt = (arm, seed) not in set(unlearnt)
                     rows.append(_row(arm, env_id, seed, "target", value, learnt=learnt))
     directory.mkdir(parents=True, exist_ok=True)
-    write_curves(directory / "curves.csv", points)
+    write_points(directory / "curves.csv", CurvePoint, points)
     write_points(directory / "information.csv", InformationPoint, information)
     write_summary(directory / "summary.csv", rows)
     if with_config:

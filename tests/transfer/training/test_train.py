@@ -16,8 +16,8 @@ from contrastive_distillation.transfer import (
 from contrastive_distillation.transfer.evaluation import information
 from contrastive_distillation.transfer.evaluation import schedule as protocol
 from contrastive_distillation.transfer.evaluation.curves import (
+    CurvePoint,
     InformationPoint,
-    read_curves,
     read_points,
 )
 from contrastive_distillation.transfer.run_directory.directory import read_config
@@ -105,7 +105,7 @@ def test_tensorboard_shows_what_the_tables_hold(tmp_path: Path) -> None:
     def scalars(tag: str) -> dict[int, float]:
         return {event.step: event.value for event in events.Scalars(tag)}
 
-    scores = {p.frames: p.score for p in read_curves(tmp_path / "curves.csv")}
+    scores = {p.frames: p.score for p in read_points(tmp_path / "curves.csv", CurvePoint)}
     assert len(scores) > 1
     assert scalars(f"evaluation/{EMPTY}/score") == pytest.approx(scores, abs=1e-4)
     points = read_points(tmp_path / "information.csv", InformationPoint)
