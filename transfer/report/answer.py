@@ -37,28 +37,25 @@ def answer(experiment: Experiment, arms: list[ArmSummary]) -> Answer:
     candidates = candidates or [arm for arm in arms if arm_of(arm.label) != reference][:1]
     if len(candidates) > 1:
         return _of_variants(experiment, candidates, reference)
-    if not candidates or candidates[0].reference is None:
-        only = arms[0]
-        value = "unknown" if only.auc is None else with_interval(only.auc)
-        return Answer(
-            sentence=f"{_upper(readable(only.label))} alone was tried: its area under the "
-            f"learning curve is {value} (interquartile mean). There is nothing to compare it with.",
-            caveats=_caveats(experiment, [only]),
-        )
-    return _of_two(experiment, candidates[0], candidates[0].reference)
+    if candidates and candidates[0].reference is not None:
+        text = _of_two(experiment, candidates[0], candidates[0].reference)
+        return Answer(sentence=text, caveats=_caveats(experiment, candidates))
+    only = arms[0]
+    value = "unknown" if only.auc is None else with_interval(only.auc)
+    return Answer(
+        sentence=f"{_upper(readable(only.label))} alone was tried: its area under the learning "
+        f"curve is {value} (interquartile mean). There is nothing to compare it with.",
+        caveats=_caveats(experiment, [only]),
+    )
 
 
-def _of_two(experiment: Experiment, candidate: ArmSummary, reference: str) -> Answer:
+def _of_two(experiment: Experiment, candidate: ArmSummary, reference: str) -> str:
     targets = _shared_targets(experiment, candidate.label, reference)
     x, y = (scores_of(experiment, name, auc, targets) for name in (candidate.label, reference))
     found = difference(x, y) if targets else None
     name, other = _named(experiment, candidate.label), readable(reference)
     if found is None:
-        return Answer(
-            sentence=f"{_upper(name)} and {other} have no seed in common yet, so they cannot be "
-            "compared.",
-            caveats=_caveats(experiment, [candidate]),
-        )
+        return f"{_upper(name)} and {other} have no seed in common yet, so they cannot be compared."
     where = _where(experiment, found.n_runs, len(targets))
     if round(found.value, 2) == 0:
         first = (
@@ -71,10 +68,8 @@ def _of_two(experiment: Experiment, candidate: ArmSummary, reference: str) -> An
             f"{where}, {name} had the {more} mean area under the learning curve than {other}, "
             f"by {signed(found.value)}"
         )
-    if not found.has_interval:
-        text = f"{first}. From one seed there is no interval: it does not say which is better."
-        return Answer(sentence=text, caveats=_caveats(experiment, [candidate]))
-    assert found.low is not None and found.high is not None
+    if found.low is None or found.high is None:
+        return f"{first}. From one seed there is no interval: it does not say which is better."
     interval = f"95 % interval {signed(found.low)} to {signed(found.high)}, paired over seeds"
     if found.excludes(0.0):
         certain = "The interval excludes 0"
@@ -82,8 +77,7 @@ def _of_two(experiment: Experiment, candidate: ArmSummary, reference: str) -> An
             certain += f", but {found.n_runs} seeds make it too narrow: a hint, not a result"
     else:
         certain = "The interval includes 0: these seeds do not tell the two apart"
-    text = f"{first} ({interval}). {certain}."
-    return Answer(sentence=text, caveats=_caveats(experiment, [candidate]))
+    return f"{first} ({interval}). {certain}."
 
 
 def _of_variants(experiment: Experiment, candidates: list[ArmSummary], reference: str) -> Answer:
@@ -108,14 +102,11 @@ def _of_variants(experiment: Experiment, candidates: list[ArmSummary], reference
         compared.sort(key=lambda found: found.value)
         apart = [found.value for found in compared if found.excludes(0.0)]
         above, below = sum(value > 0 for value in apart), sum(value < 0 for value in apart)
+        certain = f"the intervals of {above} lie above 0, of {below} below"
         text += (
             f". Their differences to {readable(reference)}, paired over seeds, run from "
             f"{with_interval(compared[0], sign=True)} to {with_interval(compared[-1], sign=True)}; "
-            + (
-                f"the intervals of {above} lie above 0, of {below} below"
-                if apart
-                else "no interval excludes 0"
-            )
+            f"{certain if apart else 'no interval excludes 0'}"
         )
     elif any(arm.difference is not None for arm in known):
         text += ". From one seed there are no intervals: it does not say which is better"
@@ -164,9 +155,7 @@ def _where(experiment: Experiment, n_seeds: int, n_targets: int | None = None) -
 
 def _caveats(experiment: Experiment, arms: list[ArmSummary]) -> tuple[str, ...]:
     caveats = list(experiment.progress)
-    other_loss = [
-        label for label in experiment.arms if _named(experiment, label) != readable(label)
-    ]
+    other_loss = [a for a in experiment.arms if _named(experiment, a) != readable(a)]
     if other_loss:
         names = ", ".join(dict.fromkeys(readable(arm_of(label)) for label in other_loss))
         caveats.append(

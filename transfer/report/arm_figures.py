@@ -1,6 +1,8 @@
 """Figures of arms over all targets: aggregates, profiles, heat maps, compute, settings."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,7 +42,7 @@ def interval_figure(
     """An interval for each arm; `which` is auc, final, difference or improvement."""
     heading, title = _INTERVALS[which]
     title = title.format(reference=readable(reference))
-    known = [(arm, getattr(arm, which)) for arm in arms if getattr(arm, which) is not None]
+    known = [(arm, value) for arm in arms if (value := getattr(arm, which)) is not None]
     if not known:
         return None
     names = [on_axis(readable(arm.label)) for arm, _ in known]
@@ -80,13 +82,14 @@ def profile_figure(experiment: Experiment, styles: Mapping[str, Style]) -> Pictu
     tables = {label: table for label, table in tables.items() if len(table)}
     if not tables:
         return None
+    profiles = partial(performance_profiles, thresholds=_LEVELS)
     with drawing(height=3.0 + legend_height(list(tables))) as (figure, (axes,)):
         for label, table in tables.items():
-            style, profile = styles[label], performance_profiles(table, thresholds=_LEVELS)
-            axes.step(_LEVELS, profile, where="post", color=style.colour, linestyle=style.dashes,
-                      linewidth=1.7, label=in_legend(label))  # fmt: skip
+            style = styles[label]
+            axes.step(_LEVELS, profiles(table), where="post", color=style.colour,
+                      linestyle=style.dashes, linewidth=1.7, label=in_legend(label))  # fmt: skip
             if len(table) > 1 and label in with_bands(list(tables)):
-                low, high = bootstrap_band(table, seeded(), statistic=_profiles, whole_runs=True)
+                low, high = bootstrap_band(table, seeded(), statistic=profiles, whole_runs=True)
                 axes.fill_between(_LEVELS, low, high, step="post", color=style.colour, alpha=0.1,
                                   linewidth=0)  # fmt: skip
         unit(axes, "share of runs above it")
@@ -97,10 +100,6 @@ def profile_figure(experiment: Experiment, styles: Mapping[str, Style]) -> Pictu
             title="Performance profile: share of runs with a final score above each.",
             alt="Share of runs and targets with a final score above each score, for each arm.",
         )  # fmt: skip
-
-
-def _profiles(tables: Floats) -> Floats:
-    return performance_profiles(tables, thresholds=_LEVELS)
 
 
 def compute_figure(arms: Sequence[ArmSummary], styles: Mapping[str, Style]) -> Picture | None:
@@ -171,17 +170,17 @@ def _source_kinds(experiment: Experiment) -> dict[tuple[str, int], str]:
 
 def retention_map(experiment: Experiment) -> Picture | None:
     """Arms × targets: mean score on the sources after training on the target."""
-    retention: dict[tuple[str, str], list[float]] = {}
+    retention = defaultdict(list)
     for row in experiment.targets:
         if row.retention is not None:
-            retention.setdefault((row.arm, row.env_id), []).append(row.retention)
+            retention[row.arm, row.env_id].append(row.retention)
     if not retention:
         return None
     rows = [arm for arm in experiment.arms if any(arm == a for a, _ in retention)]
     columns = experiment.target_ids
-    values = _means(retention, rows, columns)
     return _heat_map(
-        values, [readable(row) for row in rows], columns, name="retention",
+        _means(retention, rows, columns), [readable(row) for row in rows], columns,
+        name="retention",
         title="What is left of the sources: mean score on them after each target.",
         what="score on the sources after the target",
         show=score,
@@ -197,20 +196,13 @@ def _means(
 
 def _heat_map(
     values: Floats, rows: Sequence[str], columns: Sequence[str], *,
-    name: str, title: str, what: str, show: object,
+    name: str, title: str, what: str, show: Callable[[float], str],
 ) -> Picture:  # fmt: skip
-    assert callable(show)
     rows = [on_axis(row) for row in rows]
     with drawing(height=1.2 + _line_height(rows) * len(rows)) as (figure, (axes,)):
         low = min(0.0, float(np.nanmin(values)))
         high = max(1.0 + low, float(np.nanmax(values)))
-        axes.imshow(
-            values,
-            cmap="cividis",
-            vmin=low,
-            vmax=high,
-            aspect="auto",
-        )
+        axes.imshow(values, cmap="cividis", vmin=low, vmax=high, aspect="auto")
         axes.set_xticks(range(len(columns)), [_broken(short_env(c)) for c in columns], fontsize=8.5)
         axes.set_yticks(range(len(rows)), rows)
         axes.grid(visible=False)
@@ -257,10 +249,8 @@ def _axis_figure(
         groups.setdefault("+".join([label.arm, *rest]), []).append((number, arm.auc))
     looks = styles_of(list(groups))
     reference = next((a for a in arms if a.label == reference_of(experiment)), None)
-    with drawing(height=3.2 + legend_height([*groups, reference_of(experiment)])) as (
-        figure,
-        (axes,),
-    ):
+    height = 3.2 + legend_height([*groups, reference_of(experiment)])
+    with drawing(height=height) as (figure, (axes,)):
         for group, members in groups.items():
             members.sort(key=lambda each: each[0])
             x = [number for number, _ in members]

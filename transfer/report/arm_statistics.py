@@ -1,5 +1,6 @@
 """Statistics of each arm over all targets."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -83,10 +84,25 @@ def _estimate(scores: Scores, statistic: Statistic) -> Estimate | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmSummary:
-    """One arm over all targets; a value is None if it is unknown."""
+class Compared:
+    """An arm beside scratch; a value is None if it is unknown."""
 
     label: str
+    over_scratch: Estimate | None
+    """Mean area less scratch's, paired over seeds."""
+    forward_is_raw: bool
+    """Whether forward transfer is a plain difference on some target."""
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether it is below scratch when rounded to two decimals."""
+        return self.over_scratch is not None and round(self.over_scratch.value, 2) < 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmSummary(Compared):
+    """One arm over all targets; a value is None if it is unknown."""
+
     seeds: tuple[int, ...]
     left_out: tuple[int, ...]
     reference: str | None
@@ -101,21 +117,12 @@ class ArmSummary:
     """Mean area less the reference's, paired over seeds."""
     improvement: Estimate | None
     """Probability that a run has a larger area than a run of the reference."""
-    over_scratch: Estimate | None
-    """Mean area less scratch's, paired over seeds."""
     forward: Estimate | None
     """Mean forward transfer."""
-    forward_is_raw: bool
-    """Whether that is a plain difference on some target."""
     retention: Estimate | None
     """Score on the sources after training on the target, less that before."""
     seconds: Estimate | None
     """Seconds of learning on a target; the interquartile mean leaves out interrupted trainings."""
-
-    @property
-    def is_negative(self) -> bool:
-        """Whether it is below scratch when rounded to two decimals."""
-        return self.over_scratch is not None and round(self.over_scratch.value, 2) < 0
 
 
 def reference_of(experiment: Experiment) -> str:
@@ -137,6 +144,14 @@ def counterpart(experiment: Experiment, label: str, arm: str) -> str | None:
     return max(labels, key=lambda each: each.count("+")) if labels else None
 
 
+def scores_beside(
+    experiment: Experiment, label: str, arm: str, areas: Mapping[str, Scores]
+) -> Scores | None:
+    """The areas of an arm's `counterpart`; None if it has no complete seed."""
+    found = areas.get(counterpart(experiment, label, arm) or "")
+    return found if found is not None and found.seeds else None
+
+
 def summarise_arms(experiment: Experiment) -> list[ArmSummary]:
     """A summary of each arm over all targets."""
     targets = experiment.target_ids
@@ -147,25 +162,24 @@ def summarise_arms(experiment: Experiment) -> list[ArmSummary]:
 def _summarise_arm(experiment: Experiment, label: str, areas: Mapping[str, Scores]) -> ArmSummary:
     targets, area = experiment.target_ids, areas[label]
     ends = scores_of(experiment, label, final, targets)
-    name = counterpart(experiment, label, reference_of(experiment))
-    reference = areas.get(name or "")
-    scratch = areas.get(counterpart(experiment, label, SCRATCH) or "")
-    both = reference is not None and bool(area.seeds and reference.seeds)
+    main = reference_of(experiment)
+    reference = scores_beside(experiment, label, main, areas)
+    scratch = scores_beside(experiment, label, SCRATCH, areas)
     forward, is_raw = None, False
-    if scratch is not None and scratch.seeds and area.seeds:
+    if scratch is not None and area.seeds:
         forward = mean_forward_transfer(area.table, scratch.table, seeded())
         is_raw = bool(forward_transfer(area.table, scratch.table).is_raw.any())
     return ArmSummary(
         label=label,
         seeds=area.seeds,
         left_out=area.left_out,
-        reference=name,
+        reference=counterpart(experiment, label, main),
         auc=_estimate(area, interquartile_means),
         final=_estimate(ends, interquartile_means),
         gap=_estimate(ends, optimality_gaps),
         difference=None if reference is None else difference(area, reference),
         improvement=improvement(area.table, reference.table, seeded(), whole_runs=True)
-        if both and reference is not None
+        if reference is not None and area.seeds
         else None,
         over_scratch=None if scratch is None else difference(area, scratch),
         forward=forward,
@@ -180,22 +194,16 @@ def seconds(row: SummaryRow) -> float:
     return row.frames / row.frames_per_second if row.frames_per_second > 0 else float("nan")
 
 
-def source_score(experiment: Experiment, label: str, seed: int) -> float | None:
-    """Mean final score of the source that an arm's seed starts from."""
-    found = [r.final_score for r in experiment.sources if (r.arm, r.seed) == (label, seed)]
-    return float(np.mean(found)) if found else None
-
-
 def _retention(experiment: Experiment, label: str) -> Estimate | None:
     """Score after less score before, over the seeds and targets for which both are known."""
-    by_seed: dict[int, list[float]] = {}
+    before, kept = defaultdict(list), defaultdict(list)
+    for row in experiment.sources:
+        if row.arm == label:
+            before[row.seed].append(row.final_score)
     for row in experiment.targets:
-        before = source_score(experiment, label, row.seed)
-        if row.arm == label and row.retention is not None and before is not None:
-            by_seed.setdefault(row.seed, []).append(row.retention - before)
-    if not by_seed:
-        return None
-    return estimate([float(np.mean(each)) for each in by_seed.values()], seeded())
+        if row.arm == label and row.retention is not None and row.seed in before:
+            kept[row.seed].append(row.retention - float(np.mean(before[row.seed])))
+    return estimate_of([float(np.mean(each)) for each in kept.values()]) if kept else None
 
 
 def estimate_of(values: Sequence[float]) -> Estimate:

@@ -48,14 +48,11 @@ def check_output(directory: Path, output: Path) -> None:
     """
     if output.exists() and not output.is_dir():
         raise SettingsError(f"--output {output}: is a file; give a directory")
-    if output.resolve() == directory.resolve():
+    is_own = output.resolve() == directory.resolve()
+    if is_own or any((output / name).is_file() for name in (CONFIG, CURVES)):
+        kind = "the run itself" if is_own else "a run's directory"
         raise SettingsError(
-            f"--output {output}: is the run itself, whose {SUMMARY} the report's would replace; "
-            "give another directory"
-        )
-    if any((output / name).is_file() for name in (CONFIG, CURVES)):
-        raise SettingsError(
-            f"--output {output}: is a run's directory, whose {SUMMARY} the report's would replace; "
+            f"--output {output}: is {kind}, whose {SUMMARY} the report's would replace; "
             "give another directory"
         )
 
@@ -78,17 +75,13 @@ def make_report(experiment: Experiment, output: Path, *, say: Say = print) -> Pa
     memory = look_into_memory(experiment, output)
     found = answer(experiment, arms) if arms else _of_train(experiment)
     parts = _sections(experiment, arms, targets, memory)
-    text = render_page(
-        title=sections.title_of(experiment),
-        outline=sections.outline_of(experiment),
-        answer=found,
-        sections=parts,
-    )
+    title, outline = sections.title_of(experiment), sections.outline_of(experiment)
     _write_figures(output / FIGURES, parts)
     if arms:
         write_aggregates(output / SUMMARY, arms, targets)
         write_latex(output / LATEX, experiment, arms, targets)
-    write_text(output / PAGE, text)
+    page = render_page(title=title, outline=outline, answer=found, sections=parts)
+    write_text(output / PAGE, page)
     say(found.sentence)
     for line in (*found.caveats, *experiment.notes, *memory.notes):
         say(line)
@@ -102,7 +95,7 @@ def _sections(
     memory: _MemoryReport,
 ) -> list[Section]:
     looks = styles(list(dict.fromkeys(point.arm for point in experiment.points)))
-    parts: list[Section | None] = []
+    parts = []
     if any(point.role == "target" for point in experiment.points):
         if arms:
             parts.append(sections.arm_section(experiment, arms, looks))
@@ -116,18 +109,17 @@ def _sections(
     if memory.examples is not None:
         parts.append(sections.examples_section(memory.examples, memory.whose))
     parts.append(sections.diagnostics_section(experiment))
-    parts.append(sections.missing_section([*experiment.notes, *memory.notes]))
+    notes = (*experiment.notes, *memory.notes)
+    parts.append(Section(title="What is missing", items=notes))
     parts.append(sections.made_section(experiment))
-    return [part for part in parts if part is not None]
+    return [part for part in parts if not part.is_empty]
 
 
 def _of_train(experiment: Experiment) -> Answer:
     """The answer for a run without a finished training on a target."""
     if any(point.role == "target" for point in experiment.points):
         return answer(experiment, [])
-    ends = {}
-    for point in experiment.points:
-        ends[(point.env_id, point.seed)] = point.score
+    ends = {(point.env_id, point.seed): point.score for point in experiment.points}
     parts = []
     for env_id in dict.fromkeys(env_id for env_id, _ in ends):
         own = [score for (name, _), score in ends.items() if name == env_id]
@@ -154,7 +146,7 @@ def look_into_memory(experiment: Experiment, output: Path) -> _MemoryReport:
         except (ValueError, KeyError, OSError, RuntimeError) as error:
             notes.append(f"{directory.relative_to(experiment.directory)}: {error}.")
             continue
-        write_embedding(output / PROJECTOR, embed(loaded))
+        write_embedding(output / PROJECTOR, *embed(loaded))
         examples = example_figure(loaded)
         if examples is not None:
             whose = f"{readable(label)} on {short_env(env_id)}, seed {seed}"

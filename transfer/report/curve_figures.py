@@ -26,11 +26,12 @@ def learning_curves(
     experiment: Experiment, env_id: str, role: str, styles: Mapping[str, Style]
 ) -> Picture:
     """Score against frames in one environment: means, with bands and single seeds for few arms."""
-    labels = _labels(experiment, env_id, role)
+    labels, ends = _labels(experiment, env_id, role), []
     with drawing(height=3.0 + legend_height(labels)) as (figure, (axes,)):
         for label in labels:
             seeds = sorted({p.seed for p in experiment.points if p.arm == label})
             curves = curves_of(experiment.points, label, env_id, seeds, role)
+            ends.append(f"{readable(label)} ends at {np.mean([c[-1].score for c in curves]):.2f}")
             lines = [
                 (np.array([float(p.frames) for p in c]), np.array([p.score for p in c]))
                 for c in curves
@@ -47,7 +48,7 @@ def learning_curves(
             figure,
             name=f"curve-{role}-{_file(env_id)}",
             title=f"Score on {short_env(env_id)} against frames.",
-            alt=f"Learning curves on {env_id}: " + _ends(experiment, labels, env_id, role),
+            alt=f"Learning curves on {env_id}: {'; '.join(ends)}.",
         )
 
 
@@ -61,15 +62,6 @@ def _labels(experiment: Experiment, env_id: str, role: str) -> list[str]:
             labels.append(label)
         seen.add(own)
     return labels
-
-
-def _ends(experiment: Experiment, labels: Sequence[str], env_id: str, role: str) -> str:
-    parts = []
-    for label in labels:
-        seeds = sorted({p.seed for p in experiment.points if p.arm == label})
-        curves = curves_of(experiment.points, label, env_id, seeds, role)
-        parts.append(f"{readable(label)} ends at {np.mean([c[-1].score for c in curves]):.2f}")
-    return "; ".join(parts) + "."
 
 
 def _draw_lines(axes: Axes, style: Style, label: str, lines: Sequence[Line], *, band: bool) -> None:
@@ -92,10 +84,8 @@ def survival_curves(experiment: Experiment, env_id: str, styles: Mapping[str, St
     arms = summarise_target(experiment, env_id)
     end = max(p.frames for p in experiment.points if (p.env_id, p.role) == (env_id, "target"))
     levels = [(0.5, "to_half"), (experiment.learnt_score, "to_learnt")]
-    with drawing(height=3.7 + legend_height([arm.label for arm in arms]), rows=2) as (
-        figure,
-        panels,
-    ):
+    height = 3.7 + legend_height([arm.label for arm in arms])
+    with drawing(height=height, rows=2) as (figure, panels):
         for axes, (level, name) in zip(panels, levels, strict=True):
             for arm in arms:
                 curve = getattr(arm, name)
@@ -103,9 +93,8 @@ def survival_curves(experiment: Experiment, env_id: str, styles: Mapping[str, St
                     continue
                 style = styles[arm.label]
                 times = np.concatenate([[0.0], curve.times, [end]])
-                shares = np.concatenate(
-                    [[1.0], curve.shares, curve.shares[-1:] if len(curve.shares) else [1.0]]
-                )
+                shares = np.concatenate([[1.0], curve.shares])
+                shares = np.append(shares, shares[-1])
                 axes.step(
                     times, shares, where="post", color=style.colour, linestyle=style.dashes,
                     linewidth=1.7, label=in_legend(arm.label),

@@ -68,10 +68,9 @@ def legend_below(figure: Figure, axes: Axes) -> None:
     """Add the legend of some axes below the figure."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        n_columns = _n_columns(labels)
         figure.legend(
-            handles, labels, loc="outside lower center", ncols=n_columns, handlelength=3.2,
-            fontsize=8.5,
+            handles, labels, loc="outside lower center", ncols=_n_columns(labels),
+            handlelength=3.2, fontsize=8.5,
         )  # fmt: skip
 
 

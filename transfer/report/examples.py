@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from contrastive_distillation.envs import draw_pictures
 
@@ -41,28 +40,20 @@ def example_figure(loaded: LoadedLoss) -> Picture | None:
         figure.clear()
         grid: Any = figure.subplots(len(examples), n_columns, squeeze=False)
         for line, example in zip(grid, examples, strict=True):
-            for axes, picture, caption in zip(
-                line, example.pictures, example.captions, strict=False
-            ):
+            shown = zip(line, example.pictures, example.captions, strict=False)
+            for axes, picture, caption in shown:
                 _show(axes, picture, caption)
             for axes in line[len(example.pictures) :]:
                 axes.set_axis_off()
-        _headings(figure, grid[0])
-        return finished(
-            figure,
-            name="examples",
-            title=f"Observations of {short_env(loaded.env_id)}",
-            alt=(
-                f"{len(examples)} observations of {loaded.env_id}, each with its positive and "
-                "its hardest negatives from memory."
-            ),
+        names = ("observation", "positive", "hardest negatives")
+        for axes, name in zip(grid[0], names, strict=False):
+            axes.set_title(name, fontsize=8.5, loc="left")
+        alt = (
+            f"{len(examples)} observations of {loaded.env_id}, each with its positive and its "
+            "hardest negatives from memory."
         )
-
-
-def _headings(figure: Figure, line: Any) -> None:
-    names = ["observation", "positive", "hardest negatives"]
-    for axes, name in zip(line, names, strict=False):
-        axes.set_title(name, fontsize=8.5, loc="left")
+        title = f"Observations of {short_env(loaded.env_id)}"
+        return finished(figure, name="examples", title=title, alt=alt)
 
 
 def _show(axes: Axes, picture: np.ndarray, caption: str) -> None:

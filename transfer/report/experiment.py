@@ -21,6 +21,7 @@ from ..run_directory.directory import (
     read_config,
     read_result,
 )
+from ..settings.arms import arm_of
 from ..settings.spec import TrainingSpec
 from .summary import (
     FinishedTraining,
@@ -106,20 +107,20 @@ def read_experiment(directory: Path) -> Experiment:
     """
     _check(directory)
     config = read_config(directory) if (directory / CONFIG).is_file() else {}
-    found, notes = _find_specs(directory, config)
-    finished = [each for spec in found for each in _finished(spec, directory / spec.name, notes)]
-    whole = [each for each in finished if _has_its_source(each, finished, notes)]
-    rows = _merged(_table(directory), summarise(whole, given_source=_given_source(config, notes)))
+    notes: list[str] = []
+    found = _find_specs(directory, config, notes)
+    whole = _finished(found, directory, notes)
+    fresh = summarise(whole, given_source=_given_source(config, notes))
+    rows = _without_nan(_merged(directory, fresh), notes)
     points = _all(directory, CURVES, CurvePoint, found)
     if not points:
         raise SettingsError(
             f"{directory}: has nothing to report yet: no training was evaluated; let it run first"
         )
-    rows, notes = _without_nan(rows, notes)
     specs = {
         (spec.arms[0], spec.task.env_ids[0], spec.seed): directory / spec.name
         for spec in (each.spec for each in whole)
-        if spec.role == "target" and spec.arms
+        if spec.role == "target"
     }
     points = _from_counted(points, rows)
     information = _all(directory, INFORMATION, InformationPoint, found)
@@ -140,10 +141,7 @@ def read_experiment(directory: Path) -> Experiment:
 def _in_order(order: Sequence[str] | None, names: Iterable[str]) -> list[str]:
     """Each name once: first those in `order`, then the others."""
     found = dict.fromkeys(names)
-    return [
-        *(name for name in order or () if name in found),
-        *(name for name in found if name not in (order or ())),
-    ]
+    return list(dict.fromkeys([*(name for name in order or () if name in found), *found]))
 
 
 def _check(directory: Path) -> None:
@@ -158,35 +156,29 @@ def _check(directory: Path) -> None:
     raise SettingsError(f"{directory}: is not a run's directory; {_EXPECTED}{near}")
 
 
-def _find_specs(directory: Path, config: Mapping[str, Any]) -> tuple[list[TrainingSpec], list[str]]:
-    """Specs of the trainings that have started in a run, and notes on unreadable ones."""
-    notes: list[str] = []
+def _find_specs(directory: Path, config: Mapping[str, Any], notes: list[str]) -> list[TrainingSpec]:
+    """Specs of the trainings that have started in a run; unreadable ones are noted."""
     configs: dict[str, Mapping[str, Any]] = {}
-    patterns = ("sources/*", "targets/*/*/seed*", "seed*")
-    paths = [path for pattern in patterns for path in sorted(directory.glob(f"{pattern}/{CONFIG}"))]
-    for path in paths:
-        try:
-            configs[path.parent.relative_to(directory).as_posix()] = read_config(path.parent)
-        except RunDirectoryError as error:
-            notes.append(f"Left out: {error}.")
+    for pattern in ("sources/*", "targets/*/*/seed*", "seed*"):
+        for path in sorted(directory.glob(f"{pattern}/{CONFIG}")):
+            try:
+                configs[path.parent.relative_to(directory).as_posix()] = read_config(path.parent)
+            except RunDirectoryError as error:
+                notes.append(f"Left out: {error}.")
     if "role" in config.get(RESOLVED, {}) and "seeds" not in config:
         configs[""] = config  # the run is one training
     needs = {name: _needed(name, each, directory) for name, each in configs.items()}
-    users: dict[str, dict[str, None]] = {}
-    for name, needed in needs.items():
-        if needed is not None:
-            users.setdefault(needed, {})[_arm(name, directory)] = None
+    arm_of_name = {name: _arm(name, directory) for name in configs}
     specs = []
     for name, each in configs.items():
-        is_source = name.startswith("sources/")
-        arms = users.get(name, {}) if is_source else (_arm(name, directory),)
+        arms: tuple[str, ...] = (arm_of_name[name],)
+        if name.startswith("sources/"):  # those that start from it
+            arms = tuple(dict.fromkeys(arm_of_name[n] for n in configs if needs[n] == name))
         try:
-            specs.append(
-                TrainingSpec.from_config(each, name=name, arms=tuple(arms), needs=needs[name])
-            )
+            specs.append(TrainingSpec.from_config(each, name=name, arms=arms, needs=needs[name]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             notes.append(f"Left out: {name or directory}/{CONFIG} cannot be read ({error!r}).")
-    return specs, notes
+    return specs
 
 
 def _arm(name: str, directory: Path) -> str:
@@ -208,24 +200,25 @@ def _needed(name: str, config: Mapping[str, Any], directory: Path) -> str | None
     return needed if (directory / needed / CONFIG).is_file() else None
 
 
-def _finished(spec: TrainingSpec, directory: Path, notes: list[str]) -> list[FinishedTraining]:
-    """The finished training of a spec; empty if it is unfinished or cannot be read."""
-    try:
-        found = read_finished(spec, directory)
-    except (RunDirectoryError, OSError, ValueError) as error:
-        notes.append(f"Left out: {error}.")
-        return []
-    return [] if found is None else [found]
-
-
-def _has_its_source(
-    each: FinishedTraining, all_: Sequence[FinishedTraining], notes: list[str]
-) -> bool:
-    needed = each.spec.needs
-    if needed is None or any(other.spec.name == needed for other in all_):
-        return True
-    notes.append(f"Left out: {each.spec.name}, because its source, {needed}, cannot be read.")
-    return False
+def _finished(
+    specs: Sequence[TrainingSpec], directory: Path, notes: list[str]
+) -> list[FinishedTraining]:
+    """The finished trainings that can be read together with their sources."""
+    found = {}
+    for spec in specs:
+        try:
+            found[spec.name] = read_finished(spec, directory / spec.name)
+        except (RunDirectoryError, OSError, ValueError) as error:
+            notes.append(f"Left out: {error}.")
+    whole = []
+    for each in filter(None, found.values()):
+        needed = each.spec.needs
+        if needed is None or found.get(needed) is not None:
+            whole.append(each)
+        else:
+            name = each.spec.name
+            notes.append(f"Left out: {name}, because its source, {needed}, cannot be read.")
+    return whole
 
 
 def _given_source(config: Mapping[str, Any], notes: list[str]) -> Mapping[str, Any] | None:
@@ -239,14 +232,10 @@ def _given_source(config: Mapping[str, Any], notes: list[str]) -> Mapping[str, A
         return None
 
 
-def _table(directory: Path) -> list[SummaryRow]:
-    return read_summary(directory / SUMMARY) if (directory / SUMMARY).is_file() else []
-
-
-def _merged(kept: Iterable[SummaryRow], fresh: Iterable[SummaryRow]) -> list[SummaryRow]:
+def _merged(directory: Path, fresh: Iterable[SummaryRow]) -> list[SummaryRow]:
     """Rows of the run's table, replaced by those of its specs, which are newer."""
-    rows = {(row.arm, row.seed, row.role, row.env_id): row for row in (*kept, *fresh)}
-    return list(rows.values())
+    kept = read_summary(directory / SUMMARY) if (directory / SUMMARY).is_file() else []
+    return list({(r.arm, r.seed, r.role, r.env_id): r for r in (*kept, *fresh)}.values())
 
 
 def _all(
@@ -254,7 +243,7 @@ def _all(
 ) -> list[AnyPoint]:
     """Points of the run's file, replaced by those of its specs, which are newer."""
     kept = read_points(directory / name, kind) if (directory / name).is_file() else []
-    fresh = all_points(specs, [directory / spec.name for spec in specs], name, kind)
+    fresh = all_points(specs, directory, name, kind)
     seen = {(point.arm, point.seed, point.role, point.env_id) for point in fresh}
     return [p for p in kept if (p.arm, p.seed, p.role, p.env_id) not in seen] + fresh
 
@@ -277,17 +266,16 @@ def _from_counted(points: Sequence[AnyPoint], rows: Sequence[SummaryRow]) -> lis
     return counted
 
 
-def _without_nan(
-    rows: Sequence[SummaryRow], notes: Sequence[str]
-) -> tuple[list[SummaryRow], list[str]]:
+def _without_nan(rows: Sequence[SummaryRow], notes: list[str]) -> list[SummaryRow]:
     """Leave out rows with a score that is not a number, and note them."""
-    good = [row for row in rows if math.isfinite(row.auc) and math.isfinite(row.final_score)]
-    bad = [
-        f"Left out: {row.arm}, {row.env_id}, seed {row.seed}: its score is not a number."
-        for row in rows
-        if row not in good
-    ]
-    return good, [*notes, *bad]
+    good = []
+    for row in rows:
+        if math.isfinite(row.auc) and math.isfinite(row.final_score):
+            good.append(row)
+        else:
+            place = f"{row.arm}, {row.env_id}, seed {row.seed}"
+            notes.append(f"Left out: {place}: its score is not a number.")
+    return good
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
@@ -298,16 +286,10 @@ def _manifest(directory: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _order(config: Mapping[str, Any], arms: Sequence[str]) -> list[str]:
+def _order(config: Mapping[str, Any], arms: Iterable[str]) -> list[str]:
     """Arms in the order of the command, with the variants of an arm together; then the others."""
     asked = [str(arm) for arm in config.get("arms") or ()]
-    found = list(dict.fromkeys(arms))
-
-    def place(arm: str) -> tuple[int, int]:
-        base = arm.partition("+")[0]
-        return (asked.index(base) if base in asked else len(asked), found.index(arm))
-
-    return sorted(found, key=place)
+    return sorted(dict.fromkeys(arms), key=lambda arm: [*asked, arm_of(arm)].index(arm_of(arm)))
 
 
 def _progress(
@@ -317,19 +299,13 @@ def _progress(
     done = {(row.arm, row.env_id, row.seed) for row in rows if row.role == "target"}
     begun = {(p.arm, p.env_id, p.seed) for p in points if p.role == "target"}
     arms = {arm for arm, _, _ in begun}
-    notes = []
-    waiting = [
-        a for a in config.get("arms") or () if a not in {arm.partition("+")[0] for arm in arms}
-    ]
-    if waiting and arms | set(waiting):
-        notes.append(f"Not started on any target: {', '.join(waiting)}.")
+    started = {arm_of(arm) for arm in arms}
+    waiting = [arm for arm in config.get("arms") or () if arm not in started]
+    notes = [f"Not started on any target: {', '.join(waiting)}."] if waiting else []
     seeds = range(config.get("seed", 0), config.get("seed", 0) + config.get("seeds", 1))
     targets = config.get("target") or ()
     planned = {(arm, t, s) for arm in arms | set(waiting) for t in targets for s in seeds} | begun
     if config.get("command") != "train" and len(done) < len(planned):
-        notes.insert(
-            0,
-            f"Unfinished: {len(done)} of {len(planned)} trainings on targets are finished; "
-            "means are over these.",
-        )
+        text = f"{len(done)} of {len(planned)} trainings on targets are finished"
+        notes.insert(0, f"Unfinished: {text}; means are over these.")
     return notes

@@ -46,42 +46,32 @@ def write_aggregates(
 
     A median time is ``inf`` if more than half of the runs did not reach the score.
     """
-    write_table(path, COLUMNS, _lines(arms, targets))
+    lines: Iterator[dict[str, object]] = (
+        dict(zip(COLUMNS, (*place, each.value, each.low, each.high, each.n_runs), strict=True))
+        for *place, each in _estimates(arms, targets)
+        if each is not None
+    )
+    write_table(path, COLUMNS, lines)
 
 
-def _lines(
+def _estimates(
     arms: Sequence[ArmSummary], targets: Sequence[TargetSummary]
-) -> Iterator[dict[str, object]]:
+) -> Iterator[tuple[str, str, str, Estimate | None]]:
+    """Arm, target, quantity and its estimate, None if it is unknown."""
     for arm in arms:
         for field, name in _ARM_QUANTITIES.items():
-            yield from _line(arm.label, _ALL, name, getattr(arm, field))
+            yield arm.label, _ALL, name, getattr(arm, field)
     for target in targets:
+        place, n_runs = (target.label, target.env_id), target.auc.n_runs
         for field, name in _TARGET_QUANTITIES.items():
-            yield from _line(target.label, target.env_id, name, getattr(target, field))
+            yield *place, name, getattr(target, field)
         if target.forward is not None:
-            value = Estimate(value=target.forward, n_runs=target.auc.n_runs)
-            yield from _line(target.label, target.env_id, "forward_transfer", value)
+            yield *place, "forward_transfer", Estimate(value=target.forward, n_runs=n_runs)
         for field, name in _TIMES.items():
             curve = getattr(target, field)
             if curve is not None:
                 median = float("inf") if curve.median is None else curve.median
-                value = Estimate(value=median, n_runs=target.auc.n_runs)
-                yield from _line(target.label, target.env_id, name, value)
-
-
-def _line(
-    arm: str, target: str, quantity: str, value: Estimate | None
-) -> Iterator[dict[str, object]]:
-    if value is not None:
-        yield {
-            "arm": arm,
-            "target": target,
-            "quantity": quantity,
-            "value": value.value,
-            "low": value.low,
-            "high": value.high,
-            "n_seeds": value.n_runs,
-        }
+                yield *place, name, Estimate(value=median, n_runs=n_runs)
 
 
 def write_latex(
@@ -133,12 +123,12 @@ def _tex_interval(value: Estimate | None) -> str:
     return rf"\makecell{{{score(value.value)}\\{below}}}"
 
 
-_TEX = {
+_TEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-}  # fmt: skip
+})  # fmt: skip
 
 
 def _tex(text: str) -> str:
     """Escape text for LaTeX."""
-    return "".join(_TEX.get(character, character) for character in " ".join(text.split()))
+    return " ".join(text.split()).translate(_TEX)

@@ -30,10 +30,8 @@ def with_interval(estimate: Estimate | None, *, sign: bool = False) -> str:
     return f"{show(estimate.value)} ({show(estimate.low)} to {show(estimate.high)})"
 
 
-def frames(value: float | None) -> str:
-    """``1.5M``, ``304k``, ``950``; a dash for None."""
-    if value is None:
-        return MISSING
+def frames(value: float) -> str:
+    """``1.5M``, ``304k``, ``950``."""
     if value >= 999_500:
         return f"{value / 1e6:.2f}".rstrip("0").rstrip(".") + "M"
     return f"{value / 1e3:.0f}k" if value >= 1000 else f"{value:.0f}"

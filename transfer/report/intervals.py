@@ -4,16 +4,19 @@ By default runs are resampled 2,000 times, and the interval holds the middle 95 
 statistics. With few runs such an interval is too narrow; for one run there is none.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .scores import Floats, as_table, forward_transfer, means, probabilities_of_improvement
 
 Statistic = Callable[[Floats], Floats]
 """Maps a stack of tables (B, R, M) to (B,) or (B, T)."""
+
+_LEVEL = 0.95
+_N_RESAMPLES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +46,8 @@ def bootstrap_interval(
     generator: np.random.Generator,
     *,
     statistic: Statistic = means,
-    level: float = 0.95,
-    n_resamples: int = 2000,
+    level: float = _LEVEL,
+    n_resamples: int = _N_RESAMPLES,
     task_bootstrap: bool = False,
     whole_runs: bool = False,
 ) -> tuple[float, float]:
@@ -69,7 +72,7 @@ def bootstrap_interval(
         ValueError: there are fewer than two runs, or a score is NaN.
     """
     table = _table_of_runs(scores)
-    drawn = _resampled(table, generator, n_resamples, task_bootstrap, whole_runs)
+    drawn = _resampled(table, generator, whole_runs, n_resamples, task_bootstrap)
     low, high = _ends(statistic(drawn), level)
     return float(low), float(high)
 
@@ -79,14 +82,10 @@ def bootstrap_band(
     generator: np.random.Generator,
     *,
     statistic: Statistic,
-    level: float = 0.95,
-    n_resamples: int = 2000,
     whole_runs: bool = False,
-) -> tuple[Floats, Floats]:
-    """Pointwise `bootstrap_interval` of a statistic that is a curve: lower and upper end, (T,)."""
-    drawn = _resampled(_table_of_runs(scores), generator, n_resamples, whole_runs=whole_runs)
-    low, high = _ends(statistic(drawn), level)
-    return np.asarray(low), np.asarray(high)
+) -> Floats:
+    """Pointwise `bootstrap_interval` of a statistic that is a curve: (2, T), lower and upper."""
+    return _ends(statistic(_resampled(_table_of_runs(scores), generator, whole_runs)))
 
 
 def estimate(
@@ -94,30 +93,14 @@ def estimate(
     generator: np.random.Generator,
     *,
     statistic: Statistic = means,
-    task_bootstrap: bool = False,
     whole_runs: bool = False,
 ) -> Estimate:
     """A statistic of a table, with its `bootstrap_interval` if there are two or more runs."""
-    table = as_table(scores)
-    value, n_runs = float(statistic(table)), len(table)
-    if n_runs < 2:
-        return Estimate(value=value, n_runs=n_runs)
-    low, high = bootstrap_interval(
-        table, generator, statistic=statistic, task_bootstrap=task_bootstrap,
-        whole_runs=whole_runs,
-    )  # fmt: skip
-    return Estimate(value=value, low=low, high=high, n_runs=n_runs)
+    return _estimate(statistic, [as_table(scores)], generator, whole_runs)
 
 
 def paired_difference(
-    x: ArrayLike,
-    y: ArrayLike,
-    generator: np.random.Generator,
-    *,
-    statistic: Statistic = means,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    task_bootstrap: bool = False,
+    x: ArrayLike, y: ArrayLike, generator: np.random.Generator, *, statistic: Statistic = means
 ) -> Estimate:
     """`statistic(x) − statistic(y)` of arms whose rows are the same seeds.
 
@@ -129,9 +112,6 @@ def paired_difference(
         y: (R, M), with the seeds of x in the same order.
         generator: random numbers for the resampling.
         statistic: one of `scores`' functions of stacks of tables.
-        level: coverage of the interval, between 0 and 1.
-        n_resamples: number of resamples.
-        task_bootstrap: also resample the tasks.
 
     Returns:
         The difference; without an interval if R is 1.
@@ -144,41 +124,28 @@ def paired_difference(
         raise ValueError(
             f"paired arms must have the same seeds and tasks, got {left.shape} and {right.shape}"
         )
-    value, (n_runs, n_tasks) = float(statistic(left) - statistic(right)), left.shape
-    if n_runs < 2:
-        return Estimate(value=value, n_runs=n_runs)
-    rows = generator.integers(n_runs, size=(n_resamples, n_runs, 1))
-    columns = _columns(n_tasks, generator, n_resamples, task_bootstrap)
-    low, high = _ends(statistic(left[rows, columns]) - statistic(right[rows, columns]), level)
-    return Estimate(value=value, low=float(low), high=float(high), n_runs=n_runs)
+    n_tasks = left.shape[1]
+
+    def difference(tables: Floats) -> Floats:
+        return statistic(tables[..., :n_tasks]) - statistic(tables[..., n_tasks:])
+
+    return _estimate(difference, [np.hstack([left, right])], generator, whole_runs=True)
 
 
 def improvement(
-    x: ArrayLike,
-    y: ArrayLike,
-    generator: np.random.Generator,
-    *,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    whole_runs: bool = False,
+    x: ArrayLike, y: ArrayLike, generator: np.random.Generator, *, whole_runs: bool = False
 ) -> Estimate:
     """`scores.probabilities_of_improvement`, with the runs of each arm resampled separately.
 
     As published (arXiv 2108.13264), it compares any run of x with any run of y: it is not paired.
     Runs are resampled within tasks, or for all tasks together with `whole_runs`.
     """
-    return _unpaired(
-        x, y, probabilities_of_improvement, generator, level, n_resamples, whole_runs=whole_runs
-    )
+    tables = [as_table(x), as_table(y)]
+    return _estimate(probabilities_of_improvement, tables, generator, whole_runs)
 
 
 def mean_forward_transfer(
-    aucs: ArrayLike,
-    scratch_aucs: ArrayLike,
-    generator: np.random.Generator,
-    *,
-    level: float = 0.95,
-    n_resamples: int = 2000,
+    aucs: ArrayLike, scratch_aucs: ArrayLike, generator: np.random.Generator
 ) -> Estimate:
     """Mean of `scores.forward_transfer`; whole runs of the arm and of scratch are resampled.
 
@@ -189,28 +156,21 @@ def mean_forward_transfer(
     def mean(left: Floats, right: Floats) -> Floats:
         return means(forward_transfer(left, right, is_raw=is_raw).values)
 
-    return _unpaired(aucs, scratch_aucs, mean, generator, level, n_resamples, whole_runs=True)
+    return _estimate(mean, [as_table(aucs), as_table(scratch_aucs)], generator, whole_runs=True)
 
 
-def _unpaired(
-    x: ArrayLike,
-    y: ArrayLike,
-    statistic: Callable[[Floats, Floats], Floats],
+def _estimate(
+    statistic: Callable[..., Floats],
+    tables: Sequence[Floats],
     generator: np.random.Generator,
-    level: float,
-    n_resamples: int,
-    *,
     whole_runs: bool,
 ) -> Estimate:
-    """A statistic of two arms, with the runs of each resampled separately."""
-    left, right = as_table(x), as_table(y)
-    value, n_runs = float(statistic(left, right)), min(len(left), len(right))
+    """A statistic of some tables, with the runs of each resampled separately."""
+    value, n_runs = float(statistic(*tables)), min(map(len, tables))
     if n_runs < 2:
         return Estimate(value=value, n_runs=n_runs)
-    drawn = [
-        _resampled(table, generator, n_resamples, whole_runs=whole_runs) for table in (left, right)
-    ]
-    low, high = _ends(statistic(*drawn), level)
+    drawn = [_resampled(table, generator, whole_runs) for table in tables]
+    low, high = _ends(statistic(*drawn))
     return Estimate(value=value, low=float(low), high=float(high), n_runs=n_runs)
 
 
@@ -224,26 +184,20 @@ def _table_of_runs(scores: ArrayLike) -> Floats:
 def _resampled(
     table: Floats,
     generator: np.random.Generator,
-    n_resamples: int,
+    whole_runs: bool,
+    n_resamples: int = _N_RESAMPLES,
     task_bootstrap: bool = False,
-    whole_runs: bool = False,
 ) -> Floats:
     """(B, R, M): runs drawn with replacement, for each task or for all tasks together."""
     n_runs, n_tasks = table.shape
     rows = generator.integers(n_runs, size=(n_resamples, n_runs, 1 if whole_runs else n_tasks))
-    drawn: Floats = table[rows, _columns(n_tasks, generator, n_resamples, task_bootstrap)]
+    columns = np.arange(n_tasks)[None, None, :]
+    if task_bootstrap:
+        columns = generator.integers(n_tasks, size=(n_resamples, 1, n_tasks))
+    drawn: Floats = table[rows, columns]
     return drawn
 
 
-def _columns(
-    n_tasks: int, generator: np.random.Generator, n_resamples: int, task_bootstrap: bool
-) -> NDArray[np.intp]:
-    """Indexes of the tasks of each resample: all, or as many drawn with replacement."""
-    if task_bootstrap:
-        return generator.integers(n_tasks, size=(n_resamples, 1, n_tasks))
-    return np.arange(n_tasks)[None, None, :]
-
-
-def _ends(values: Floats, level: float) -> Floats:
+def _ends(values: Floats, level: float = _LEVEL) -> Floats:
     tail = (1 - level) / 2
     return np.quantile(values, [tail, 1 - tail], axis=0)

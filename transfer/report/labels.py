@@ -27,7 +27,6 @@ _OWN = {CANDIDATE: (0, 0, 0), REFERENCE: (1, 1, 1), SCRATCH: (6, 2, 2)}
 class ArmLabel:
     """The parts of a label such as ``ARM+negatives=uniform+n_negatives=8``."""
 
-    label: str
     arm: str
     axes: dict[str, str] = field(default_factory=dict)
     """Setting that varies → its value as text."""
@@ -57,7 +56,7 @@ def parse_label(label: str) -> ArmLabel:
             axes[last] += f"+{part}"
         else:
             arm += f"+{part}"
-    return ArmLabel(label=label, arm=arm, axes=axes)
+    return ArmLabel(arm=arm, axes=axes)
 
 
 def readable(label: str) -> str:

@@ -16,15 +16,13 @@ from ..evaluation.trained_agent import load_agent
 from ..run_directory.directory import AUXILIARY, CONFIG, RunDirectoryError, read_config
 from ..settings.spec import TrainingSpec
 from ..training.train import join_loss, source_weights
-
-CONTRASTIVE = "contrastive_distillation"
+from .labels import CANDIDATE
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedLoss:
     """A loss with its heads and keys, the agent it was trained with, and the memories."""
 
-    directory: Path
     env_id: str
     loss: ContrastiveDistillation
     learner: Learner
@@ -36,7 +34,7 @@ def is_contrastive(directory: Path) -> bool:
     """Whether a training used contrastive distillation and saved its loss."""
     if not (directory / AUXILIARY).is_file():
         return False
-    return bool(read_config(directory).get("loss") == CONTRASTIVE)
+    return bool(read_config(directory).get("loss") == CANDIDATE)
 
 
 def load_loss(directory: Path) -> LoadedLoss:
@@ -47,7 +45,7 @@ def load_loss(directory: Path) -> LoadedLoss:
     """
     config = read_config(directory)
     if not is_contrastive(directory):
-        raise RunDirectoryError(f"{directory}: has no {AUXILIARY} of {CONTRASTIVE}")
+        raise RunDirectoryError(f"{directory}: has no {AUXILIARY} of {CANDIDATE}")
     source = config["resolved"]["source"]
     is_ours = source is not None and (directory / source / CONFIG).is_file()
     spec = TrainingSpec.from_config(config, name="", arms=("",), needs=source if is_ours else None)
@@ -66,7 +64,6 @@ def load_loss(directory: Path) -> LoadedLoss:
         raise RunDirectoryError(f"{directory}: its loss has no target term")
     assert joined.learner is not None
     return LoadedLoss(
-        directory=directory,
         env_id=spec.task.env_ids[0],
         loss=loss,
         learner=joined.learner,

@@ -28,6 +28,14 @@ class Section:
     """Of the heading."""
     wide: bool = False
     """Whether a picture takes the whole width."""
+    is_heading: bool = False
+    """Whether its results follow in sections of a deeper level."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no results to show."""
+        shown = self.items or self.pictures or self.tables or self.verbatim
+        return not (shown or self.is_heading)
 
 
 _PAGE = """<!DOCTYPE html>

@@ -1,5 +1,6 @@
 """The tables of a report, as text: arms, targets, sources and diagnostics."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..run_directory.logger import PROGRESS
-from .arm_statistics import ArmSummary, estimate_of, reference_of
+from .arm_statistics import ArmSummary, Compared, estimate_of, reference_of
 from .experiment import Experiment
 from .formatting import MISSING, NOT_LEARNT, WORSE, frames, number, score, with_interval
 from .labels import readable, short_env
@@ -35,7 +36,7 @@ def arm_table(experiment: Experiment, arms: Sequence[ArmSummary]) -> PageTable:
     )  # fmt: skip
     rows = tuple(
         (
-            f"{readable(arm.label)}{f' {WORSE}' if arm.is_negative else ''}",
+            _marked(arm),
             with_interval(arm.auc),
             with_interval(arm.difference, sign=True),
             with_interval(arm.improvement),
@@ -50,7 +51,11 @@ def arm_table(experiment: Experiment, arms: Sequence[ArmSummary]) -> PageTable:
     return PageTable(headings=headings, rows=rows, note=_marks(arms))
 
 
-def _marks(arms: Sequence[ArmSummary] | Sequence[TargetSummary]) -> str:
+def _marked(arm: Compared) -> str:
+    return readable(arm.label) + (f" {WORSE}" if arm.is_negative else "")
+
+
+def _marks(arms: Sequence[Compared]) -> str:
     notes = []
     if any(arm.is_negative for arm in arms):
         notes.append(f"{WORSE} below training from scratch: negative transfer.")
@@ -70,14 +75,12 @@ def target_table(experiment: Experiment, arms: Sequence[TargetSummary]) -> PageT
     )  # fmt: skip
     rows = tuple(
         (
-            f"{readable(arm.label)}{f' {WORSE}' if arm.is_negative else ''}",
+            _marked(arm),
             with_interval(arm.auc),
             with_interval(arm.jumpstart, sign=True),
             with_interval(arm.asymptote),
             with_interval(arm.final),
-            MISSING
-            if arm.forward is None
-            else f"{arm.forward:+.2f}".replace("-", "−") + ("*" if arm.forward_is_raw else ""),
+            _forward(arm),
             median(arm.to_half),
             median(arm.to_learnt),
             median(arm.to_half_charged),
@@ -85,6 +88,12 @@ def target_table(experiment: Experiment, arms: Sequence[TargetSummary]) -> PageT
         for arm in arms
     )
     return PageTable(headings=headings, rows=rows, note=_marks(arms))
+
+
+def _forward(arm: TargetSummary) -> str:
+    if arm.forward is None:
+        return MISSING
+    return f"{arm.forward:+.2f}".replace("-", "−") + ("*" if arm.forward_is_raw else "")
 
 
 def median(curve: Survival | None) -> str:
@@ -96,10 +105,10 @@ def median(curve: Survival | None) -> str:
 
 def source_table(experiment: Experiment) -> PageTable:
     """One row for each source environment and each group of arms that share its agents."""
-    groups: dict[tuple[str, ...], list[str]] = {}
+    groups = defaultdict(list)
     for arm in dict.fromkeys(row.arm for row in experiment.sources):
-        agents = tuple(sorted({r.weights_sha256 for r in experiment.sources if r.arm == arm}))
-        groups.setdefault(agents, []).append(arm)
+        agents = frozenset(r.weights_sha256 for r in experiment.sources if r.arm == arm)
+        groups[agents].append(arm)
     rows = []
     for arms in groups.values():
         sources = [source for source in experiment.sources if source.arm == arms[0]]

@@ -1,6 +1,6 @@
 """Keys of a memory for TensorBoard's embedding projector, with task and return as labels."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +21,14 @@ _CONFIG = f"""embeddings {{
 _COLUMNS = ("task", "return", "episode", "step", "memory")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Embedding:
-    """Keys and their labels."""
-
-    keys: np.ndarray
-    """(n, D) float32 of length 1."""
-    labels: list[tuple[str, ...]]
-    """n rows of task, return, episode, step, memory."""
-
-
-def embed(loaded: LoadedLoss) -> Embedding:
+def embed(loaded: LoadedLoss) -> tuple[np.ndarray, list[tuple[str, ...]]]:
     """Keys of up to 2,000 rows: half from the target's memory, half from its source's, if any.
 
     All keys come from the same moving-average encoder and head, so that they can be compared. The
     label of an unknown return is empty.
+
+    Returns:
+        (n, D) float32 keys of length 1, and n labels of task, return, episode, step, memory.
     """
     memories = [("target", loaded.memory)]
     if loaded.source_memory is not None and len(loaded.source_memory):
@@ -47,7 +40,7 @@ def embed(loaded: LoadedLoss) -> Embedding:
         rows = np.sort(generator.choice(rows, min(share, len(rows)), replace=False))
         keys.append(loaded.loss.target_keys.keys(memory, rows))
         labels += _labels(memory, rows, name)
-    return Embedding(keys=np.concatenate(keys), labels=labels)
+    return np.concatenate(keys), labels
 
 
 def _labels(memory: Memory, rows: np.ndarray, name: str) -> list[tuple[str, ...]]:
@@ -67,11 +60,11 @@ def _labels(memory: Memory, rows: np.ndarray, name: str) -> list[tuple[str, ...]
     ]
 
 
-def write_embedding(directory: Path, embedding: Embedding) -> None:
+def write_embedding(directory: Path, keys: np.ndarray, labels: Sequence[tuple[str, ...]]) -> None:
     """Write the three files of TensorBoard's embedding projector (``--logdir DIRECTORY``)."""
     directory.mkdir(parents=True, exist_ok=True)
-    points = ("\t".join(f"{value:.5g}" for value in key) for key in embedding.keys)
-    lines = ("\t".join(label) for label in [_COLUMNS, *embedding.labels])
+    points = ("\t".join(f"{value:.5g}" for value in key) for key in keys)
+    lines = ("\t".join(label) for label in [_COLUMNS, *labels])
     write_text(directory / TENSORS, "\n".join(points) + "\n")
     write_text(directory / METADATA, "\n".join(lines) + "\n")
     write_text(directory / CONFIG, _CONFIG)

@@ -146,21 +146,6 @@ def forward_transfer(
     return ForwardTransfer((x - scratch) / np.where(is_raw[..., None, :], 1.0, room), is_raw)
 
 
-def retention(after: ArrayLike, before: ArrayLike) -> float:
-    """Score on the sources after training on a target, minus that before it; mean over sources.
-
-    It is a difference because a ratio is undefined for a source that was never learnt.
-
-    Args:
-        after: (S,) scores of the target's agent on the source environments.
-        before: (S,) those of the source's agent.
-    """
-    x, y = np.asarray(after, np.float64), np.asarray(before, np.float64)
-    if x.shape != y.shape or x.size == 0:
-        raise ValueError(f"after and before must be of the same sources: {x.shape}, {y.shape}")
-    return float((x - y).mean())
-
-
 def as_table(scores: ArrayLike) -> Floats:
     """Scores as (..., R, M); of one task where they are (R,).
 

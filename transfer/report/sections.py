@@ -1,8 +1,7 @@
-"""The sections of a report; one without results is left out."""
+"""The sections of a report; those without results are empty, and `build` leaves them out."""
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import yaml
 
@@ -53,6 +52,7 @@ def target_sections(
             text="Means over seeds; bands (of two arms only, where there are more than five) and "
             "brackets are 95 % bootstrap intervals. Times are "
             "Kaplan–Meier medians: runs that never reach a score count as taking longer.",
+            is_heading=True,
         )
     ]
     for env_id in experiment.curve_ids:
@@ -71,13 +71,11 @@ def target_sections(
     return sections
 
 
-def source_section(experiment: Experiment, styles: Styles) -> Section | None:
+def source_section(experiment: Experiment, styles: Styles) -> Section:
     """Scores and frames of the sources, and their retention."""
     env_ids = dict.fromkeys(p.env_id for p in experiment.points if p.role == "source")
     pictures = [source_map(experiment), retention_map(experiment)]
     pictures += [learning_curves(experiment, env_id, "source", styles) for env_id in env_ids]
-    if not _present(pictures):
-        return None
     return Section(
         title="Sources",
         text="Results depend strongly on the source agent, so every seed trains its own.",
@@ -86,38 +84,31 @@ def source_section(experiment: Experiment, styles: Styles) -> Section | None:
     )
 
 
-def information_section(experiment: Experiment, styles: Styles) -> Section | None:
+def information_section(experiment: Experiment, styles: Styles) -> Section:
     """Mutual information against frames."""
     curves = [information_curves(experiment, env_id, styles) for env_id in experiment.curve_ids]
-    pictures = _present(curves)
-    if not pictures:
-        return None
     return Section(
         title="What the features tell",
         text="Lower bounds on mutual information, in nats, of the frozen features with a later "
         "observation of the same episode (future) and with the features of the source's encoder "
         "(source). They are measured in the same way for every arm, by a separate critic.",
-        pictures=pictures,
+        pictures=_present(curves),
     )
 
 
-def compute_section(arms: Sequence[ArmSummary], styles: Styles) -> Section | None:
+def compute_section(arms: Sequence[ArmSummary], styles: Styles) -> Section:
     """Compute and transfer."""
-    pictures = _present([compute_figure(arms, styles)])
-    if not pictures:
-        return None
     return Section(
         title="Compute against transfer",
         text="Seconds of learning on a target, without evaluation. They are comparable only if all "
         "trainings ran on the same kind of machine under the same load.",
-        pictures=pictures,
+        pictures=_present([compute_figure(arms, styles)]),
     )
 
 
-def axis_section(experiment: Experiment, arms: Sequence[ArmSummary]) -> Section | None:
+def axis_section(experiment: Experiment, arms: Sequence[ArmSummary]) -> Section:
     """Settings that an ablation varies."""
-    pictures = axis_figures(experiment, arms)
-    return Section(title="Settings", pictures=tuple(pictures)) if pictures else None
+    return Section(title="Settings", pictures=tuple(axis_figures(experiment, arms)))
 
 
 def train_section(experiment: Experiment, styles: Styles) -> Section:
@@ -144,12 +135,11 @@ def examples_section(picture: Picture, whose: str) -> Section:
     )
 
 
-def diagnostics_section(experiment: Experiment) -> Section | None:
+def diagnostics_section(experiment: Experiment) -> Section:
     """Diagnostics of encoder and policy."""
     table = diagnostics_table(experiment)
-    if table is None:
-        return None
-    return Section(title="Diagnostics of encoder and policy", tables=(table,))
+    tables = () if table is None else (table,)
+    return Section(title="Diagnostics of encoder and policy", tables=tables)
 
 
 def made_section(experiment: Experiment) -> Section:
@@ -172,23 +162,12 @@ def made_section(experiment: Experiment) -> Section:
     ]
     verbatim.append(("Seeds, revision, machine, versions", "\n".join(facts)))
     if experiment.config:
-        own = {key: value for key, value in experiment.config.items() if key != RESOLVED}
+        own = {str(key): value for key, value in experiment.config.items() if key != RESOLVED}
         text = yaml.safe_dump(
-            _plain(own), sort_keys=False, allow_unicode=True, width=88, default_flow_style=None
+            own, sort_keys=False, allow_unicode=True, width=88, default_flow_style=None
         )
         verbatim.append(("Settings (config.yaml)", text.rstrip()))
     return Section(title="How this was made", verbatim=tuple(verbatim))
-
-
-def _plain(value: Any) -> Any:
-    return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else value
-
-
-def missing_section(notes: Sequence[str]) -> Section | None:
-    """Results that are missing, and why."""
-    if not notes:
-        return None
-    return Section(title="What is missing", items=tuple(notes))
 
 
 def title_of(experiment: Experiment) -> str:

@@ -101,13 +101,14 @@ def read_finished(spec: TrainingSpec, directory: Path) -> FinishedTraining | Non
 
 
 def all_points(
-    specs: Sequence[TrainingSpec], directories: Sequence[Path], name: str, kind: type[AnyPoint]
+    specs: Sequence[TrainingSpec], directory: Path, name: str, kind: type[AnyPoint]
 ) -> list[AnyPoint]:
     """Points of the specs' files of one name; those of a source once for each arm that used it."""
     points: list[AnyPoint] = []
-    for spec, directory in zip(specs, directories, strict=True):
-        if (directory / name).is_file():
-            own = read_points(directory / name, kind)
+    for spec in specs:
+        path = directory / spec.name / name
+        if path.is_file():
+            own = read_points(path, kind)
             points += [point for arm in spec.arms for point in under_arm(own, arm)]
     return points
 
@@ -122,10 +123,7 @@ def summarise(
         given_source: result of the run that all arms start from, if it is not one of the specs.
     """
     by_name = {each.spec.name: each for each in finished}
-    scratch: dict[tuple[int, tuple[str, ...]], list[FinishedTraining]] = {}
-    for each in finished:
-        if any(arm_of(arm) == "scratch" for arm in each.spec.arms):
-            scratch.setdefault((each.spec.seed, each.spec.task.env_ids), []).append(each)
+    scratch = [each for each in finished if any(arm_of(a) == "scratch" for a in each.spec.arms)]
     rows = []
     for each in finished:
         spec = each.spec
@@ -133,9 +131,10 @@ def summarise(
         if spec.needs is not None:
             source = by_name[spec.needs].result if spec.needs in by_name else None
         source = None if spec.source.directory is None else source
+        place = (spec.seed, spec.task.env_ids)
+        near = [s for s in scratch if (s.spec.seed, s.spec.task.env_ids) == place]
         for arm in spec.arms:
-            candidates = scratch.get((spec.seed, spec.task.env_ids), [])
-            beside = next((s for s in candidates if is_part_of(s.spec.arms[0], arm)), None)
+            beside = next((s for s in near if is_part_of(s.spec.arms[0], arm)), None)
             for env_id in spec.task.env_ids:
                 rows.append(_row(each, arm, env_id, source, beside))
     return rows

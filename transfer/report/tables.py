@@ -1,6 +1,6 @@
 """The tables that a command prints at its end, at most 80 columns wide."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -9,20 +9,16 @@ from rich.text import Text
 
 from ..console import plain_table
 from ..settings.arms import ARMS, arm_of, is_part_of
+from .arm_statistics import estimate_of
 from .formatting import NOT_LEARNT, WORSE
-from .intervals import bootstrap_interval
 from .summary import SummaryRow
-
-_BOOTSTRAP_SEED = 0
 
 
 def transfer_tables(rows: Sequence[SummaryRow]) -> RenderableType:
     """A table of the sources, one for each target, and a legend."""
     targets = [row for row in rows if row.role == "target"]
-    tables: list[RenderableType] = []
     sources = [row for row in rows if row.role == "source"]
-    if sources:
-        tables.append(source_table(sources))
+    tables = [source_table(sources)] if sources else []
     for env_id in dict.fromkeys(row.env_id for row in targets):
         tables.append(_target_table(env_id, [row for row in targets if row.env_id == env_id]))
     return Group(*tables, _legend(rows))
@@ -30,11 +26,8 @@ def transfer_tables(rows: Sequence[SummaryRow]) -> RenderableType:
 
 def source_table(rows: Sequence[SummaryRow]) -> Table:
     """Score and frames of each kind of source in each environment."""
-    table = _titled("Sources")
-    table.add_column("environment", overflow="fold", min_width=28)
-    table.add_column("trained", overflow="fold")
-    for heading in ("final", "frames", "learnt"):
-        table.add_column(heading, justify="right")
+    table = _table({"environment": 28, "trained": None}, "final", "frames", "learnt")
+    table.title = "Sources"
     kinds: dict[tuple[str, str], dict[int, SummaryRow]] = {}
     for row in rows:
         kinds.setdefault((row.env_id, _trained(row)), {})[row.seed] = row
@@ -61,17 +54,20 @@ def _folded(label: str) -> str:
     return label.replace("+", "\n +")
 
 
-def _titled(title: str) -> Table:
+def _table(names: Mapping[str, int | None], *numbers: str) -> Table:
+    """A table without rows: columns of names, with their least widths, then of numbers."""
     table = plain_table()
-    table.title, table.title_justify, table.title_style = title, "left", "bold"
+    table.title_justify, table.title_style = "left", "bold"
+    for heading, width in names.items():
+        table.add_column(heading, overflow="fold", min_width=width)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
     return table
 
 
 def _target_table(env_id: str, rows: Sequence[SummaryRow]) -> Table:
-    table = _titled(env_id)
-    table.add_column("arm", overflow="fold", min_width=24)
-    for heading in ("AUC", "jumpstart", "final", "source"):
-        table.add_column(heading, justify="right")
+    table = _table({"arm": 24}, "AUC", "jumpstart", "final", "source")
+    table.title = env_id
     all_scratch = [row for row in rows if arm_of(row.arm) == "scratch"]
     for arm in dict.fromkeys(row.arm for row in rows):
         own = [row for row in rows if row.arm == arm]
@@ -100,13 +96,13 @@ def _compared(
 
 def _numbers(values: Sequence[float], *, signed: bool = False, mark: str = "") -> str:
     """``0.62`` and, with two or more seeds, its 95 % interval on a second line."""
-    text = f"{np.mean(values):{'+' if signed else ''}.2f}{mark}"
-    if len(values) < 2:
+    found = estimate_of(values)
+    text = f"{found.value:{'+' if signed else ''}.2f}{mark}"
+    if found.low is None or found.high is None:
         return text
-    low, high = bootstrap_interval(values, np.random.default_rng(_BOOTSTRAP_SEED))
-    blank = " " if mark else ""
+    low, high = found.low, found.high
     between = f"{low:+.2f} {high:+.2f}" if signed else f"{low:.2f}–{high:.2f}"
-    return f"{text}\n{between}{blank}"
+    return f"{text}\n{between}{' ' if mark else ''}"
 
 
 def _frames(values: Sequence[int]) -> str:
@@ -156,10 +152,7 @@ def _legend(rows: Sequence[SummaryRow]) -> Text:
 
 def train_table(rows: Sequence[SummaryRow]) -> Table:
     """Score, successes and frames of each environment after `train`."""
-    table = plain_table()
-    table.add_column("environment", overflow="fold", min_width=28)
-    for heading in ("AUC", "final", "success", "frames", "learnt"):
-        table.add_column(heading, justify="right")
+    table = _table({"environment": 28}, "AUC", "final", "success", "frames", "learnt")
     for env_id in dict.fromkeys(row.env_id for row in rows):
         own = [row for row in rows if row.env_id == env_id]
         table.add_row(

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from ..evaluation.curves import CurvePoint
 from ..settings.arms import arm_of
-from .arm_statistics import auc, counterpart, difference, scores_of, seeded
+from .arm_statistics import Compared, auc, difference, estimate_of, scores_beside, scores_of
 from .experiment import Experiment
-from .intervals import Estimate, estimate
+from .intervals import Estimate
 from .labels import SCRATCH
 from .scores import (
     Survival,
@@ -24,27 +24,19 @@ HALF = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetSummary:
+class TargetSummary(Compared):
     """One arm on one target, over its seeds."""
 
-    label: str
     env_id: str
     auc: Estimate
     jumpstart: Estimate | None
     asymptote: Estimate | None
     final: Estimate
-    over_scratch: Estimate | None
     forward: float | None
-    forward_is_raw: bool
     to_half: Survival | None
     to_learnt: Survival | None
     to_half_charged: Survival | None
     """`to_half` with the frames of the source added."""
-
-    @property
-    def is_negative(self) -> bool:
-        """Whether it is below scratch when rounded to two decimals."""
-        return self.over_scratch is not None and round(self.over_scratch.value, 2) < 0
 
 
 def summarise_target(experiment: Experiment, env_id: str) -> list[TargetSummary]:
@@ -55,20 +47,18 @@ def summarise_target(experiment: Experiment, env_id: str) -> list[TargetSummary]
     for label in dict.fromkeys(row.arm for row in rows):
         own = [row for row in rows if row.arm == label]
         curves = curves_of(experiment.points, label, env_id, [row.seed for row in own])
+        ends = [asymptote([point.score for point in curve]) for curve in curves]
         jumps = [row.jumpstart for row in own if row.jumpstart is not None]
-        against = areas.get(counterpart(experiment, label, SCRATCH) or "")
-        against = against if against is not None and against.seeds else None
+        against = scores_beside(experiment, label, SCRATCH, areas)
         forward = None if against is None else forward_transfer(areas[label].table, against.table)
         found.append(
             TargetSummary(
                 label=label,
                 env_id=env_id,
-                auc=estimate([row.auc for row in own], seeded()),
-                jumpstart=estimate(jumps, seeded()) if jumps and arm_of(label) != SCRATCH else None,
-                asymptote=estimate([asymptote([p.score for p in c]) for c in curves], seeded())
-                if curves
-                else None,
-                final=estimate([row.final_score for row in own], seeded()),
+                auc=estimate_of([row.auc for row in own]),
+                jumpstart=estimate_of(jumps) if jumps and arm_of(label) != SCRATCH else None,
+                asymptote=estimate_of(ends) if ends else None,
+                final=estimate_of([row.final_score for row in own]),
                 over_scratch=None if against is None else difference(areas[label], against),
                 forward=None if forward is None else float(forward.values.mean()),
                 forward_is_raw=forward is not None and bool(forward.is_raw.any()),

@@ -48,9 +48,8 @@ class ResultsWriter:
     def write(self, *, complete: bool) -> None:
         """Write the run's tables from those of its specs; the result too if it is complete."""
         plan = self._plan
-        directories = [plan.directory_of(spec) for spec in plan.specs]
         for name, kind in _POINTS.items():
-            points = all_points(plan.specs, directories, name, kind)
+            points = all_points(plan.specs, plan.directory, name, kind)
             write_points(plan.directory / name, kind, points)
         write_summary(plan.directory / SUMMARY, summary_rows(plan))
         if complete and not plan.is_one_training:

@@ -7,7 +7,7 @@ import pytest
 
 from contrastive_distillation.envs import draw_pictures, make_env
 from contrastive_distillation.transfer.report.examples import pictures_of
-from contrastive_distillation.transfer.report.projector import Embedding, write_embedding
+from contrastive_distillation.transfer.report.projector import write_embedding
 
 
 def test_a_grid_is_drawn_as_minigrid_draws_it() -> None:
@@ -45,7 +45,7 @@ def test_what_is_no_picture_is_not_drawn(observations: object) -> None:
 def test_keys_and_labels_stand_line_by_line(tmp_path: Path) -> None:
     keys = np.array([[0.6, 0.8], [1.0, 0.0]], np.float32)
     labels = [("A", "0.5", "1", "2", "target"), ("B", "", "3", "4", "source")]
-    write_embedding(tmp_path / "projector", Embedding(keys=keys, labels=labels))
+    write_embedding(tmp_path / "projector", keys, labels)
     lines = (tmp_path / "projector/tensors.tsv").read_text().splitlines()
     assert lines == ["0.6\t0.8", "1\t0"]
     metadata = (tmp_path / "projector/metadata.tsv").read_text().splitlines()

@@ -17,7 +17,6 @@ from contrastive_distillation.transfer.report.scores import (
     optimality_gaps,
     performance_profiles,
     probabilities_of_improvement,
-    retention,
     time_to_threshold,
     without_gaps,
 )
@@ -187,9 +186,3 @@ def test_forward_transfer_without_room_is_a_difference() -> None:
     assert found.values == pytest.approx(-0.09)  # and not −9
     assert found.is_raw.all()
     assert np.isfinite(forward_transfer([[1.0]], [[1.0]]).values).all()
-
-
-def test_retention_is_a_difference() -> None:
-    assert retention([0.5, 0.0], [0.9, 0.0]) == pytest.approx(-0.2)
-    with pytest.raises(ValueError, match="same sources"):
-        retention([0.5], [0.9, 0.1])

@@ -53,7 +53,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real Ray with two CPUs, which lasts for these tests."""
     ray = pytest.importorskip("ray")
     os.environ["PYTHONWARNINGS"] = "ignore"
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(
+        num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error",
+        _system_config={"worker_niceness": 0},  # by default 15: starved on a busy machine
+    )  # fmt: skip
     yield ray
     ray.shutdown()
 
