@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from contrastive_distillation.transfer import (
     AblateSettings,
@@ -24,9 +24,6 @@ from contrastive_distillation.transfer import (
     WatchSettings,
     parse_command_line,
 )
-
-if TYPE_CHECKING:
-    from contrastive_distillation.transfer import Plan
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
@@ -129,17 +126,11 @@ def _prepare_training(settings: TrainSettings | TransferSettings, command: Seque
         carry_out,
         check_directories,
         forecast,
-        plan_ablate,
         plan_train,
         plan_transfer,
     )
 
-    plan_of: dict[type, Callable[[Any], Plan]] = {
-        TrainSettings: plan_train,
-        TransferSettings: plan_transfer,
-        AblateSettings: plan_ablate,
-    }
-    plan = plan_of[type(settings)](settings)
+    plan = plan_train(settings) if isinstance(settings, TrainSettings) else plan_transfer(settings)
     check_directories(plan)
     if isinstance(settings, AblateSettings) and dry_run:
         speed = settings.frames_per_second

@@ -45,7 +45,6 @@ from .settings.spec import TrainingSpec as TrainingSpec
 from .study.dry_run import forecast as forecast
 from .study.local_executor import warm_up as warm_up
 from .study.plan import Plan as Plan
-from .study.plan import plan_ablate as plan_ablate
 from .study.plan import plan_train as plan_train
 from .study.plan import plan_transfer as plan_transfer
 from .study.run import carry_out as carry_out

@@ -16,12 +16,10 @@ from contrastive_distillation.envs import Suite, make_vec
 
 from ..console import plain_table, say, show
 from ..run_directory.atomic_files import write_json
-from ..run_directory.directory import FINAL, INTERRUPTED, RESOLVED, RunDirectoryError
-from ..run_directory.trust import check_modules
+from ..run_directory.directory import FINAL, INTERRUPTED, RunDirectoryError
 from ..settings.commands import EvaluateSettings
-from ..settings.source_run import read_agent_config
+from ..settings.source_run import read_spec
 from ..settings.spaces import compare_all
-from ..settings.spec import suite_of
 from .evaluation_callback import measures, play_once
 from .schedule import EVALUATE_INDEX
 
@@ -51,21 +49,19 @@ def load_agent(directory: Path, env_ids: tuple[str, ...] = ()) -> TrainedAgent:
         ValueError: there is no such run, its weights are broken or do not fit its settings, the
             agent does not fit the environments, or another user's run names a module to import.
     """
-    config = read_agent_config(directory)
-    check_modules(directory, config, typed=env_ids)
+    spec = read_spec(directory, typed=env_ids)
     path = directory / FINAL
     if not path.is_file():
         path = directory / INTERRUPTED
     if not path.is_file():
         raise RunDirectoryError(f"{directory}: has no agent yet: no {FINAL} there")
-    own_ids, suite = tuple(config["env"]), suite_of(config)
-    mission = bool(config[RESOLVED]["mission"])
+    own_ids, suite, mission = spec.task.env_ids, spec.task.suite, spec.task.mission
     for env_id in env_ids:
         suite.task(env_id)
     compare_all(suite, own_ids[0], env_ids, mission)
     env = make_vec(own_ids[:1], 1, 0, "gymnasium", observation=suite.observation, mission=mission)
-    gamma = {} if config["gamma"] is None else {"gamma": config["gamma"]}
-    model = build_agent(config["agent"], env, seed=config["seed"], **gamma)
+    gamma: dict[str, Any] = {} if spec.agent.gamma is None else {"gamma": spec.agent.gamma}
+    model = build_agent(spec.agent.name, env, seed=spec.seed, **gamma)
     weights = read_weights(path)
     try:
         model.policy.load_state_dict(dict(weights))

@@ -10,7 +10,6 @@ import dataclasses
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -19,13 +18,18 @@ from tyro.constructors import PrimitiveConstructorSpec
 from ..errors import SettingsError
 
 
-@dataclass(frozen=True)
-class Number:
-    """A number and the closed range it must lie in."""
+class Number(PrimitiveConstructorSpec[Any]):
+    """A number and the closed range it must lie in; tells tyro how to parse it."""
 
-    kind: type
-    low: float
-    high: float = math.inf
+    def __init__(self, kind: type, low: float, high: float) -> None:
+        self.kind, self.low, self.high = kind, low, high
+        super().__init__(
+            nargs=1,
+            metavar="INT" if kind is int else "FLOAT",
+            instance_from_str=lambda texts: self.read(texts[0]),
+            is_instance=lambda value: value is None or isinstance(value, (int, float)),
+            str_from_instance=lambda value: ["none" if value is None else str(value)],
+        )
 
     def __str__(self) -> str:
         noun = "a whole number" if self.kind is int else "a number"
@@ -58,28 +62,14 @@ def _plain(number: float) -> str:
     return f"{int(number):_}" if number == int(number) else f"{number:g}"
 
 
-class _NumberFlag(PrimitiveConstructorSpec[Any]):
-    """Tells tyro how to parse a `Number`, and `check` its range."""
-
-    def __init__(self, number: Number) -> None:
-        self.number = number
-        super().__init__(
-            nargs=1,
-            metavar="INT" if number.kind is int else "FLOAT",
-            instance_from_str=lambda texts: number.read(texts[0]),
-            is_instance=lambda value: value is None or isinstance(value, (int, float)),
-            str_from_instance=lambda value: ["none" if value is None else str(value)],
-        )
-
-
 def whole(low: int, high: float = math.inf) -> Any:
     """Annotation of a whole number from ``low`` to ``high``, both included."""
-    return _NumberFlag(Number(int, low, high))
+    return Number(int, low, high)
 
 
 def real(low: float, high: float = math.inf) -> Any:
     """Annotation of a finite number from ``low`` to ``high``, both included."""
-    return _NumberFlag(Number(float, low, high))
+    return Number(float, low, high)
 
 
 def key_of(field_name: str) -> str:
@@ -107,14 +97,12 @@ def check(annotation: Any, value: object) -> object:
     Raises:
         SettingsError: with the condition alone; the caller adds the setting and the value.
     """
-    metadata = getattr(annotation, "__metadata__", ())
-    bare = annotation.__origin__ if metadata else annotation
+    bare, number = _parts(annotation)
     options = get_args(bare) if get_origin(bare) in (Union, types.UnionType) else (bare,)
     if value is None and type(None) in options:
         return None
-    numbers = [entry.number for entry in metadata if isinstance(entry, _NumberFlag)]
-    if numbers:
-        return numbers[0].check(value)
+    if number is not None:
+        return number.check(value)
     return _check_plain(next(kind for kind in options if kind is not type(None)), value)
 
 
@@ -124,17 +112,21 @@ def read(annotation: Any, text: str) -> object:
     Raises:
         SettingsError: as `check`.
     """
-    metadata = getattr(annotation, "__metadata__", ())
-    for entry in metadata:
-        if isinstance(entry, _NumberFlag):
-            try:
-                return check(annotation, entry.number.read(text))
-            except (SettingsError, ValueError):
-                raise SettingsError(f"must be {entry.number}") from None
-    bare = annotation.__origin__ if metadata else annotation
+    bare, number = _parts(annotation)
+    value: object = text
     if bare is bool:
-        return check(annotation, {"true": True, "false": False}.get(text.lower()))
-    return check(annotation, text)
+        value = {"true": True, "false": False}.get(text.lower())
+    elif number is not None:
+        with contextlib.suppress(ValueError):
+            value = number.read(text)
+    return check(annotation, value)
+
+
+def _parts(annotation: Any) -> tuple[Any, Number | None]:
+    """An annotation's type, and its range if it is that of a number."""
+    metadata = getattr(annotation, "__metadata__", ())
+    numbers = [entry for entry in metadata if isinstance(entry, Number)]
+    return annotation.__origin__ if metadata else annotation, numbers[0] if numbers else None
 
 
 def _check_plain(kind: Any, value: object) -> object:

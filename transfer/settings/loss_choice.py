@@ -1,5 +1,6 @@
 """The loss that a command's settings name, its memory, and how it joins the agent's update."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -39,14 +40,13 @@ def choose_loss(settings: TrainSettings | TransferSettings, agent: str) -> LossS
         raise UnknownNameError("loss", settings.loss, [*LOSSES, "none"], hint=hint)
     if kind is not None:
         make_loss(settings.loss, **keywords)
-    joining = _joining(settings, agent, kind)
-    if kind is not None:
         _check_agent(kind, agent)
         if isinstance(settings, TrainSettings):
             _check_has_source(kind, None)
         else:
             for arm in choose_arms(settings.arms):
                 _check_has_source(kind, arm)
+    joining = _joining(settings, agent, kind)
     return LossSpec(
         name=settings.loss,
         settings={} if kind is None else keywords,
@@ -78,19 +78,21 @@ def with_published_where_known(settings: TransferSettings) -> TransferSettings:
 
 
 def _check_names(settings: TrainSettings | TransferSettings) -> None:
-    if settings.memory not in MEMORIES:
-        raise UnknownNameError("memory", settings.memory, MEMORIES)
-    if settings.keep not in EVICTIONS:
-        raise UnknownNameError("keep", settings.keep, EVICTIONS)
+    registries: dict[str, Collection[str]] = {
+        "memory": MEMORIES,
+        "keep": EVICTIONS,
+        "negatives": NEGATIVES,
+        "positives": POSITIVES,
+    }
+    for kind, known in registries.items():
+        name = getattr(settings, kind)
+        if name is not None and name not in known:
+            raise UnknownNameError(kind, name, known)
     if settings.keep != "fifo" and not MEMORIES[settings.memory].keeps_episodes_whole:
         raise SettingsError(
             f"--keep {settings.keep}: chooses among whole episodes, which --memory "
             f"{settings.memory} does not keep; use --memory episodic, or --keep fifo"
         )
-    if settings.negatives is not None and settings.negatives not in NEGATIVES:
-        raise UnknownNameError("negatives", settings.negatives, NEGATIVES)
-    if settings.positives is not None and settings.positives not in POSITIVES:
-        raise UnknownNameError("positives", settings.positives, POSITIVES)
 
 
 def _joining(

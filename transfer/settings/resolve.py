@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from contrastive_distillation.agents import (
     AGENTS,
@@ -20,7 +20,7 @@ from .commands import AblateSettings, TrainSettings, TransferSettings
 from .loss_choice import choose_loss, with_published_where_known
 from .source_run import SourceRun, suite_around
 from .spaces import check_spaces, compare_all, spaces_of
-from .spec import AgentSpec, LossSpec, RuntimeSpec, SourceSpec, TaskSpec, TrainingSpec
+from .spec import AgentSpec, LossSpec, RuntimeSpec, TaskSpec, TrainingSpec
 from .suite import name_as_given, needs_mission, suite_of_settings
 
 
@@ -44,11 +44,24 @@ class ResolvedSettings:
     source_frames: int
     target_frames: int
 
-    def task(
-        self, env_ids: tuple[str, ...], *, frames: int, until_learnt: bool = False
-    ) -> TaskSpec:
-        """Environments to train on together."""
-        return TaskSpec(
+    def training(
+        self,
+        env_ids: tuple[str, ...],
+        *,
+        frames: int,
+        until_learnt: bool = False,
+        **place: Any,
+    ) -> TrainingSpec:
+        """A training with these settings.
+
+        Args:
+            env_ids: environments to train on together.
+            frames: frames to train for.
+            until_learnt: whether to stop as soon as every environment is learnt.
+            **place: the fields of `TrainingSpec` that these settings do not give: name, role,
+                arms, needs, seed and source.
+        """
+        task = TaskSpec(
             suite=self.suite,
             suite_as_given=self.suite_as_given,
             env_ids=env_ids,
@@ -58,31 +71,13 @@ class ResolvedSettings:
             n_envs=self._n_envs(len(env_ids)),
             mission=self.mission,
         )
-
-    def training(
-        self,
-        *,
-        name: str,
-        role: str,
-        arms: tuple[str, ...],
-        seed: int,
-        task: TaskSpec,
-        needs: str | None = None,
-        source: SourceSpec | None = None,
-    ) -> TrainingSpec:
-        """A training with these settings."""
         return TrainingSpec(
-            name=name,
-            role=role,
-            arms=arms,
-            needs=needs,
-            seed=seed,
             task=task,
             agent=self.agent,
             loss=self.loss,
             matched_loss=self.matched_loss,
-            source=source or SourceSpec(),
             runtime=self.runtime,
+            **place,
         )
 
     def varied(self, settings: TransferSettings) -> Self:
@@ -119,7 +114,7 @@ class ResolvedSettings:
         """As given, or the agent's default, rounded up to equal shares for the tasks."""
         given = self.n_envs
         if given is None:
-            observations, _ = spaces_of(self.suite.sources[0], self.suite, self.mission)
+            observations, _ = spaces_of(self.suite.sources[0], self.suite.observation, self.mission)
             default = default_n_envs(self.agent.name, observation_kind(observations))
             return -(-default // n_tasks) * n_tasks
         if given % n_tasks:
@@ -148,8 +143,8 @@ def resolve(
     if isinstance(settings, TransferSettings) and source_run is not None:
         suite = suite_around(settings, source_run)
         trained_on = suite.targets
-        agent = AgentSpec(name=source_run.config["agent"], gamma=source_run.config["gamma"])
-        source_mission: bool | None = source_run.mission
+        agent = source_run.spec.agent
+        source_mission: bool | None = source_run.spec.task.mission
     else:
         suite = suite_of_settings(settings)
         targets = () if isinstance(settings, TrainSettings) else suite.targets

@@ -1,5 +1,6 @@
 """A transfer from a finished run: ``--from RUN``."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ..run_directory.directory import (
 from ..run_directory.trust import check_modules
 from .commands import TrainSettings, TransferSettings
 from .fields import from_mapping
-from .spec import suite_of
+from .spec import TrainingSpec
 from .suite import choose_suite
 
 
@@ -27,13 +28,8 @@ from .suite import choose_suite
 class SourceRun:
     """A finished run whose agent is the source of every arm."""
 
-    config: dict[str, Any]
+    spec: TrainingSpec
     result: dict[str, Any]
-
-    @property
-    def mission(self) -> bool:
-        """Whether the agent's observations hold the mission."""
-        return bool(self.config[RESOLVED]["mission"])
 
 
 def find_source_run(settings: TransferSettings) -> SourceRun | None:
@@ -46,42 +42,51 @@ def find_source_run(settings: TransferSettings) -> SourceRun | None:
     if settings.from_ is None:
         return None
     directory = Path(settings.from_)
-    config = read_agent_config(directory)
-    check_modules(directory, config, typed=settings.target, trust=settings.trust)
-    return SourceRun(config=config, result=read_result(directory))
+    spec = read_spec(directory, typed=settings.target, trust=settings.trust)
+    return SourceRun(spec=spec, result=read_result(directory))
 
 
-def read_agent_config(directory: Path) -> dict[str, Any]:
-    """The configuration of a run of one agent.
+def read_spec(directory: Path, *, typed: Iterable[str] = (), trust: bool = False) -> TrainingSpec:
+    """The spec of a run of one agent.
+
+    Args:
+        directory: the run directory.
+        typed: environment ids that the user typed; their modules may be imported.
+        trust: whether the user trusts the run.
 
     Raises:
-        SettingsError: the directory holds no run, its configuration is broken, or it holds a run
-            of several agents; the text names some of them.
+        SettingsError: the directory holds no run, its configuration is broken, it holds a run
+            of several agents (the text names some of them), or it names modules and is not the
+            user's own.
     """
     config = read_config(directory)
     resolved = config.get(RESOLVED)
-    if isinstance(resolved, dict) and "role" in resolved and "seeds" not in config:
-        _check(directory, config)
-        return config
-    inside = sorted(str(path.parent) for path in directory.glob(f"*/**/{RESULT}"))
-    choose = f"choose one in it: {', '.join(inside[:4])}" if inside else "finish one of them first"
-    raise SettingsError(
-        f"{directory}: is a run of several agents, and one agent is expected; {choose}"
-    )
+    if not isinstance(resolved, dict) or "role" not in resolved or "seeds" in config:
+        inside = sorted(str(path.parent) for path in directory.glob(f"*/**/{RESULT}"))
+        choose = (
+            f"choose one in it: {', '.join(inside[:4])}" if inside else "finish one of them first"
+        )
+        raise SettingsError(
+            f"{directory}: is a run of several agents, and one agent is expected; {choose}"
+        )
+    spec = _parse(directory, config)
+    check_modules(directory, config, typed=typed, trust=trust)
+    return spec
 
 
-def _check(directory: Path, config: dict[str, Any]) -> None:
-    """Refuse a configuration that no training wrote."""
+def _parse(directory: Path, config: dict[str, Any]) -> TrainingSpec:
+    """The spec in a configuration; one that no training wrote is refused."""
     path = directory / CONFIG
     left_out = ("command", RESOLVED, AGENT_SETTINGS)
     settings = {key: value for key, value in config.items() if key not in left_out}
     from_mapping(TrainSettings, settings, origin=str(path))  # types and ranges
     advice = f"give the directory of another run, or train it again into {directory}"
     try:
-        suite_of(config)
-        whole = config["env"] and config["agent"] in AGENTS and type(config["seed"]) is int
+        spec = TrainingSpec.from_config(config, name="", arms=(), needs=None)
+        whole = spec.agent.name in AGENTS and type(spec.seed) is int
+        whole = whole and bool(spec.task.env_ids) and type(config["env"]) is list
         whole = whole and type(config[RESOLVED]["mission"]) is bool
-        whole = whole and {"gamma", "loss", "memory"} <= config.keys()
+        whole = whole and {"gamma", "memory"} <= config.keys()
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise SettingsError(
             f"{path}: is broken: {type(error).__name__}: {error}; {advice}"
@@ -91,6 +96,7 @@ def _check(directory: Path, config: dict[str, Any]) -> None:
             f"{path}: is broken: env, agent, seed, gamma, loss, memory and {RESOLVED}.mission are "
             f"expected in it; {advice}"
         )
+    return spec
 
 
 def suite_around(settings: TransferSettings, source_run: SourceRun) -> Suite:
@@ -101,18 +107,19 @@ def suite_around(settings: TransferSettings, source_run: SourceRun) -> Suite:
     """
     if settings.source or settings.source_frames:
         raise SettingsError("--from: the source is trained already; leave out --source…")
-    for name in ("agent", "gamma"):
-        asked, found = getattr(settings, name), source_run.config[name]
+    spec = source_run.spec
+    for name, found in (("agent", spec.agent.name), ("gamma", spec.agent.gamma)):
+        asked = getattr(settings, name)
         if asked is not None and asked != found:
             raise SettingsError(
                 f"--{name} {asked}: the agent of --from was trained with {found}; leave out "
                 f"--{name}"
             )
-    sources = tuple(source_run.config["env"])
+    sources = spec.task.env_ids
     if settings.suite is not None:
         suite = choose_suite(settings.suite, sources, settings.target)
         return replace(suite, name=suite.name.removesuffix("-custom"))
-    suite = replace(suite_of(source_run.config), sources=sources)
+    suite = replace(spec.task.suite, sources=sources)
     if not settings.target:
         if suite.targets == suite.sources:
             raise SettingsError(
@@ -127,6 +134,6 @@ def suite_around(settings: TransferSettings, source_run: SourceRun) -> Suite:
 
 def note_on_source(settings: TransferSettings, source_run: SourceRun) -> str:
     """A line for the user: which agent every arm starts from."""
-    trained_with = source_run.config["loss"]
+    trained_with = source_run.spec.loss.name
     kind = "without a loss" if trained_with == "none" else f"with {trained_with}"
     return f"Every arm but scratch starts from {settings.from_}, which was trained {kind}."

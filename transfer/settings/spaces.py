@@ -22,13 +22,9 @@ _SPACE_NAMES = ", ".join(kind.__name__ for kind in _SPACES)
 Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 
 
-def spaces_of(env_id: str, suite: Suite, mission: bool) -> Spaces:
-    """An environment's observation and action space, as the suite's agents have them."""
-    return _spaces(env_id, suite.observation, mission)
-
-
 @functools.cache
-def _spaces(env_id: str, observation: str, mission: bool) -> Spaces:
+def spaces_of(env_id: str, observation: str, mission: bool) -> Spaces:
+    """An environment's observation and action space, with a suite's kind of observation."""
     env = make_env(env_id, observation=observation, mission=mission)
     spaces = env.observation_space, env.action_space
     env.close()
@@ -37,7 +33,7 @@ def _spaces(env_id: str, observation: str, mission: bool) -> Spaces:
 
 def check_spaces(agent: str, env_id: str, suite: Suite, mission: bool) -> None:
     """Refuse observations that no agent can see, and actions that this one cannot take."""
-    observations, actions = spaces_of(env_id, suite, mission)
+    observations, actions = spaces_of(env_id, suite.observation, mission)
     parts = [observations]
     if isinstance(observations, gym.spaces.Dict):
         parts = list(observations.spaces.values())
@@ -64,10 +60,11 @@ def compare_all(
     source_mission: bool | None = None,
 ) -> None:
     """Refuse, with a table, environments that one agent cannot carry its weights between."""
-    known = spaces_of(source, suite, mission if source_mission is None else source_mission)
+    of_source = mission if source_mission is None else source_mission
+    known = spaces_of(source, suite.observation, of_source)
     tables = []
     for env_id in others:
-        rows = compare_spaces(*known, *spaces_of(env_id, suite, mission))
+        rows = compare_spaces(*known, *spaces_of(env_id, suite.observation, mission))
         if not all(row.fits for row in rows):
             tables.append(space_table(rows, source, env_id))
     if tables:

@@ -205,11 +205,6 @@ class TrainingSpec:
         return _read(cls, config, name=name, arms=arms, needs=needs, matched_loss=matched)
 
 
-def suite_of(config: Mapping[str, Any]) -> Suite:
-    """The suite that a run's ``config.yaml`` keeps in full."""
-    return _suite(config[RESOLVED]["suite"])
-
-
 _Spec = TypeVar("_Spec")
 _GROUPS = (TaskSpec, AgentSpec, LossSpec, SourceSpec, RuntimeSpec)
 

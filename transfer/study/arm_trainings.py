@@ -104,46 +104,44 @@ class ArmTrainings:
         variant, arm, resolved = self.variant, self.variant.arm, self._on_source
         if variant.source is None or variant.settings.from_ is not None:
             return None
-        suite = resolved.suite
-        env_ids = (_unrelated(arm, suite),) if arm.unrelated else suite.sources
         return resolved.training(
+            (_unrelated(arm, resolved.suite),) if arm.unrelated else resolved.suite.sources,
+            frames=resolved.source_frames,
+            until_learnt=True,
             name=f"sources/{variant.source}-seed{seed}",
             role="source",
             arms=() if arm.source_kind is None else (variant.label,),
             seed=seed,
-            task=resolved.task(env_ids, frames=resolved.source_frames, until_learnt=True),
         )
 
     def targets(self, seed: int) -> Iterator[TrainingSpec]:
         """A spec for each target."""
-        for env_id in self._on_target.suite.targets:
-            yield self._target(seed, env_id)
-
-    def _target(self, seed: int, env_id: str) -> TrainingSpec:
         variant, arm, resolved = self.variant, self.variant.arm, self._on_target
-        name = f"targets/{variant.label}/{_folder(env_id)}/seed{seed}"
-        needs, directory = None, None
-        if variant.source is not None:
-            needs = f"sources/{variant.source}-seed{seed}"
-            directory = os.path.relpath(needs, name)
-            if variant.settings.from_ is not None:
-                needs, directory = None, variant.settings.from_
-        return resolved.training(
-            name=name,
-            role="target",
-            arms=(variant.label,),
-            needs=needs,
-            seed=seed,
-            task=resolved.task((env_id,), frames=resolved.target_frames),
-            source=SourceSpec(
-                directory=None if arm.more_frames else directory,
-                mode=arm.mode,
-                teacher=arm.teacher is not None,
-                random_teacher=arm.teacher == "random",
-                adds_frames_of=directory if arm.more_frames else None,
-                extra_frames=resolved.source_frames if arm.more_frames else 0,
-            ),
-        )
+        for env_id in resolved.suite.targets:
+            name = f"targets/{variant.label}/{_folder(env_id)}/seed{seed}"
+            needs, directory = None, None
+            if variant.source is not None:
+                directory = variant.settings.from_
+                if directory is None:
+                    needs = f"sources/{variant.source}-seed{seed}"
+                    directory = os.path.relpath(needs, name)
+            yield resolved.training(
+                (env_id,),
+                frames=resolved.target_frames,
+                name=name,
+                role="target",
+                arms=(variant.label,),
+                needs=needs,
+                seed=seed,
+                source=SourceSpec(
+                    directory=None if arm.more_frames else directory,
+                    mode=arm.mode,
+                    teacher=arm.teacher is not None,
+                    random_teacher=arm.teacher == "random",
+                    adds_frames_of=directory if arm.more_frames else None,
+                    extra_frames=resolved.source_frames if arm.more_frames else 0,
+                ),
+            )
 
 
 def _folder(env_id: str) -> str:

@@ -16,12 +16,8 @@ from ..settings.resolve import ResolvedSettings, choose_workers, resolve
 from ..settings.source_run import find_source_run, note_on_source
 from ..settings.spec import TrainingSpec, to_config
 from .arm_trainings import ArmTrainings, check_arms
-from .ray_executor import check_executor
-from .variations import (
-    check_axes_are_used,
-    read_axes,
-    variants_of,
-)
+from .ray_executor import import_ray
+from .variations import check_axes_are_used, read_axes, variants_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +62,13 @@ def plan_train(settings: TrainSettings) -> Plan:
     resolved = resolve(settings)
     suite = resolved.suite
     first = resolved.training(
+        suite.sources,
+        frames=resolved.source_frames,
+        until_learnt=settings.until_learnt,
         name="",
         role="source",
         arms=("train",),
         seed=settings.seed,
-        task=resolved.task(
-            suite.sources, frames=resolved.source_frames, until_learnt=settings.until_learnt
-        ),
     )
     specs: tuple[TrainingSpec, ...] = (first,)
     config = first.config()
@@ -94,28 +90,21 @@ def plan_train(settings: TrainSettings) -> Plan:
 
 
 def plan_transfer(settings: TransferSettings) -> Plan:
-    """The plan of `transfer`: the sources each arm needs, and a spec per arm, target and seed.
+    """The plan of `transfer` or `ablate`: for each seed the sources, and each target of each arm.
+
+    For `ablate` these are planned for each variation of the settings that vary.
 
     Raises:
-        ValueError: for anything that cannot be done as asked; also, with a table, where
-            observations or actions of a target do not fit the source.
+        ValueError: for anything that cannot be done as asked, such as a setting that cannot vary;
+            also, with a table, where observations or actions of a target do not fit the source.
     """
-    return _plan_arms(settings, command="transfer", vary=())
-
-
-def plan_ablate(settings: AblateSettings) -> Plan:
-    """The plan of `ablate`: that of `transfer` for each variation of the settings that vary.
-
-    Raises:
-        ValueError: as `plan_transfer`; also for a setting that cannot vary, or a value of one.
-    """
-    return _plan_arms(settings, command="ablate", vary=settings.vary)
-
-
-def _plan_arms(settings: TransferSettings, *, command: str, vary: Sequence[str]) -> Plan:
-    arms = choose_arms(settings.arms)
+    vary: tuple[str, ...] = ()
+    command, executor = "transfer", "local"
     if isinstance(settings, AblateSettings):
-        check_executor(settings.executor)
+        command, executor, vary = "ablate", settings.executor, settings.vary
+    arms = choose_arms(settings.arms)
+    if executor == "ray":
+        import_ray()
     source_run = find_source_run(settings)
     resolved = resolve(settings, source_run)
     suite = resolved.suite
@@ -126,13 +115,11 @@ def _plan_arms(settings: TransferSettings, *, command: str, vary: Sequence[str])
             raise SettingsError(
                 f"--vary {name}=…: the agent of --from is trained already; leave out one of the two"
             )
-    specs = _specs(settings, arms, axes, resolved)
-    executor = settings.executor if isinstance(settings, AblateSettings) else "local"
     config = _config(settings, resolved, command)
     return Plan(
         command=command,
         suite=suite,
-        specs=specs,
+        specs=_specs(settings, arms, axes, resolved),
         config=config,
         directory=_directory(settings.output, config, settings.suite or suite.name),
         workers=settings.workers if executor == "ray" else choose_workers(settings.workers),

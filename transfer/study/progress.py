@@ -23,20 +23,14 @@ class RunProgress:
         self._groups = {} if groups is None else dict(groups)
         self._states: dict[str, State] = dict.fromkeys(frames, "waiting")
         self._done = dict.fromkeys(frames, 0)
-        self._sum_done, self._sum_frames = 0, sum(frames.values())
         self._recent: deque[tuple[float, int]] = deque()
         self._skipped = 0
-
-    @property
-    def names(self) -> set[str]:
-        """Names of all specs."""
-        return set(self._frames)
 
     def skip(self, name: str) -> None:
         """A spec was finished before this run."""
         self._skipped += self._frames[name]
         self._states[name] = "finished"
-        self._set_done(name, self._frames[name])
+        self._done[name] = self._frames[name]
 
     def start(self, name: str) -> None:
         """A spec's training starts."""
@@ -44,15 +38,11 @@ class RunProgress:
 
     def update(self, name: str, frames: int) -> None:
         """A spec has done this number of frames."""
-        self._set_done(name, min(frames, self._frames[name]))
+        self._done[name] = min(frames, self._frames[name])
         now = time.monotonic()
         self._recent.append((now, self.done - self._skipped))
         while now - self._recent[0][0] > _SPEED_OVER_SECONDS:
             self._recent.popleft()
-
-    def _set_done(self, name: str, frames: int) -> None:
-        self._sum_done += frames - self._done[name]
-        self._done[name] = frames
 
     def finish(self, name: str, frames: int | None, *, failed: bool = False) -> None:
         """A spec has ended.
@@ -63,7 +53,6 @@ class RunProgress:
             failed: whether it failed.
         """
         least = min(self._frames[name], self._done[name] if frames is None else frames)
-        self._sum_frames += least - self._frames[name]
         self._frames[name] = least
         self._states[name] = "failed" if failed else "finished" if frames else "waiting"
         self.update(name, least)
@@ -78,12 +67,12 @@ class RunProgress:
     @property
     def done(self) -> int:
         """Frames done by all trainings."""
-        return self._sum_done
+        return sum(self._done.values())
 
     @property
     def total(self) -> int:
         """Frames of all trainings, at most."""
-        return self._sum_frames
+        return sum(self._frames.values())
 
     @property
     def frames_per_second(self) -> float:

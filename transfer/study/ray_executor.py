@@ -17,17 +17,12 @@ from .jobs import Job, Outcome, redirected_output, run_job
 from .scheduler import SECONDS_TO_POLL
 
 
-def check_executor(name: str) -> None:
-    """Check that the named executor can be used here.
+def import_ray() -> Any:
+    """The module of Ray.
 
     Raises:
-        SettingsError: it is Ray, which is not installed; the text gives the command to install it.
+        SettingsError: Ray is not installed; the text gives the command to install it.
     """
-    if name == "ray":
-        _ray()
-
-
-def _ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
@@ -72,7 +67,7 @@ class RayExecutor:
         Raises:
             SettingsError: no cluster is running.
         """
-        self._ray = ray = _ray()
+        self._ray = ray = import_ray()
         if not ray.is_initialized():
             try:
                 ray.init(address="auto", log_to_driver=False, logging_level="error")
@@ -141,7 +136,7 @@ class RayExecutor:
 
 def train_as_task(job: Job, mailbox: Any, working_directory: str) -> Outcome:
     """Train one spec in a process of the cluster and send its messages to the mailbox."""
-    ray = _ray()
+    ray = import_ray()
     if Path(working_directory).is_dir():  # relative paths and the user's modules start there
         os.chdir(working_directory)
     if os.getcwd() not in sys.path:

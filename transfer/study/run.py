@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -156,8 +157,9 @@ class _Reporter:
             {spec.name: spec.most_frames for spec in plan.specs},
             groups={spec.name: spec.group for spec in plan.specs},
         )
-        for name in self._progress.names - set(self._jobs):
-            self._progress.skip(name)
+        for spec in plan.specs:
+            if spec.name not in self._jobs:
+                self._progress.skip(spec.name)
 
     def on_start(self, name: str) -> None:
         self._progress.start(name)
@@ -192,17 +194,16 @@ def _resume(plan: Plan, directory: Path) -> str:
     return "auto" if plan.resume == "require" and not begun else plan.resume
 
 
-def _line(name: str, outcome: Outcome, result: dict[str, object] | None, *, is_source: bool) -> str:
+def _line(name: str, outcome: Outcome, result: dict[str, Any] | None, *, is_source: bool) -> str:
     """One line about a training that has ended."""
     if result is None:
         reason = f": {outcome.reason}" if outcome.reason else ""
         return f"{name}  {outcome.status}{reason}"
     scores = result["scores"]
-    assert isinstance(scores, dict)
     mean = sum(scores.values()) / len(scores)
-    learnt = result["learnt"]
-    assert isinstance(learnt, dict)
-    missed = f"  {NOT_LEARNT} not learnt" if is_source and not all(learnt.values()) else ""
+    missed = (
+        f"  {NOT_LEARNT} not learnt" if is_source and not all(result["learnt"].values()) else ""
+    )
     return (
         f"{name}  score {mean:.2f} after {result['frames']:_} frames, "
         f"{result['frames_per_second']:.0f} frames/s{missed}"

@@ -18,7 +18,6 @@ from contrastive_distillation.transfer import (
 )
 from contrastive_distillation.transfer.settings import loss_choice
 from contrastive_distillation.transfer.settings.command_line import RESOLVED
-from contrastive_distillation.transfer.settings.spec import suite_of
 from contrastive_distillation.transfer.study import arm_trainings
 
 RIVALS = set(ARMS) - {
@@ -131,7 +130,8 @@ def test_the_unrelated_source_is_the_suites_own(tmp_path: Path) -> None:
     specs = plan("unrelated_source", suite=str(tmp_path / "own.yaml"), target=())
     source = specs["sources/unrelated-seed0"]
     assert source.task.env_ids == ("MiniGrid-Unlock-v0",)
-    assert suite_of(source.config()).unrelated == "MiniGrid-Unlock-v0"
+    read = TrainingSpec.from_config(source.config(), name="", arms=(), needs=None)
+    assert read.task.suite.unrelated == "MiniGrid-Unlock-v0"
 
 
 def test_controls_alone_say_what_they_are() -> None:

@@ -9,7 +9,6 @@ import yaml
 from contrastive_distillation.transfer import (
     TrainingSpec,
     parse_command_line,
-    plan_ablate,
     plan_train,
     plan_transfer,
 )
@@ -70,7 +69,7 @@ def test_the_command_of_an_earlier_run_plans_it_again() -> None:
 )
 def test_the_directory_of_an_earlier_run_is_found_again(words: str, directory: str) -> None:
     settings: Any = parse_command_line(words.split())
-    plan = plan_train if words.startswith("train") else plan_ablate
+    plan = plan_train if words.startswith("train") else plan_transfer
     assert plan(settings).directory == Path("runs") / directory
 
 

@@ -15,7 +15,6 @@ from contrastive_distillation.transfer import (
     TrainingSpec,
     forecast,
     parse_command_line,
-    plan_ablate,
     plan_transfer,
 )
 from contrastive_distillation.transfer.settings.commands import TransferSettings
@@ -31,7 +30,7 @@ ARMS = ("contrastive_distillation", "contrastive_source_only", "contrastive_targ
 
 def specs_of(*vary: str, **settings: Any) -> dict[str, TrainingSpec]:
     chosen = {**SMALL, "arms": ARMS, **settings}
-    return {spec.name: spec for spec in plan_ablate(AblateSettings(vary=vary, **chosen)).specs}
+    return {spec.name: spec for spec in plan_transfer(AblateSettings(vary=vary, **chosen)).specs}
 
 
 def labels(specs: dict[str, TrainingSpec], role: str) -> set[str]:
@@ -40,7 +39,7 @@ def labels(specs: dict[str, TrainingSpec], role: str) -> set[str]:
 
 def test_without_variation_it_is_transfer() -> None:
     chosen = {**SMALL, "arms": ARMS, "seeds": 2}
-    ablate = plan_ablate(AblateSettings(**chosen))
+    ablate = plan_transfer(AblateSettings(**chosen))
     transfer = plan_transfer(TransferSettings(**chosen))
     assert ablate.specs == transfer.specs
     assert len(ablate.specs) == 2 * (3 + len(ARMS))
@@ -229,7 +228,7 @@ def test_a_dry_run_shows_the_grid_and_writes_nothing(
 def test_a_cluster_of_unknown_size_is_not_reckoned_with(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    plan = plan_ablate(AblateSettings(**SMALL, arms=("fine_tune",), frames=36_000))
+    plan = plan_transfer(AblateSettings(**SMALL, arms=("fine_tune",), frames=36_000))
     forecast(replace(plan, workers=None), Console(width=200), frames_per_second=10.0)
     text = capsys.readouterr().out
     assert "one at a time: 2.0 h for all (72_000 frames at most); it will be as many as" in text
@@ -247,7 +246,7 @@ def test_a_given_source_does_not_vary(tmp_path: Path) -> None:
     given: dict[str, Any] = {"from_": str(run), "target": SMALL["target"], "output": "nowhere"}
 
     def specs(*vary: str, arms: tuple[str, ...]) -> tuple[TrainingSpec, ...]:
-        return plan_ablate(AblateSettings(**given, vary=vary, arms=arms)).specs
+        return plan_transfer(AblateSettings(**given, vary=vary, arms=arms)).specs
 
     found = specs("weight=0.1,0.2", arms=("contrastive_distillation", "scratch_source_budget"))
     assert [spec.group for spec in found] == [
