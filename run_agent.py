@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from contrastive_distillation.transfer import (
+    DONE,
+    FAILED,
     AblateSettings,
     EvaluateSettings,
     ListSettings,
@@ -25,7 +27,7 @@ from contrastive_distillation.transfer import (
     parse_command_line,
 )
 
-DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
+BAD_ARGUMENTS, INTERRUPTED = 2, 130
 
 _WARNED: set[str] = set()
 """Warnings that this process has shown."""

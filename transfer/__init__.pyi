@@ -1,5 +1,7 @@
 """The public names of `transfer`, each with the module that defines it."""
 
+from .errors import DONE as DONE
+from .errors import FAILED as FAILED
 from .errors import SettingsError as SettingsError
 from .evaluation.curves import CurvePoint as CurvePoint
 from .evaluation.curves import read_points as read_points

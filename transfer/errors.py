@@ -1,4 +1,7 @@
-"""The error of a setting or an argument that cannot be used."""
+"""Exit codes, and the error of a setting or an argument that cannot be used."""
+
+DONE, FAILED = 0, 1
+"""Exit codes of a command that succeeded, and of one that failed."""
 
 
 class SettingsError(ValueError):

@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,8 @@ _MOST_STEPS = 300
 _HOLD_MILLISECONDS = 1200
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Shot:
-    """One frame of the GIF and its duration."""
-
-    picture: Image.Image
-    milliseconds: int
+_Shot = tuple[Image.Image, int]
+"""One frame of the GIF, and its duration in milliseconds."""
 
 
 def check_gif(path: Path) -> None:
@@ -78,14 +73,13 @@ def _episode(
     step, total, done = 0, 0.0, False
     while not done:
         if step < _MOST_STEPS:
-            yield _Shot(picture=_picture(env, env_id, number, step, total), milliseconds=pause)
+            yield _picture(env, env_id, number, step, total), pause
         action = act(stack([observation]))[0]
         if isinstance(env.action_space, gym.spaces.Discrete):
             action = int(action)
         observation, reward, terminated, truncated, _ = env.step(action)
         step, total, done = step + 1, total + float(reward), bool(terminated or truncated)
-    last = _picture(env, env_id, number, step, total, end=True)
-    yield _Shot(picture=last, milliseconds=_HOLD_MILLISECONDS)
+    yield _picture(env, env_id, number, step, total, end=True), _HOLD_MILLISECONDS
 
 
 def _picture(
@@ -109,7 +103,7 @@ def _picture(
 
 
 def _write(path: Path, shots: list[_Shot]) -> None:
-    pictures = [shot.picture.quantize(128, dither=Image.Dither.NONE) for shot in shots]
+    pictures = [picture.quantize(128, dither=Image.Dither.NONE) for picture, _ in shots]
 
     def write(temporary: Path) -> None:
         pictures[0].save(
@@ -117,7 +111,7 @@ def _write(path: Path, shots: list[_Shot]) -> None:
             format="GIF",
             save_all=True,
             append_images=pictures[1:],
-            duration=[shot.milliseconds for shot in shots],
+            duration=[milliseconds for _, milliseconds in shots],
             loop=0,
             disposal=1,
         )

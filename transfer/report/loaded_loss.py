@@ -8,14 +8,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from contrastive_distillation.agents import AuxiliaryLossCallback
+from contrastive_distillation.agents import AuxiliaryLossCallback, read_weights
 from contrastive_distillation.losses import ContrastiveDistillation, Learner
 from contrastive_distillation.memory import Memory
 
 from ..evaluation.trained_agent import load_agent
 from ..run_directory.directory import AUXILIARY, CONFIG, RunDirectoryError, read_config
 from ..settings.spec import TrainingSpec
-from ..training.train import join_loss, source_weights
+from ..training.train import join_loss, source_directory
 from .labels import CANDIDATE
 
 
@@ -51,7 +51,9 @@ def load_loss(directory: Path) -> LoadedLoss:
     spec = TrainingSpec.from_config(config, name="", arms=("",), needs=source if is_ours else None)
     agent = load_agent(directory)
     try:
-        fresh = join_loss(spec, directory, agent.model, source_weights(spec, directory))
+        found = source_directory(spec, directory)
+        weights = None if found is None else read_weights(found)
+        fresh = join_loss(spec, found, agent.model, weights)
     except OSError as error:
         raise RunDirectoryError(f"{directory}: its source cannot be read: {error}") from None
     assert isinstance(fresh, AuxiliaryLossCallback)

@@ -15,11 +15,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: for example a full disk. The old file is then unchanged.
     """
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
-
-    write_with(path, write)
+    write_with(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:

@@ -5,7 +5,6 @@ the configuration in its ``config.yaml``; another configuration is refused.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -86,8 +85,7 @@ def identity(config: Mapping[str, Any]) -> Config:
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """Six hexadecimal digits of a configuration's identity."""
-    text = json.dumps(identity(config), sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:6]
+    return sha256_of(json.dumps(identity(config), sort_keys=True, default=str).encode())[:6]
 
 
 def default_directory(config: Mapping[str, Any], *, subject: str) -> Path:
@@ -252,17 +250,11 @@ def _now() -> str:
 
 def manifest(*, seed: int, command: Sequence[str]) -> dict[str, Any]:
     """The manifest of a run: versions, revision, command, seed, kind of machine."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "command": list(command),
         "seed": seed,
         "started": _now(),
-        "versions": versions,
+        "versions": installed_versions(_PACKAGES),
         "git_revision": _git_revision(),
         "machine": {
             "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -272,25 +264,28 @@ def manifest(*, seed: int, command: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def installed_versions(packages: Sequence[str]) -> dict[str, str]:
+    """The versions of Python and of packages."""
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
 def _git_revision() -> str | None:
     """The revision of this checkout, with ``+changes`` if files differ; None outside git."""
-    here = Path(__file__).resolve().parent
-    git = ["git", "-C", str(here)]
+    git = ["git", "-C", str(Path(__file__).resolve().parent)]
+    tracked = [*git, "ls-files", "--error-unmatch", __file__]
+    revision = [*git, "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
     try:
-        inside = subprocess.run(
-            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10
-        )
-        if inside.returncode != 0:
-            return None
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, timeout=10)
-        changes = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, timeout=10
-        )
+        subprocess.run(tracked, capture_output=True, timeout=10, check=True)
+        described = subprocess.run(revision, capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    if head.returncode != 0:
-        return None
-    return head.stdout.decode().strip() + ("+changes" if changes.stdout.strip() else "")
+    return described.stdout.decode().strip()
 
 
 def _cpu_name() -> str:

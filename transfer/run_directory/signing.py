@@ -11,6 +11,7 @@ import os
 import secrets
 import stat
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def sign(content: Mapping[str, Any]) -> str:
     Raises:
         KeyUnusableError: the key cannot be read or created.
     """
-    return hmac.new(_key(), _canonical(content), hashlib.sha256).hexdigest()
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    return hmac.new(_key(), canonical, hashlib.sha256).hexdigest()
 
 
 def is_signed(content: Mapping[str, Any], signature: object) -> bool:
@@ -51,10 +53,6 @@ def is_signed(content: Mapping[str, Any], signature: object) -> bool:
         return hmac.compare_digest(sign(content), signature)
     except KeyUnusableError:
         return False
-
-
-def _canonical(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _key() -> bytes:
@@ -75,8 +73,8 @@ def _key() -> bytes:
 def _make_key(path: Path) -> None:
     """Create the key atomically; a key that another process created first stays."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    temporary = Path(name)  # readable by this user alone
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))

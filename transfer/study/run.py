@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from ..console import say, show
+from ..errors import DONE, FAILED
 from ..report.formatting import NOT_LEARNT
 from ..report.tables import train_table, transfer_tables
 from ..run_directory.directory import (
@@ -31,8 +32,8 @@ from .ray_executor import RayExecutor
 from .results import ResultsWriter, summary_rows
 from .scheduler import run_jobs
 
-DONE, FAILED, SIGNALLED = 0, 1, 128
-"""Exit codes; the number of the signal is added to the last: 130 for Ctrl-C, 143 for SIGTERM."""
+SIGNALLED = 128
+"""Exit code to which a signal's number is added: 130 for Ctrl-C, 143 for SIGTERM."""
 
 
 def check_directories(plan: Plan) -> None:

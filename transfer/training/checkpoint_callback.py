@@ -3,9 +3,7 @@
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -19,52 +17,35 @@ from ..evaluation.information import InformationProbe
 from ..run_directory.logger import PROGRESS
 from ..settings.spec import TrainingSpec
 from . import state as training_state
-from .checkpoints import Checkpoint, CheckpointError, CheckpointStore, Write
+from .checkpoints import Checkpoint, CheckpointStore, Write, fit_required
 
 ENVIRONMENTS = "environments.pickle"
 AUXILIARY = "auxiliary.safetensors"
 
 
-@dataclass(frozen=True, kw_only=True)
-class RestorePoint:
-    """A checkpoint to resume from, with its numbers already read and checked."""
+def load_auxiliary(checkpoint: Checkpoint, fresh: RecordMemory) -> RecordMemory:
+    """Load the saved callback; its loss and source memory are those of a fresh one.
 
-    checkpoint: Checkpoint
-    state: dict[str, Any]
-    """What `training_state.save_numbers` wrote."""
-    trusted: bool
-    """Whether its pickled file may be read."""
+    Args:
+        checkpoint: the checkpoint.
+        fresh: a callback with the same settings.
 
-    @property
-    def progress(self) -> str:
-        """The content of ``progress.csv`` at the checkpoint."""
-        return self.checkpoint.read(PROGRESS).decode()
-
-    def load_auxiliary(self, fresh: RecordMemory) -> RecordMemory:
-        """Load the saved callback; its loss and source memory are those of a fresh one.
-
-        Args:
-            fresh: a callback with the same settings.
-
-        Raises:
-            CheckpointError: the saved callback does not fit the settings.
-        """
-        directory = self.checkpoint.directory
-        path = directory / AUXILIARY
-        self.checkpoint.read(AUXILIARY)  # checks that the manifest lists it, and its hash
-        try:
-            if isinstance(fresh, AuxiliaryLossCallback):
-                loaded: RecordMemory = AuxiliaryLossCallback.load(
-                    path, loss=fresh.loss, weight=fresh.weight, source_memory=fresh.source_memory
-                )
-            else:
-                loaded = RecordMemory.load(path)
-        except ValueError as error:
-            raise CheckpointError(f"{directory}: {error}") from error
+    Raises:
+        CheckpointError: the saved callback does not fit the settings.
+    """
+    path = checkpoint.directory / AUXILIARY
+    checkpoint.read(AUXILIARY)  # checks that the manifest lists it, and its hash
+    with fit_required(checkpoint):
+        if isinstance(fresh, AuxiliaryLossCallback):
+            loaded: RecordMemory = AuxiliaryLossCallback.load(
+                path, loss=fresh.loss, weight=fresh.weight, source_memory=fresh.source_memory
+            )
+        else:
+            loaded = RecordMemory.load(path)
         kinds = {(type(each.memory), each.memory.capacity) for each in (loaded, fresh)}
         if len(kinds) > 1:
-            raise CheckpointError(f"{directory}: holds a memory of another kind or capacity")
-        return loaded
+            raise ValueError("it holds a memory of another kind or capacity")
+    return loaded
 
 
 class CheckpointCallback(BaseCallback):
@@ -101,19 +82,20 @@ class CheckpointCallback(BaseCallback):
         self._saved_at = 0
         self._warned = False
 
-    def restore(self, restore_point: RestorePoint, model: BaseAlgorithm) -> None:
+    def restore(self, checkpoint: Checkpoint, model: BaseAlgorithm, *, trust: bool) -> None:
         """Restore everything that `_write` saves, the callback of the auxiliary loss apart.
 
         Call it before `learn`, with the model's logger in place.
 
-        Raises:
-            CheckpointError: the checkpoint does not fit the training.
+        Args:
+            checkpoint: the checkpoint.
+            model: a fresh model.
+            trust: unpickle environments that this user has not signed.
         """
-        checkpoint, state = restore_point.checkpoint, restore_point.state
+        state = training_state.read_numbers(checkpoint)
         arrays = training_state.restore_model(model, checkpoint, state)
-        reason = self._restore_environments(restore_point)
+        reason = self._restore_environments(checkpoint, trust=trust)
         if reason is None:
-            training_state.restore_observations(model, arrays)
             self._auxiliary.continue_episodes()
             self._say(f"continues at frame {checkpoint.frames:_}")
         else:
@@ -122,7 +104,6 @@ class CheckpointCallback(BaseCallback):
             model._last_obs = None
             training_state.cut_replayed_episodes(model)
             self._say(f"continues at frame {checkpoint.frames:_}; {self._reseeded}: {reason}")
-        training_state.restore_log(model, state)
         self._evaluation.restore(state["judged"])
         if state.get("information") is not None:
             self._information.restore(state["information"])
@@ -130,12 +111,11 @@ class CheckpointCallback(BaseCallback):
             training_state.restore_random, model, arrays, state
         )
 
-    def _restore_environments(self, restore_point: RestorePoint) -> str | None:
+    def _restore_environments(self, checkpoint: Checkpoint, *, trust: bool) -> str | None:
         """Restore the environments in their episodes; else return the reason why they cannot be."""
-        checkpoint = restore_point.checkpoint
         if ENVIRONMENTS not in checkpoint.files:
             return "they could not give their state"
-        if not restore_point.trusted:
+        if not (checkpoint.is_own or trust):
             return (
                 "the checkpoint is not signed by you, so nothing of it is unpickled "
                 "(--trust, for files that you know to be yours)"
@@ -191,31 +171,3 @@ class CheckpointCallback(BaseCallback):
     def _reseeded(self) -> str:
         env_ids = ", ".join(self._env.env_ids)
         return f"the environments ({env_ids}) start new episodes with a new seed"
-
-
-def find_restore_point(
-    store: CheckpointStore, *, resume: str, trust: bool, begun: bool, say: Say
-) -> RestorePoint | None:
-    """The newest checkpoint to resume from; None if the training starts from its seed.
-
-    Args:
-        store: the checkpoints of the run.
-        resume: ``auto``, ``never`` or ``require``.
-        trust: unpickle files that this user has not signed.
-        begun: whether an earlier training left files in the directory.
-        say: prints one line for the user.
-
-    Raises:
-        CheckpointError: there is none with ``require``, or its numbers cannot be read.
-    """
-    if resume == "never":
-        return None
-    checkpoint = store.newest(say)
-    if checkpoint is not None:
-        state = training_state.read_numbers(checkpoint)
-        return RestorePoint(checkpoint=checkpoint, state=state, trusted=checkpoint.is_own or trust)
-    if resume == "require":
-        raise CheckpointError("--resume require: there is no whole checkpoint to continue from")
-    if begun:
-        say("was interrupted before it had a whole checkpoint: it starts again from its seed")
-    return None

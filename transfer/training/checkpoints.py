@@ -5,18 +5,18 @@ itself and, if this user has a key, a signature. It is written to a temporary di
 the disk, and moved into place.
 """
 
+import contextlib
 import json
 import os
-import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ..console import Say
 from ..run_directory.atomic_files import sha256_of, sync_directory, write_bytes, write_with
+from ..run_directory.directory import installed_versions
 from ..run_directory.signing import KeyUnusableError, is_signed, sign
 
 VERSION = 3
@@ -73,6 +73,21 @@ class Checkpoint:
         return content
 
 
+@contextlib.contextmanager
+def fit_required(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn every error but those of the disk into a CheckpointError."""
+    try:
+        yield
+    except (CheckpointError, OSError):
+        raise
+    except Exception as error:  # of torch, safetensors, pickle or our own checks
+        text = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{checkpoint.directory}: does not fit this training "
+            f"({type(error).__name__}: {text}); --resume never starts again"
+        ) from error
+
+
 class CheckpointStore:
     """The checkpoints of one run; it keeps the newest two and the best."""
 
@@ -103,7 +118,7 @@ class CheckpointStore:
                 "identity": self._identity,
                 "frames": frames,
                 "score": score,
-                "versions": _versions(),
+                "versions": installed_versions(_PACKAGES),
                 "files": {n: sha256_of((temporary / n).read_bytes()) for n in writers},
             }
             write_bytes(temporary / _MANIFEST, _sealed(content, self._signature(content, say)))
@@ -111,6 +126,26 @@ class CheckpointStore:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._forget()
+
+    def find(self, resume: str, *, begun: bool, say: Say) -> Checkpoint | None:
+        """The newest checkpoint to resume from; None if the training starts from its seed.
+
+        Args:
+            resume: ``auto``, ``never`` or ``require``.
+            begun: whether an earlier training left files in the directory.
+            say: prints one line for the user.
+
+        Raises:
+            CheckpointError: there is none with ``require``.
+        """
+        if resume == "never":
+            return None
+        checkpoint = self.newest(say)
+        if checkpoint is None and resume == "require":
+            raise CheckpointError("--resume require: there is no whole checkpoint to continue from")
+        if checkpoint is None and begun:
+            say("was interrupted before it had a whole checkpoint: it starts again from its seed")
+        return checkpoint
 
     def newest(self, say: Say) -> Checkpoint | None:
         """The newest whole checkpoint, or None. Broken ones are reported and renamed.
@@ -144,7 +179,7 @@ class CheckpointStore:
             frames=int(content["frames"]),
             score=content["score"],
             is_own=is_signed(content, signature),
-            same_versions=content["versions"] == _versions(),
+            same_versions=content["versions"] == installed_versions(_PACKAGES),
             files=content["files"],
         )
         if directory.name != f"{checkpoint.frames:012d}":
@@ -169,9 +204,8 @@ class CheckpointStore:
 
     def _sweep(self) -> None:
         """Remove unfinished checkpoints of a killed process."""
-        for pattern in (".writing-*", ".old-*"):
-            for directory in self._directory.glob(pattern):
-                shutil.rmtree(directory)
+        for directory in [*self._directory.glob(".writing-*"), *self._directory.glob(".old-*")]:
+            shutil.rmtree(directory)
 
     def _forget(self) -> None:
         found = self._all()
@@ -241,11 +275,6 @@ def _score(directory: Path) -> float | None:
     except CheckpointError:  # reported when the checkpoint is used
         return None
     return float(score) if isinstance(score, int | float) else None
-
-
-def _versions() -> dict[str, str]:
-    found = {package: metadata.version(package) for package in _PACKAGES}
-    return {"python": platform.python_version(), **found}
 
 
 def _move(temporary: Path, target: Path) -> None:

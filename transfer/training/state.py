@@ -20,7 +20,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from contrastive_distillation.memory import pack, unpack
 
-from .checkpoints import Checkpoint, CheckpointError
+from .checkpoints import Checkpoint
 
 POLICY = "policy.safetensors"
 OPTIMISER = "optimiser.pth"
@@ -64,14 +64,13 @@ def save_arrays(model: BaseAlgorithm, path: Path) -> None:
 
 def save_numbers(model: BaseAlgorithm, others: dict[str, Any], path: Path) -> None:
     """Write counters, random generators, the open row of the log, and the state of `others`."""
-    numpy_state: Any = np.random.get_state(legacy=False)
     log = model.logger
     state = {
         "counters": {name: getattr(model, name) for name in _COUNTERS if hasattr(model, name)},
         "episodes": [] if model.ep_info_buffer is None else list(model.ep_info_buffer),
         "random": {
             "python": random.getstate(),
-            "numpy": {**numpy_state, "state": _plain(numpy_state["state"])},
+            "numpy": np.random.get_state(legacy=False),
             "actions": model.action_space.np_random.bit_generator.state,
         },
         "log": {
@@ -81,54 +80,59 @@ def save_numbers(model: BaseAlgorithm, others: dict[str, Any], path: Path) -> No
         },
         **others,
     }
-    path.write_text(json.dumps(state, default=lambda value: value.item()), encoding="utf-8")
+    path.write_text(json.dumps(state, default=lambda value: value.tolist()), encoding="utf-8")
 
 
 def read_numbers(checkpoint: Checkpoint) -> dict[str, Any]:
     """Read what `save_numbers` wrote.
 
     Raises:
-        CheckpointError: it has another form, or belongs to another checkpoint.
+        ValueError: it is not JSON, or belongs to another checkpoint.
     """
-    try:
-        state = json.loads(checkpoint.read(NUMBERS))
-    except ValueError as error:
-        raise CheckpointError(f"{checkpoint.directory}: {NUMBERS} is not JSON: {error}") from error
-    wanted = {"counters", "episodes", "random", "log"}
-    if not isinstance(state, dict) or not wanted <= state.keys():
-        raise CheckpointError(f"{checkpoint.directory}: {NUMBERS} lacks {', '.join(wanted)}")
-    if state["counters"].get("num_timesteps") != checkpoint.frames:
-        raise CheckpointError(f"{checkpoint.directory}: {NUMBERS} is of other frames")
+    state: dict[str, Any] = json.loads(checkpoint.read(NUMBERS))
+    if state["counters"]["num_timesteps"] != checkpoint.frames:
+        raise ValueError(f"{NUMBERS} is of other frames")
     return state
 
 
 def restore_model(model: BaseAlgorithm, checkpoint: Checkpoint, state: dict[str, Any]) -> Arrays:
-    """Restore a fresh model from a checkpoint, without its random generators; returns the arrays.
+    """Restore a fresh model from a checkpoint, and the open row of its log; returns the arrays.
+
+    The random generators are restored by `restore_random`.
 
     Raises:
-        CheckpointError: the checkpoint does not fit the model, or holds NaN or infinity.
+        Exception: of torch, safetensors or ours: the checkpoint does not fit the model, or holds
+            NaN or infinity.
     """
-    try:
-        weights = load(checkpoint.read(POLICY))
-        _require_finite(weights, POLICY)
-        model.policy.load_state_dict(weights)
-        optimiser = torch.load(
-            io.BytesIO(checkpoint.read(OPTIMISER)), map_location=model.device, weights_only=True
-        )
-        model.policy.optimizer.load_state_dict(optimiser)
-        arrays = _arrays(checkpoint.read(ARRAYS))
-        _require_finite(arrays, ARRAYS)
-        for name, value in state["counters"].items():
-            if name in _COUNTERS:
-                setattr(model, name, value)
-        model.ep_info_buffer = deque(state["episodes"], maxlen=model._stats_window_size)
-        model.ep_success_buffer = deque(maxlen=model._stats_window_size)
-        if isinstance(model, OffPolicyAlgorithm):
-            _restore_replay(model, arrays)
-    except CheckpointError:
-        raise
-    except Exception as error:  # of torch, safetensors, pickle or our own checks
-        raise _unfit(checkpoint, error) from error
+    weights = load(checkpoint.read(POLICY))
+    _require_finite(weights, POLICY)
+    model.policy.load_state_dict(weights)
+    optimiser = torch.load(
+        io.BytesIO(checkpoint.read(OPTIMISER)), map_location=model.device, weights_only=True
+    )
+    model.policy.optimizer.load_state_dict(optimiser)
+    packed = {name: tensor.numpy() for name, tensor in load(checkpoint.read(ARRAYS)).items()}
+    arrays = {name: torch.from_numpy(array) for name, array in unpack(packed).items()}
+    _require_finite(arrays, ARRAYS)
+    for name, value in state["counters"].items():
+        if name in _COUNTERS:
+            setattr(model, name, value)
+    model.ep_info_buffer = deque(state["episodes"], maxlen=model._stats_window_size)
+    model.ep_success_buffer = deque(maxlen=model._stats_window_size)
+    if isinstance(model, OffPolicyAlgorithm):
+        _restore_replay(model, arrays)
+    parts = {
+        name.partition("/")[2]: tensor.numpy()
+        for name, tensor in arrays.items()
+        if name.partition("/")[0] == "last_observations"
+    }
+    model._last_obs = parts.get("", parts)
+    model._last_episode_starts = arrays["last_episode_starts"].numpy()
+    log = state["log"]
+    model.logger.name_to_value.update(log["values"])
+    model.logger.name_to_count.update(log["counts"])
+    excluded = {k: None if v is None else tuple(v) for k, v in log["excluded"].items()}
+    model.logger.name_to_excluded.update(excluded)
     return arrays
 
 
@@ -143,17 +147,6 @@ def cut_replayed_episodes(model: BaseAlgorithm) -> None:
         buffer.timeouts[last] = np.maximum(buffer.timeouts[last], 1.0 - buffer.dones[last])
 
 
-def restore_observations(model: BaseAlgorithm, arrays: Arrays) -> None:
-    """Restore the model's last observations."""
-    found = {
-        key.partition("/")[2]: tensor.numpy()
-        for key, tensor in arrays.items()
-        if key.partition("/")[0] == "last_observations"
-    }
-    model._last_obs = found.get("", found)
-    model._last_episode_starts = arrays["last_episode_starts"].numpy()
-
-
 def restore_random(model: BaseAlgorithm, arrays: Arrays, state: dict[str, Any]) -> None:
     """Restore all random generators; call it last before the training continues."""
     torch.set_rng_state(arrays["random/torch"])
@@ -161,36 +154,8 @@ def restore_random(model: BaseAlgorithm, arrays: Arrays, state: dict[str, Any]) 
         torch.cuda.set_rng_state(arrays["random/cuda"], model.device)
     version, numbers, gauss = state["random"]["python"]
     random.setstate((version, tuple(numbers), gauss))
-    numpy_state = dict(state["random"]["numpy"])
-    numpy_state["state"] = {
-        **numpy_state["state"],
-        "key": np.array(numpy_state["state"]["key"], dtype=np.uint32),
-    }
-    np.random.set_state(numpy_state)
+    np.random.set_state(state["random"]["numpy"])
     model.action_space.np_random.bit_generator.state = state["random"]["actions"]
-
-
-def restore_log(model: BaseAlgorithm, state: dict[str, Any]) -> None:
-    """Restore the values that the logger had recorded since its last row."""
-    log = state["log"]
-    model.logger.name_to_value.update(log["values"])
-    model.logger.name_to_count.update(log["counts"])
-    excluded = {k: None if v is None else tuple(v) for k, v in log["excluded"].items()}
-    model.logger.name_to_excluded.update(excluded)
-
-
-def _unfit(checkpoint: Checkpoint, error: Exception) -> CheckpointError:
-    text = " ".join(str(error).split())[:200]
-    return CheckpointError(
-        f"{checkpoint.directory}: does not fit this training ({type(error).__name__}: {text}); "
-        "--resume never starts again"
-    )
-
-
-def _arrays(content: bytes) -> Arrays:
-    """Read and unpack what `save_arrays` wrote."""
-    found = unpack({name: tensor.numpy() for name, tensor in load(content).items()})
-    return {name: torch.from_numpy(array) for name, array in found.items()}
 
 
 def _parts(name: str, observations: Any) -> dict[str, NDArray[Any]]:
@@ -229,7 +194,3 @@ def _require_finite(tensors: Arrays, name: str) -> None:
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{name}: {key} has numbers that are not finite")
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}

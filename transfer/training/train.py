@@ -49,10 +49,10 @@ from ..run_directory.directory import (
     start_directory,
 )
 from ..run_directory.locking import TRAINING_LOCK, locked
-from ..run_directory.logger import EPISODES_PER_ROW, PacedLog, make_logger
+from ..run_directory.logger import EPISODES_PER_ROW, PROGRESS, PacedLog, make_logger
 from ..settings.spec import LossSpec, TrainingSpec
-from .checkpoint_callback import CheckpointCallback, find_restore_point
-from .checkpoints import CheckpointStore
+from .checkpoint_callback import CheckpointCallback, load_auxiliary
+from .checkpoints import CheckpointStore, fit_required
 from .finish import finish, save_agent
 
 Status = Literal["finished", "interrupted"]
@@ -104,30 +104,31 @@ def run_training(
         spec = _with_extra_frames(spec, directory)
         store = CheckpointStore(directory / "checkpoints", identity=fingerprint(spec.config()))
         begun = (directory / CURVES).is_file()
-        restore_point = find_restore_point(store, resume=resume, trust=trust, begun=begun, say=say)
-        if restore_point is None:
+        checkpoint = store.find(resume, begun=begun, say=say)
+        if checkpoint is None:
             store.clear()
             clear_directory(directory)
             start_directory(directory, spec.config(), command=command)
         else:
-            record_resume(directory, frames=restore_point.checkpoint.frames, command=command)
+            record_resume(directory, frames=checkpoint.frames, command=command)
 
         with contextlib.closing(_make_env(spec)) as env:
             model = build(spec, env)
-            weights = source_weights(spec, directory)
-            if restore_point is None:
+            source = source_directory(spec, directory)
+            weights = None if source is None else read_weights(source)
+            if checkpoint is None:
                 numbers = _numbers(model)
                 start_directory(directory, spec.config(), command=command, agent_settings=numbers)
                 if weights is not None:
                     carried = carry_weights(model, weights, mode=spec.source.mode)
                     write_text(directory / CARRIED, f"{carried}\n")
 
-            auxiliary = join_loss(spec, directory, model, weights)
-            if restore_point is None:
+            auxiliary = join_loss(spec, source, model, weights)
+            if checkpoint is None:
                 model.set_logger(make_logger(directory))
             else:
-                auxiliary = restore_point.load_auxiliary(auxiliary)
-                progress, frames = restore_point.progress, restore_point.checkpoint.frames
+                auxiliary = load_auxiliary(checkpoint, auxiliary)
+                progress, frames = checkpoint.read(PROGRESS).decode(), checkpoint.frames
                 model.set_logger(make_logger(directory, earlier=progress, frames=frames))
             evaluation = EvaluationCallback(
                 spec, directory, memory=auxiliary.memory, report=report, stop=stop
@@ -149,8 +150,9 @@ def run_training(
                 information=information,
                 say=say,
             )
-            if restore_point is not None:
-                saving.restore(restore_point, model)
+            if checkpoint is not None:
+                with fit_required(checkpoint):
+                    saving.restore(checkpoint, model, trust=trust)
 
             callbacks = [*_agent_callbacks(spec, model), auxiliary]
             callbacks.append(FiniteGradients(spec.task.env_ids))
@@ -158,17 +160,17 @@ def run_training(
                 callbacks.append(EncoderDiagnostics(auxiliary.memory))
             callbacks += [PacedLog(), evaluation, information, saving]
             log_interval: Any = None if isinstance(model, OnPolicyAlgorithm) else EPISODES_PER_ROW
-            with evaluation, contextlib.closing(model.logger):
+            with contextlib.closing(evaluation), contextlib.closing(model.logger):
                 model.learn(
                     spec.most_frames - model.num_timesteps,
                     callback=CallbackList(callbacks),
                     log_interval=log_interval,
-                    reset_num_timesteps=restore_point is None,
+                    reset_num_timesteps=checkpoint is None,
                 )
                 finished = not evaluation.stopped
                 save_agent(spec, directory, model, auxiliary, finished=finished)
                 if finished:
-                    source_ids = _source_ids(spec, directory)
+                    source_ids = [] if source is None else read_config(source)["env"]
                     finish(spec, directory, model, evaluation, information, source_ids)
         return "finished" if finished else "interrupted"
 
@@ -207,8 +209,8 @@ def _env_seed(spec: TrainingSpec) -> int:
     return episode_seed(spec.seed, "train", spec.stream)
 
 
-def _source_directory(spec: TrainingSpec, directory: Path) -> Path | None:
-    """The source's directory."""
+def source_directory(spec: TrainingSpec, directory: Path) -> Path | None:
+    """The run directory of the spec's source, where it has one."""
     name = spec.source.directory
     return None if name is None else _named_directory(spec, directory, name)
 
@@ -239,31 +241,24 @@ def _matched_passes(spec: TrainingSpec, loss: LossSpec, model: BaseAlgorithm) ->
     )
 
 
-def source_weights(spec: TrainingSpec, directory: Path) -> Weights | None:
-    """The weights of the spec's source, where it has one."""
-    source = _source_directory(spec, directory)
-    return None if source is None else read_weights(source)
-
-
-def _source_ids(spec: TrainingSpec, directory: Path) -> list[str]:
-    """The environments that the spec's source learnt; none without a source."""
-    source = _source_directory(spec, directory)
-    return [] if source is None else list(read_config(source)["env"])
-
-
 def join_loss(
-    spec: TrainingSpec, directory: Path, model: BaseAlgorithm, weights: Weights | None
+    spec: TrainingSpec, source: Path | None, model: BaseAlgorithm, weights: Weights | None
 ) -> RecordMemory:
-    """The callback that records the memory and, if the spec has a loss, adds its gradient."""
+    """The callback that records the memory and, if the spec has a loss, adds its gradient.
+
+    Args:
+        spec: the training.
+        source: the run directory of its source, if it has one.
+        model: its agent.
+        weights: the source's weights.
+    """
     choice = spec.loss
     memory = MEMORIES[choice.memory](capacity=choice.memory_capacity, keep=choice.keep)
     if choice.name == "none":
         return RecordMemory(memory)
     settings: dict[str, Any] = dict(choice.settings)
     source_memory = None
-    if spec.source.teacher and weights is not None:
-        source = _source_directory(spec, directory)
-        assert source is not None
+    if spec.source.teacher and source is not None and weights is not None:
         kind = MEMORIES[read_config(source)["memory"]]
         source_memory = kind.load(source / MEMORY)
         loss = loss_class(choice.name)
