@@ -100,15 +100,13 @@ class InformationProbe(BaseCallback):
         spec: TrainingSpec,
         directory: Path,
         *,
-        memory: Memory,
         evaluation: EvaluationCallback,
         weights: Mapping[str, torch.Tensor] | None,
     ) -> None:
-        """Args: weights: of the source, if any."""
+        """Args: evaluation: whose memory is measured. weights: of the source, if any."""
         super().__init__()
         self._spec = spec
         self._path = directory / INFORMATION
-        self._memory = memory
         self._evaluation = evaluation
         self._weights = weights
         n_points = spec.runtime.information_points
@@ -155,7 +153,9 @@ class InformationProbe(BaseCallback):
         if self._source is None and self._weights is not None:
             self._source = FrozenTeacher.from_weights(self._weights, like=self.model)
         encoder, _ = find_encoder(self.model)
-        found = measure_information(self._memory, encoder, self._source, seed=self._spec.seed)
+        found = measure_information(
+            self._evaluation.memory, encoder, self._source, seed=self._spec.seed
+        )
         self._measured_at = frames
         fresh = [
             InformationPoint.of(

@@ -1,6 +1,6 @@
 """The policy that is evaluated: greedy for DQN, sampled for the other algorithms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gymnasium as gym
@@ -43,15 +43,14 @@ def policy_of(model: BaseAlgorithm, *, seed: int, memory: Memory | None = None) 
     discrete = isinstance(model.action_space, gym.spaces.Discrete)
     if whole and discrete and (greedy or isinstance(model.policy, ActorCriticPolicy)):
         act = _CachedPolicy(model, greedy=greedy, seed=seed)
-        if memory is not None and len(memory) and _n_bytes(spaces) <= _SMALL_BYTES:
+        if memory is not None and len(memory) and _n_bytes(parts) <= _SMALL_BYTES:
             act.rows_of(_familiar(memory))
         return act
     return lambda observations: model.predict(observations, deterministic=greedy)[0]
 
 
-def _n_bytes(space: gym.Space[Any]) -> int:
-    """Bytes of one observation."""
-    parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
+def _n_bytes(parts: Iterable[gym.Space[Any]]) -> int:
+    """Bytes of one observation, given the spaces of its parts."""
     return sum(int(np.prod(part.shape or ())) * np.dtype(part.dtype).itemsize for part in parts)
 
 

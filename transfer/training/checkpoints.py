@@ -43,8 +43,6 @@ class Checkpoint:
 
     directory: Path
     frames: int
-    score: float | None
-    """Mean score of the last evaluation before it."""
     is_own: bool
     """Whether this user signed it; without a signature nothing is unpickled."""
     same_versions: bool
@@ -177,7 +175,6 @@ class CheckpointStore:
         checkpoint = Checkpoint(
             directory=directory,
             frames=int(content["frames"]),
-            score=content["score"],
             is_own=is_signed(content, signature),
             same_versions=content["versions"] == installed_versions(_PACKAGES),
             files=content["files"],

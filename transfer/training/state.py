@@ -131,8 +131,7 @@ def restore_model(model: BaseAlgorithm, checkpoint: Checkpoint, state: dict[str,
     log = state["log"]
     model.logger.name_to_value.update(log["values"])
     model.logger.name_to_count.update(log["counts"])
-    excluded = {k: None if v is None else tuple(v) for k, v in log["excluded"].items()}
-    model.logger.name_to_excluded.update(excluded)
+    model.logger.name_to_excluded.update(log["excluded"])
     return arrays
 
 

@@ -133,13 +133,7 @@ def run_training(
             evaluation = EvaluationCallback(
                 spec, directory, memory=auxiliary.memory, report=report, stop=stop
             )
-            information = InformationProbe(
-                spec,
-                directory,
-                memory=auxiliary.memory,
-                evaluation=evaluation,
-                weights=weights,
-            )
+            information = InformationProbe(spec, directory, evaluation=evaluation, weights=weights)
             saving = CheckpointCallback(
                 spec,
                 directory,
