@@ -163,7 +163,7 @@ def test_trust_is_typed_and_not_read_from_a_file(
     path = tmp_path / "settings.yaml"
     path.write_text("trust: true\n")
     assert main(["train", "--config", str(path)]) == 2
-    assert "trust is not taken from a file: type --trust" in capsys.readouterr().err
+    assert "trust cannot be set in a file; type --trust" in capsys.readouterr().err
 
 
 def lying_files(payload: bytes) -> dict[str, bytes]:
