@@ -77,7 +77,7 @@ def test_list_fits_80_columns_and_names_everything(capsys: pytest.CaptureFixture
         (["train", "--env", "no_such_module:X-v0"], "does not import"),
         (["train", "--agent", "pop"], "unknown agent 'pop'. Nearest: ppo"),
         (["train", "--loss", "contrastive"], "Nearest: contrastive_distillation"),
-        (["train", "--loss", "json:JSONDecoder"], "no subclass of AuxiliaryLoss"),
+        (["train", "--loss", "json:JSONDecoder"], "is not a subclass of AuxiliaryLoss"),
         (["train", "--negatives", "unifrom"], "unknown negatives 'unifrom'. Nearest: uniform"),
         (["train", "--memory", "episode"], "unknown memory 'episode'. Nearest: episodic"),
         (["train", "--keep", "resevoir"], "unknown keep 'resevoir'. Nearest: reservoir"),
@@ -129,10 +129,11 @@ def test_bad_arguments(words: list[str], says: str, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("band_low=-0.1", "band is (-0.1, 0.05); expected 0 <= low < high <= 1"),
-        ("band_high=1.5", "band is (0.001, 1.5); expected 0 <= low < high <= 1"),
+        ("band_low=-0.1", "band_low is -0.1; it must lie in [0, 1]"),
+        ("band_high=1.5", "band_high is 1.5; it must lie in [0, 1]"),
+        ("band_low=0.5", "band is (0.5, 0.05); expected 0 <= low < high <= 1"),
         ("window=-1", "window is -1; it must be 0 or more"),
-        ("index=tree", "index is 'tree'; expected one of auto, flat, ivf"),
+        ("index=tree", "index is 'tree'; expected one of auto, flat"),
         ("uniform_share=0.2", "uniform_share is 0.2; it must lie in [0.5, 1]"),
         ("n_searched=1", "n_searched is 1; it must be 2 or more"),
         ("refresh_frames=0", "refresh_frames is 0; it must be 1 or more"),
