@@ -19,7 +19,7 @@ def test_kill_loop(tmp_path: Path) -> None:
     words = ["--runs", "2", "--output", str(tmp_path)]
     first = run("kill_loop.py", *words)
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "weights equal to the undisturbed run: 2 of 2, after 6 kills" in first.stdout
+    assert "weights equal to the uninterrupted run: 2 of 2, after 6 kills" in first.stdout
     assert "corrupt checkpoints accepted: 0 of " in first.stdout
     again = run("kill_loop.py", *words)
     assert again.stdout.splitlines() == first.stdout.splitlines()[2:], "what is done is kept"
