@@ -6,6 +6,7 @@ statistics. With few runs such an interval is too narrow; for one run there is n
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,15 +42,24 @@ class Estimate:
         return not self.low <= number <= self.high
 
 
+class Resampling(TypedDict, total=False):
+    """Keywords of every interval."""
+
+    level: float
+    """Coverage of the interval, between 0 and 1; default .95."""
+    n_resamples: int
+    """Number of resamples; default 2,000."""
+    task_bootstrap: bool
+    """Also resample the tasks, for claims about other tasks; default False."""
+
+
 def bootstrap_interval(
     scores: ArrayLike,
     generator: np.random.Generator,
     *,
     statistic: Statistic = means,
-    level: float = _LEVEL,
-    n_resamples: int = _N_RESAMPLES,
-    task_bootstrap: bool = False,
     whole_runs: bool = False,
+    **resampling: Unpack[Resampling],
 ) -> tuple[float, float]:
     """Percentile bootstrap interval, stratified by task: runs are resampled within each task.
 
@@ -60,10 +70,8 @@ def bootstrap_interval(
         scores: (R, M) scores of R runs on M tasks; (R,) for one task. R is at least 2.
         generator: random numbers for the resampling.
         statistic: one of `scores`' functions of stacks of tables.
-        level: coverage of the interval, between 0 and 1.
-        n_resamples: number of resamples.
-        task_bootstrap: also resample the tasks, for claims about other tasks.
         whole_runs: resample whole rows of the table, the same for every task.
+        **resampling: see `Resampling`.
 
     Returns:
         The lower and upper end.
@@ -71,9 +79,7 @@ def bootstrap_interval(
     Raises:
         ValueError: there are fewer than two runs, or a score is NaN.
     """
-    table = _table_of_runs(scores)
-    drawn = _resampled(table, generator, whole_runs, n_resamples, task_bootstrap)
-    low, high = _ends(statistic(drawn), level)
+    low, high = _interval(statistic, [_table_of_runs(scores)], generator, whole_runs, **resampling)
     return float(low), float(high)
 
 
@@ -83,9 +89,10 @@ def bootstrap_band(
     *,
     statistic: Statistic,
     whole_runs: bool = False,
+    **resampling: Unpack[Resampling],
 ) -> Floats:
     """Pointwise `bootstrap_interval` of a statistic that is a curve: (2, T), lower and upper."""
-    return _ends(statistic(_resampled(_table_of_runs(scores), generator, whole_runs)))
+    return _interval(statistic, [_table_of_runs(scores)], generator, whole_runs, **resampling)
 
 
 def estimate(
@@ -94,13 +101,19 @@ def estimate(
     *,
     statistic: Statistic = means,
     whole_runs: bool = False,
+    **resampling: Unpack[Resampling],
 ) -> Estimate:
     """A statistic of a table, with its `bootstrap_interval` if there are two or more runs."""
-    return _estimate(statistic, [as_table(scores)], generator, whole_runs)
+    return _estimate(statistic, [as_table(scores)], generator, whole_runs, **resampling)
 
 
 def paired_difference(
-    x: ArrayLike, y: ArrayLike, generator: np.random.Generator, *, statistic: Statistic = means
+    x: ArrayLike,
+    y: ArrayLike,
+    generator: np.random.Generator,
+    *,
+    statistic: Statistic = means,
+    **resampling: Unpack[Resampling],
 ) -> Estimate:
     """`statistic(x) − statistic(y)` of arms whose rows are the same seeds.
 
@@ -112,6 +125,7 @@ def paired_difference(
         y: (R, M), with the seeds of x in the same order.
         generator: random numbers for the resampling.
         statistic: one of `scores`' functions of stacks of tables.
+        **resampling: see `Resampling`.
 
     Returns:
         The difference; without an interval if R is 1.
@@ -124,16 +138,22 @@ def paired_difference(
         raise ValueError(
             f"paired arms must have the same seeds and tasks, got {left.shape} and {right.shape}"
         )
-    n_tasks = left.shape[1]
 
-    def difference(tables: Floats) -> Floats:
-        return statistic(tables[..., :n_tasks]) - statistic(tables[..., n_tasks:])
+    def difference(both: Floats) -> Floats:
+        return statistic(both[..., 0]) - statistic(both[..., 1])
 
-    return _estimate(difference, [np.hstack([left, right])], generator, whole_runs=True)
+    both = np.stack([left, right], axis=-1)
+    return _estimate(difference, [both], generator, whole_runs=True, **resampling)
 
 
 def improvement(
-    x: ArrayLike, y: ArrayLike, generator: np.random.Generator, *, whole_runs: bool = False
+    x: ArrayLike,
+    y: ArrayLike,
+    generator: np.random.Generator,
+    *,
+    whole_runs: bool = False,
+    level: float = _LEVEL,
+    n_resamples: int = _N_RESAMPLES,
 ) -> Estimate:
     """`scores.probabilities_of_improvement`, with the runs of each arm resampled separately.
 
@@ -141,11 +161,23 @@ def improvement(
     Runs are resampled within tasks, or for all tasks together with `whole_runs`.
     """
     tables = [as_table(x), as_table(y)]
-    return _estimate(probabilities_of_improvement, tables, generator, whole_runs)
+    return _estimate(
+        probabilities_of_improvement,
+        tables,
+        generator,
+        whole_runs,
+        level=level,
+        n_resamples=n_resamples,
+    )
 
 
 def mean_forward_transfer(
-    aucs: ArrayLike, scratch_aucs: ArrayLike, generator: np.random.Generator
+    aucs: ArrayLike,
+    scratch_aucs: ArrayLike,
+    generator: np.random.Generator,
+    *,
+    level: float = _LEVEL,
+    n_resamples: int = _N_RESAMPLES,
 ) -> Estimate:
     """Mean of `scores.forward_transfer`; whole runs of the arm and of scratch are resampled.
 
@@ -156,7 +188,8 @@ def mean_forward_transfer(
     def mean(left: Floats, right: Floats) -> Floats:
         return means(forward_transfer(left, right, is_raw=is_raw).values)
 
-    return _estimate(mean, [as_table(aucs), as_table(scratch_aucs)], generator, whole_runs=True)
+    tables = [as_table(aucs), as_table(scratch_aucs)]
+    return _estimate(mean, tables, generator, True, level=level, n_resamples=n_resamples)
 
 
 def _estimate(
@@ -164,14 +197,30 @@ def _estimate(
     tables: Sequence[Floats],
     generator: np.random.Generator,
     whole_runs: bool,
+    **resampling: Unpack[Resampling],
 ) -> Estimate:
     """A statistic of some tables, with the runs of each resampled separately."""
     value, n_runs = float(statistic(*tables)), min(map(len, tables))
     if n_runs < 2:
         return Estimate(value=value, n_runs=n_runs)
-    drawn = [_resampled(table, generator, whole_runs) for table in tables]
-    low, high = _ends(statistic(*drawn))
+    low, high = _interval(statistic, tables, generator, whole_runs, **resampling)
     return Estimate(value=value, low=float(low), high=float(high), n_runs=n_runs)
+
+
+def _interval(
+    statistic: Callable[..., Floats],
+    tables: Sequence[Floats],
+    generator: np.random.Generator,
+    whole_runs: bool,
+    *,
+    level: float = _LEVEL,
+    n_resamples: int = _N_RESAMPLES,
+    task_bootstrap: bool = False,
+) -> Floats:
+    """The lower and upper ends (2, ...) of a statistic of resampled tables."""
+    drawn = [_resampled(t, generator, whole_runs, n_resamples, task_bootstrap) for t in tables]
+    tail = (1 - level) / 2
+    return np.quantile(statistic(*drawn), [tail, 1 - tail], axis=0)
 
 
 def _table_of_runs(scores: ArrayLike) -> Floats:
@@ -185,19 +234,14 @@ def _resampled(
     table: Floats,
     generator: np.random.Generator,
     whole_runs: bool,
-    n_resamples: int = _N_RESAMPLES,
-    task_bootstrap: bool = False,
+    n_resamples: int,
+    task_bootstrap: bool,
 ) -> Floats:
-    """(B, R, M): runs drawn with replacement, for each task or for all tasks together."""
-    n_runs, n_tasks = table.shape
+    """(B, R, M, ...): runs drawn with replacement, for each task or for all tasks together."""
+    n_runs, n_tasks = table.shape[:2]
     rows = generator.integers(n_runs, size=(n_resamples, n_runs, 1 if whole_runs else n_tasks))
     columns = np.arange(n_tasks)[None, None, :]
     if task_bootstrap:
         columns = generator.integers(n_tasks, size=(n_resamples, 1, n_tasks))
     drawn: Floats = table[rows, columns]
     return drawn
-
-
-def _ends(values: Floats, level: float = _LEVEL) -> Floats:
-    tail = (1 - level) / 2
-    return np.quantile(values, [tail, 1 - tail], axis=0)

@@ -144,10 +144,10 @@ def test_forward_transfer_is_as_uncertain_as_scratch_is() -> None:
 def test_forward_transfer_of_resamples_is_what_a_loop_would_say() -> None:
     x, y = seeded(1).random((4, 2)), seeded(2).random((5, 2)) / 2
     generator, values = seeded(0), []
-    drawn = [generator.integers(len(table), size=(2000, len(table), 1)) for table in (x, y)]
+    drawn = [generator.integers(len(table), size=(300, len(table), 1)) for table in (x, y)]
     for left, right in zip(*drawn, strict=True):
         values.append(forward_transfer(x[left[:, 0]], y[right[:, 0]]).values.mean())
-    found = mean_forward_transfer(x, y, seeded(0))
+    found = mean_forward_transfer(x, y, seeded(0), n_resamples=300)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
 
 
@@ -190,3 +190,17 @@ def test_a_band_holds_its_curve() -> None:
     assert low.shape == high.shape == (11,)
     assert (low <= profile(table)).all() and (profile(table) <= high).all()
     assert (low[[0, -1]] == [1, 0]).all() and (high[[0, -1]] == [1, 0]).all()
+
+
+def test_a_paired_difference_resamples_the_same_seeds_and_tasks_of_both_arms() -> None:
+    random = seeded(3)
+    x, y = random.random((6, 4)), random.random((6, 4))
+    generator = seeded(0)
+    rows = generator.integers(6, size=(200, 6, 1))
+    columns = generator.integers(4, size=(200, 1, 4))
+    differences = [
+        np.mean([[x[i, j] - y[i, j] for j in of_tasks[0]] for i in of_runs[:, 0]])
+        for of_runs, of_tasks in zip(rows, columns, strict=True)
+    ]
+    found = paired_difference(x, y, seeded(0), level=0.8, n_resamples=200, task_bootstrap=True)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(differences, [0.1, 0.9])))
