@@ -115,7 +115,7 @@ def write_file(
 ) -> None:
     """Write a memory and the rest of a callback's state to one file, whole or not at all."""
     if not path.absolute().parent.is_dir():
-        raise ValueError(f"{path}: there is no directory {path.parent}")
+        raise ValueError(f"{path}: the directory {path.parent} does not exist; create it first")
     metadata |= {
         "version": VERSION, "memory_class": memory.kind, "memory": memory.metadata(),
     }  # fmt: skip

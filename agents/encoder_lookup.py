@@ -59,8 +59,8 @@ def find_encoder(
 
     Raises:
         ValueError: the algorithm takes no optimiser steps (TRPO, ARS), the observation space
-            cannot be stored, there is no such encoder, it has no parameters, or no optimiser
-            owns them. The text says what to do instead.
+            cannot be stored, the encoder does not exist, has no parameters, or no optimiser
+            owns it. The text says what to do instead.
     """
     for kind in type(model).__mro__:
         if kind.__name__ in _UNSUITED:

@@ -67,7 +67,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         path: the zip, or a run directory (its `checkpoints/final.zip` is read).
 
     Raises:
-        ValueError: there is no such file, or it is not a complete Stable-Baselines3 zip.
+        ValueError: the file does not exist, or it is not a complete Stable-Baselines3 zip.
     """
     path = zip_of(path)
     try:

@@ -56,7 +56,7 @@ def make_loss(name: str, **settings: Any) -> AuxiliaryLoss:
         settings: keyword arguments of its constructor.
 
     Raises:
-        ValueError: there is no such loss, module, class or setting; the text names the nearest.
+        ValueError: the loss, module, class or setting is unknown; the text names the nearest.
     """
     loss = loss_class(name)
     known = inspect.signature(loss).parameters

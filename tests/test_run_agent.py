@@ -118,7 +118,7 @@ def test_list_fits_80_columns_and_names_everything(capsys: pytest.CaptureFixture
         (["ablate", "--vary", "evry=1,2"], "no setting 'evry' can vary. Nearest: every"),
         (["ablate", "--executor", "rya"], "'local', 'ray'"),
         (["transfer", "--from", "nowhere"], "nowhere: is not a run's directory"),
-        (["report", "nowhere"], "nowhere: there is no such directory; expected the directory of"),
+        (["report", "nowhere"], "nowhere: does not exist; expected the directory of"),
         (["report"], "DIR"),
     ],
 )

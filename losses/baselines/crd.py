@@ -83,7 +83,7 @@ class CRD(TeacherLoss):
     def build(self, learner: Learner) -> None:
         """
         Raises:
-            ValueError: there is no teacher.
+            ValueError: the teacher is missing.
         """
         teacher = self.required_teacher()
         self.student_head = nn.Linear(learner.n_features, self.projection_dim)

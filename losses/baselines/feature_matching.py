@@ -37,7 +37,7 @@ class FeatureMatching(TeacherLoss):
     def build(self, learner: Learner) -> None:
         """
         Raises:
-            ValueError: there is no teacher.
+            ValueError: the teacher is missing.
         """
         teacher = self.required_teacher()
         self.regressor = nn.Linear(learner.n_features, teacher.n_features)

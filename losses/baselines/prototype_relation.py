@@ -63,7 +63,7 @@ class PrototypeRelation(TeacherLoss):
     def build(self, learner: Learner) -> None:
         """
         Raises:
-            ValueError: there is no teacher.
+            ValueError: the teacher is missing.
         """
         width = self.required_teacher().n_features
         start = torch.randn(self.n_prototypes, learner.n_features) / learner.n_features**0.5

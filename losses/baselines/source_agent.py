@@ -71,7 +71,7 @@ class SourcePolicyLoss(AuxiliaryLoss):
     def build(self, learner: Learner) -> None:
         """
         Raises:
-            ValueError: there is no source policy, or it or the agent lacks the kinds of logits.
+            ValueError: the source policy is missing, or it or the agent lacks the kinds of logits.
         """
         policy = self.required_policy()
         if self.kinds_of_logits:

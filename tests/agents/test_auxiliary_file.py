@@ -278,7 +278,7 @@ def test_the_tensors_of_a_file_are_checked(
 def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
     joined = join()
     model().learn(32, callback=joined)
-    with pytest.raises(ValueError, match=r"aux\.safetensors: there is no directory"):
+    with pytest.raises(ValueError, match=r"aux\.safetensors: the directory"):
         joined.save(tmp_path / "nowhere/aux.safetensors")
 
 

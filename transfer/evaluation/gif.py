@@ -35,7 +35,9 @@ def check_gif(path: Path) -> None:
     if path.suffix.lower() != ".gif":
         raise SettingsError(f"--output {path}: must end in .gif")
     if not path.absolute().parent.is_dir():
-        raise SettingsError(f"--output {path}: there is no directory {path.parent}")
+        raise SettingsError(
+            f"--output {path}: the directory {path.parent} does not exist; create it first"
+        )
 
 
 def watch(agent: TrainedAgent, path: Path, *, n_episodes: int, seed: int) -> int:

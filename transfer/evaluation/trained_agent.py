@@ -46,7 +46,7 @@ def load_agent(directory: Path, env_ids: tuple[str, ...] = ()) -> TrainedAgent:
         env_ids: environments for the agent; by default those of the run.
 
     Raises:
-        ValueError: there is no such run, its weights are broken or do not fit its settings, the
+        ValueError: the run does not exist, its weights are broken or do not fit its settings, the
             agent does not fit the environments, or another user's run names a module to import.
     """
     spec = read_spec(directory, typed=env_ids)

@@ -146,7 +146,7 @@ def _in_order(order: Sequence[str] | None, names: Iterable[str]) -> list[str]:
 
 def _check(directory: Path) -> None:
     if not directory.exists():
-        raise SettingsError(f"{directory}: there is no such directory; {_EXPECTED}")
+        raise SettingsError(f"{directory}: does not exist; {_EXPECTED}")
     if not directory.is_dir():
         raise SettingsError(f"{directory}: is a file; {_EXPECTED}")
     if any((directory / name).is_file() for name in (CONFIG, CURVES)):

@@ -140,6 +140,7 @@ def resolve(
         ValueError: a setting that cannot be used; also, with a table, where observations or
             actions of the environments do not fit one another.
     """
+    spaces_of.cache_clear()  # an id may have been registered again in this process
     if isinstance(settings, TransferSettings) and source_run is not None:
         suite = suite_around(settings, source_run)
         trained_on = suite.targets

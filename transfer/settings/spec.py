@@ -233,7 +233,10 @@ def to_config(spec: Any, config: dict[str, Any] | None = None) -> dict[str, Any]
 
 
 def _read(kind: type[_Spec], config: Mapping[str, Any], **known: Any) -> _Spec:
-    """A spec, or a group of one, from a configuration; fields that it lacks have their default."""
+    """A spec, or a group of one, from a configuration.
+
+    Settings that it lacks have their default; under ``resolved`` only optional entries may lack.
+    """
     hints = get_type_hints(kind)
     for each in fields(kind):  # type: ignore[arg-type]
         entry = each.metadata or _at(each.name)
@@ -246,7 +249,8 @@ def _read(kind: type[_Spec], config: Mapping[str, Any], **known: Any) -> _Spec:
         place: Any = config
         for name in above:
             place = place[name]
-        if not key or key in place or each.default is MISSING:
+        required = each.default is MISSING or (above and not entry["optional"])
+        if not key or key in place or required:
             value = place[key] if key else place
             value = entry["read"](value) if entry["read"] else value
             known[each.name] = tuple(value) if isinstance(value, list) else value

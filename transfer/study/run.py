@@ -233,14 +233,14 @@ def _show(plan: Plan, console: Console) -> None:
 def _files(plan: Plan) -> list[tuple[str, str]]:
     own = [
         ("curves.csv", "every point of every learning curve"),
-        ("summary.csv", "what each curve came to"),
-        ("information.csv", "what the features tell, against frames"),
+        ("summary.csv", "one row per arm, seed and environment: scores, areas"),
+        ("information.csv", "information of the features, against frames"),
         ("result.json", "the result, with the hash of the weights"),
         ("config.yaml", "the settings; usable as --config"),
         ("manifest.json", "versions, command, seed, machine"),
         ("progress.csv", "metrics of agent and loss; TensorBoard's too"),
         ("checkpoints", "the agent, as Stable-Baselines3 saves it"),
-        ("memory.safetensors", "what it remembers of its environments"),
+        ("memory.safetensors", "the memory: observations, actions, returns"),
     ]
     if plan.command != "train":
         return [

@@ -146,7 +146,7 @@ class _Schedule:
         if outcome.status == "failed" and self._retries[name] and not self.is_interrupted:
             self._retries[name] -= 1
             self._waiting = {name: replace(job, resume="auto"), **self._waiting}
-            self._listener.on_message(name, f"failed, and is tried again: {outcome.reason}")
+            self._listener.on_message(name, f"failed; trying again: {outcome.reason}")
             return
         if outcome.status in ("failed", "skipped"):
             self._failed.add(name)

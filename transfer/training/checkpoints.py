@@ -54,7 +54,7 @@ class Checkpoint:
         """Read a file and check its SHA-256.
 
         Raises:
-            CheckpointError: there is no such file, or its content has changed.
+            CheckpointError: the file does not exist, or its content has changed.
         """
         if name not in self.files:
             raise CheckpointError(f"{self.directory}: has no {name}")

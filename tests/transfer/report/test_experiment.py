@@ -86,7 +86,7 @@ def test_what_is_no_run_is_refused_with_what_was_expected(kind: str, tmp_path: P
     elif kind == "begun":
         (directory / "config.yaml").write_text("command: transfer\n")
     expected = {
-        "nothing": "there is no such directory; expected the directory of a transfer, ablate",
+        "nothing": "does not exist; expected the directory of a transfer, ablate",
         "file": "is a file; expected",
         "empty": "is not a run's directory; expected",
         "others": "is not a run's directory; expected",

@@ -86,7 +86,7 @@ def test_an_environment_of_ones_own_that_dies_is_tried_once_more(
     words += ["--agent", "ppo", "--n-envs", "4", "--memory-capacity", "1_000", "--frames", "600"]
     assert main([*words, "--executor", "ray", "--output", "run"]) == 1
     said = capsys.readouterr()
-    again = [line for line in said.out.splitlines() if "failed, and is tried again" in line]
+    again = [line for line in said.out.splitlines() if "failed; trying again" in line]
     assert len(again) == 3
     errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2 and "Traceback" not in said.err

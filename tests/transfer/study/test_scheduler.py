@@ -92,7 +92,7 @@ def test_a_failed_job_is_tried_again_first_and_then_skips_what_needs_it(tmp_path
     assert recorder.resumes == [
         ("source", "require"), ("source", "auto"), ("source", "auto"), ("other", "require"),
     ]  # fmt: skip
-    assert recorder.events.count(("message", "source", "failed, and is tried again: it broke")) == 2
+    assert recorder.events.count(("message", "source", "failed; trying again: it broke")) == 2
     assert recorder.ends["source"] == FAILED
     assert recorder.ends["target"].status == "skipped"
     assert recorder.ends["target"].reason == "its source, source, failed"

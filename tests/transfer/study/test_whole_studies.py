@@ -121,7 +121,7 @@ def test_a_training_that_dies_is_tried_once_more(
     words += ["--arms", "scratch", "--agent", "ppo", *WORDS[11:], "--output", "run"]
     assert main(words) == 1
     said = capsys.readouterr()
-    again = [line for line in said.out.splitlines() if "failed, and is tried again" in line]
+    again = [line for line in said.out.splitlines() if "failed; trying again" in line]
     assert len(again) == 2 and all("SIGKILL" in line for line in again)
     (error,) = [line for line in said.err.splitlines() if line.startswith("error: ")]
     assert "mortal_Always-v0" in error and "SIGKILL" in error
