@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
+
+from contrastive_distillation.memory import nearest_names
 
 from .auxiliary import AuxiliaryLoss
 from .baselines.atc import ATC
@@ -64,7 +65,7 @@ def make_loss(name: str, **settings: Any) -> AuxiliaryLoss:
         for setting in settings:
             if setting not in known:
                 raise ValueError(
-                    f"loss '{name}' has no setting '{setting}'. {_nearest(setting, known)}"
+                    f"loss '{name}' has no setting '{setting}'. {nearest_names(setting, known)}"
                 )
     return loss(**settings)
 
@@ -73,7 +74,7 @@ def loss_class(name: str) -> type[AuxiliaryLoss]:
     """The class of a loss, by the name that `make_loss` takes; ValueError as there."""
     loss = _own_loss(name) if ":" in name else LOSSES.get(name)
     if loss is None:
-        raise ValueError(f"unknown loss '{name}'. {_nearest(name, LOSSES)} (or module:Class)")
+        raise ValueError(f"unknown loss '{name}'. {nearest_names(name, LOSSES)} (or module:Class)")
     return loss
 
 
@@ -88,11 +89,6 @@ def _own_loss(path: str) -> type[AuxiliaryLoss]:
         losses = [n for n, v in vars(module).items() if isinstance(v, type)]
         raise ValueError(
             f"loss '{path}': '{class_name}' is not a subclass of AuxiliaryLoss in '{module_name}'. "
-            f"{_nearest(class_name, losses)}"
+            f"{nearest_names(class_name, losses)}"
         )
     return loss
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name, list(names), n=3, cutoff=0.0)
-    return f"Nearest: {', '.join(nearest)}" if nearest else "There is none to choose from"

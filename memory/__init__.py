@@ -13,6 +13,7 @@ from .eviction import (
 )
 from .key_table import KeyTable
 from .masks import negative_mask
+from .names import nearest_names
 from .nearest import NearestNegatives
 from .negatives import (
     InBatchNegatives,
@@ -65,6 +66,7 @@ __all__ = [
     "make_eviction",
     "make_negatives",
     "n_observations",
+    "nearest_names",
     "negative_mask",
     "pack",
     "returns_to_go",

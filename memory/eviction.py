@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
+from .names import nearest_names
 from .observations import Int64Array
 
 PAGE = 8
@@ -209,8 +209,7 @@ def make_eviction(keep: str | EvictionPolicy) -> EvictionPolicy:
     if isinstance(keep, EvictionPolicy):
         return keep
     if keep not in EVICTIONS:
-        nearest = difflib.get_close_matches(keep, EVICTIONS, n=3, cutoff=0.0)
-        raise ValueError(f"unknown keep '{keep}'. Nearest: {', '.join(nearest)}")
+        raise ValueError(f"unknown keep '{keep}'. {nearest_names(keep, EVICTIONS)}")
     return EVICTIONS[keep]()
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from .names import nearest_names
 from .nearest import NearestNegatives
 from .negatives import InBatchNegatives, NegativeSampler, UniformNegatives
 from .prediction_error import PredictionErrorNegatives
@@ -47,8 +47,7 @@ def make_negatives(sampler: str | NegativeSampler, **settings: Any) -> NegativeS
             f"negatives is {sampler!r}; expected a name, or an object of a NegativeSampler class"
         )
     if sampler not in NEGATIVES:
-        nearest = difflib.get_close_matches(sampler, NEGATIVES, n=3, cutoff=0.0)
-        raise ValueError(f"unknown negatives '{sampler}'. Nearest: {', '.join(nearest)}")
+        raise ValueError(f"unknown negatives '{sampler}'. {nearest_names(sampler, NEGATIVES)}")
     known = {name: inspect.signature(kind).parameters for name, kind in NEGATIVES.items()}
     for key in settings:
         if not any(key in parameters for parameters in known.values()):
