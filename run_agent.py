@@ -147,7 +147,7 @@ def _prepare_evaluate(settings: EvaluateSettings, command: Sequence[str]) -> Act
 
     from contrastive_distillation.transfer import evaluate, load_agent
 
-    agent = load_agent(Path(settings.run), settings.env)
+    agent = load_agent(Path(settings.run), settings.env, checkpoint=settings.checkpoint)
     return lambda: evaluate(agent, settings, Console())
 
 
@@ -156,11 +156,11 @@ def _prepare_watch(settings: WatchSettings, command: Sequence[str]) -> Action:
 
     path = Path(settings.output)
     check_gif(path)
-    agent = load_agent(Path(settings.run), settings.env)
+    agent = load_agent(Path(settings.run), settings.env, checkpoint=settings.checkpoint)
 
     def act() -> None:
         n_frames = watch(agent, path, n_episodes=settings.episodes, seed=settings.seed)
-        print(f"{path}: {n_frames} frames")
+        print(f"{path}: {n_frames} frames of {agent.file}")
 
     return act
 

@@ -16,9 +16,10 @@ class MatchedPasses(BaseCallback):
     PPO epoch is as many as its rollout is long, each DQN gradient step B. Before each `train()`
     `n_epochs` (DQN: `gradient_steps`) is set to the most with which the passes since the start
     do not exceed those with the loss: so they are never behind by a whole epoch (DQN: gradient
-    step), whatever the ratio. It draws no random numbers and has no state to save: it
-    follows from the model's count of updates. After `learn()` the model has its own number
-    again.
+    step), whatever the ratio. PPO's `target_kl` may end the epochs of a `train()` early, with a
+    loss as without one; epochs that it leaves out are not made up for. It draws no random numbers
+    and has no state to save: it follows from the model's counts of frames and updates. After
+    `learn()` the model has its own number again.
 
     The keys of the loss are not counted: they are encoded without gradient, by copies of the
     encoder, and once for each observation and snapshot.
@@ -62,10 +63,15 @@ class MatchedPasses(BaseCallback):
         self._n_trainings = 0
 
     def _on_rollout_end(self) -> None:
-        while self.units_after(self._n_trainings) < self.model._n_updates:
-            self._n_trainings += 1  # DQN does not learn after every rollout
-        n_now = self.units_after(self._n_trainings + 1) - self.model._n_updates
-        self._set(max(n_now, 1))
+        if isinstance(self.model, PPO):  # learns after every rollout, though less with target_kl
+            n_before = self.model.num_timesteps // self._unit_passes - 1
+            n_done = self.units_after(n_before)
+        else:  # does not learn after every rollout
+            n_done = self.model._n_updates
+            while self.units_after(self._n_trainings) < n_done:
+                self._n_trainings += 1
+            n_before = self._n_trainings
+        self._set(max(self.units_after(n_before + 1) - n_done, 1))
 
     def _set(self, n_units: int) -> None:
         if isinstance(self.model, PPO):

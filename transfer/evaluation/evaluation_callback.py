@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from contrastive_distillation.envs import Suite
 from contrastive_distillation.memory import Memory
 
-from ..run_directory.directory import CURVES
+from ..run_directory.atomic_files import write_with
+from ..run_directory.directory import BEST, CURVES
 from ..run_directory.logger import note_scalars
 from ..settings.spec import TrainingSpec
 from .curves import CurvePoint, write_points
@@ -30,6 +31,14 @@ Stop = Callable[[], bool]
 _SECONDS_BETWEEN_REPORTS = 0.25
 
 
+@dataclass(frozen=True)
+class BestEvaluation:
+    """The evaluation with the highest mean score during training; the later of equal ones."""
+
+    frames: int
+    score: float
+
+
 class EvaluationCallback(BaseCallback):
     """Plays evaluation episodes at fixed frames and writes ``curves.csv``.
 
@@ -38,6 +47,9 @@ class EvaluationCallback(BaseCallback):
     returns True, the current rollout is finished and learnt from before the training ends. With
     ``until_learnt``, the training ends when the score of every environment reaches the suite's
     threshold, in one evaluation and in a second one with other episodes.
+
+    The agent of the best evaluation so far is saved as ``checkpoints/best.zip``. The same episodes
+    chose it, so its score there is too high on average: `finish` plays others to report one.
     """
 
     def __init__(
@@ -48,6 +60,7 @@ class EvaluationCallback(BaseCallback):
         self._spec = spec
         self.memory = memory
         self._path = directory / CURVES
+        self._best_path = directory / BEST
         self._report = report
         self._stop = stop
         longest = [spec.task.suite.task(env_id).max_episode_steps for env_id in spec.task.env_ids]
@@ -65,6 +78,8 @@ class EvaluationCallback(BaseCallback):
         )
         self.points: list[CurvePoint] = []
         """The learning curve so far, also in the run's ``curves.csv``."""
+        self.best: BestEvaluation | None = None
+        """The evaluation whose agent is saved as best; None before the first one."""
         self.seconds = 0.0
         """Time spent on evaluation."""
         self.saving_seconds = 0.0
@@ -113,6 +128,7 @@ class EvaluationCallback(BaseCallback):
             "saving_seconds": self.saving_seconds,
             "elapsed": self.whole_seconds,
             "learnt": self.learnt,
+            "best": None if self.best is None else asdict(self.best),
             "ends_early": self._ends_early,
         }
 
@@ -127,6 +143,8 @@ class EvaluationCallback(BaseCallback):
         self.saving_seconds = state["saving_seconds"]
         self._elapsed = state["elapsed"]
         self.learnt = state["learnt"]
+        best = state.get("best")  # older checkpoints have none
+        self.best = None if best is None else BestEvaluation(**best)
         self._ends_early = state["ends_early"]
         write_points(self._path, CurvePoint, self.points)
 
@@ -164,6 +182,7 @@ class EvaluationCallback(BaseCallback):
         points = self._play()
         self.points += points
         self.learnt = self._reaches_threshold(points)
+        self._keep_if_best()
         if self._spec.task.until_learnt and self.num_timesteps > 0 and all(self.learnt.values()):
             self.learnt = self._reaches_threshold(self._play())
             self._ends_early = all(self.learnt.values())
@@ -175,6 +194,13 @@ class EvaluationCallback(BaseCallback):
         }
         note_scalars(self.logger, scalars, frames=self.num_timesteps)
         self.seconds += time.perf_counter() - started
+
+    def _keep_if_best(self) -> None:
+        score = self.mean_score
+        assert score is not None
+        if self.best is None or score >= self.best.score:
+            write_with(self._best_path, self.model.save)
+            self.best = BestEvaluation(self.num_timesteps, score)
 
     def _play(self) -> list[CurvePoint]:
         """Play one round of episodes; no two rounds play the same ones."""

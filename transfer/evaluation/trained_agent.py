@@ -16,7 +16,7 @@ from contrastive_distillation.envs import Suite, make_vec
 
 from ..console import plain_table, say, show
 from ..run_directory.atomic_files import write_json
-from ..run_directory.directory import FINAL, INTERRUPTED, RunDirectoryError
+from ..run_directory.directory import FINAL, INTERRUPTED, Chosen, RunDirectoryError, agent_file
 from ..settings.commands import EvaluateSettings
 from ..settings.source_run import read_spec
 from ..settings.spaces import compare_all
@@ -34,27 +34,35 @@ class TrainedAgent:
     suite: Suite
     env_ids: tuple[str, ...]
     mission: bool
-    is_whole: bool
-    """False if the run was interrupted."""
+    file: Path
+    """The zip of its weights, in the run directory."""
+
+    @property
+    def is_whole(self) -> bool:
+        """False for the last agent of a run that was interrupted."""
+        return self.file.name != Path(INTERRUPTED).name
 
 
-def load_agent(directory: Path, env_ids: tuple[str, ...] = ()) -> TrainedAgent:
+def load_agent(
+    directory: Path, env_ids: tuple[str, ...] = (), *, checkpoint: Chosen = "final"
+) -> TrainedAgent:
     """Rebuild a run's agent from its settings and its weights; nothing is unpickled.
 
     Args:
         directory: the directory of a run with one agent.
         env_ids: environments for the agent; by default those of the run.
+        checkpoint: "final", of an interrupted run the last one; or "best", the one with the highest
+            score during training.
 
     Raises:
-        ValueError: the run does not exist, its weights are broken or do not fit its settings, the
-            agent does not fit the environments, or another user's run names a module to import.
+        ValueError: the run or the checkpoint does not exist, its weights are broken or do not fit
+            its settings, the agent does not fit the environments, or another user's run names a
+            module to import.
     """
     spec = read_spec(directory, typed=env_ids)
-    path = directory / FINAL
-    if not path.is_file():
-        path = directory / INTERRUPTED
-    if not path.is_file():
-        raise RunDirectoryError(f"{directory}: has no agent yet: no {FINAL} there")
+    path = directory / INTERRUPTED
+    if checkpoint == "best" or not path.is_file() or (directory / FINAL).is_file():
+        path = agent_file(directory, checkpoint)
     own_ids, suite, mission = spec.task.env_ids, spec.task.suite, spec.task.mission
     for env_id in env_ids:
         suite.task(env_id)
@@ -72,7 +80,7 @@ def load_agent(directory: Path, env_ids: tuple[str, ...] = ()) -> TrainedAgent:
         suite=suite,
         env_ids=env_ids or own_ids,
         mission=mission,
-        is_whole=path.name == Path(FINAL).name,
+        file=path,
     )
 
 
@@ -97,7 +105,9 @@ def evaluate(agent: TrainedAgent, settings: EvaluateSettings, console: Console) 
         for episodes in played
     }
     path = Path(settings.run) / EVALUATION
-    _append(path, {"seed": settings.seed, "environments": rows})
+    file = agent.file.name
+    _append(path, {"seed": settings.seed, "checkpoint": file, "environments": rows})
+    say(console, f"Agent: {agent.file}")
     if not agent.is_whole:
         say(console, "This run was interrupted: the agent has not finished its training.")
     show(console, _table(rows))

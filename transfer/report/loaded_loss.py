@@ -13,7 +13,13 @@ from contrastive_distillation.losses import ContrastiveDistillation, Learner
 from contrastive_distillation.memory import Memory
 
 from ..evaluation.trained_agent import load_agent
-from ..run_directory.directory import AUXILIARY, CONFIG, RunDirectoryError, read_config
+from ..run_directory.directory import (
+    AUXILIARY,
+    CONFIG,
+    RunDirectoryError,
+    agent_file,
+    read_config,
+)
 from ..settings.spec import TrainingSpec
 from ..training.train import join_loss, source_directory
 from .labels import CANDIDATE
@@ -52,7 +58,9 @@ def load_loss(directory: Path) -> LoadedLoss:
     agent = load_agent(directory)
     try:
         found = source_directory(spec, directory)
-        weights = None if found is None else read_weights(found)
+        weights = None
+        if found is not None:
+            weights = read_weights(agent_file(found, spec.source.checkpoint))
         fresh = join_loss(spec, found, agent.model, weights)
     except OSError as error:
         raise RunDirectoryError(f"{directory}: its source cannot be read: {error}") from None

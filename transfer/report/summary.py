@@ -61,6 +61,11 @@ class SummaryRow:
     counted_from: int = 0
     """First frame of the curve that counts; above 0 if it was trained for longer than the arms that
     it is compared with, as scratch with the frames of the source added."""
+    best_frames: int | None = None
+    """Frames of the agent with the highest score during training; None in an older run."""
+    best_score: float | None = None
+    """That agent's, in the reference environment, with the episodes of the final agent, which did
+    not choose it; None for a target whose best agent is not the final one."""
     source_kind: str | None = None
     """How its source was trained, with the settings that vary; None without a source. For a source:
     how it was trained itself."""
@@ -160,6 +165,7 @@ def _row(
     curve = [p for p in finished.points if p.env_id == env_id and p.frames >= counted_from]
     scores = [point.score for point in curve]
     final = result["final"][env_id]
+    best = result.get("best", {})
     information = result.get("information", {}).get(env_id, {})
     retention = [entry["score"] for entry in result.get("retention", {}).values()]
     jump = None
@@ -193,6 +199,8 @@ def _row(
         information_future=information.get("future"),
         information_source=information.get("source"),
         counted_from=counted_from,
+        best_frames=best.get("frames"),
+        best_score=best["final"][env_id]["score"] if "final" in best else None,
         source_kind=_source_kind(spec),
     )
 

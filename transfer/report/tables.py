@@ -26,7 +26,7 @@ def transfer_tables(rows: Sequence[SummaryRow]) -> RenderableType:
 
 def source_table(rows: Sequence[SummaryRow]) -> Table:
     """Score and frames of each kind of source in each environment."""
-    table = _table({"environment": 28, "trained": None}, "final", "frames", "learnt")
+    table = _table({"environment": 28, "trained": None}, "final", "best", "frames", "learnt")
     table.title = "Sources"
     kinds: dict[tuple[str, str], dict[int, SummaryRow]] = {}
     for row in rows:
@@ -37,10 +37,17 @@ def source_table(rows: Sequence[SummaryRow]) -> Table:
             env_id,
             trained,
             _numbers([row.final_score for row in own]),
+            _best(own),
             _frames([row.frames for row in own]),
             _learnt([row.learnt for row in own]),
         )
     return table
+
+
+def _best(rows: Sequence[SummaryRow]) -> str:
+    """The mean score of the best agents; empty where it was not kept."""
+    scores = [row.best_score for row in rows if row.best_score is not None]
+    return _numbers(scores) if len(scores) == len(rows) else ""
 
 
 def _trained(row: SummaryRow) -> str:
@@ -152,13 +159,14 @@ def _legend(rows: Sequence[SummaryRow]) -> Text:
 
 def train_table(rows: Sequence[SummaryRow]) -> Table:
     """Score, successes and frames of each environment after `train`."""
-    table = _table({"environment": 28}, "AUC", "final", "success", "frames", "learnt")
+    table = _table({"environment": 28}, "AUC", "final", "best", "success", "frames", "learnt")
     for env_id in dict.fromkeys(row.env_id for row in rows):
         own = [row for row in rows if row.env_id == env_id]
         table.add_row(
             env_id,
             _numbers([row.auc for row in own]),
             _numbers([row.final_score for row in own]),
+            _best(own),
             f"{100 * np.mean([row.final_success_rate for row in own]):.0f} %",
             _frames([row.frames for row in own]),
             _learnt([row.learnt for row in own]),

@@ -35,6 +35,8 @@ MEMORY = "memory.safetensors"
 AUXILIARY = "aux.safetensors"
 CARRIED = "carried.txt"
 FINAL = "checkpoints/final.zip"
+BEST = "checkpoints/best.zip"
+"""The agent at the evaluation with the highest score during training; the later of equal ones."""
 INTERRUPTED = "checkpoints/interrupted.zip"
 
 RESOLVED = "resolved"
@@ -58,6 +60,8 @@ _PACKAGES = (
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it is there
 
 Config = dict[str, Any]
+Chosen = Literal["best", "final"]
+"""Which agent of a run."""
 State = Literal["new", "unfinished", "finished"]
 
 
@@ -68,7 +72,7 @@ class RunDirectoryError(SettingsError):
 _GROWING = frozenset({"arms", "seeds", "vary"})
 """Settings of `ablate` that may differ on a later call, which then adds trainings."""
 
-_ADDED = {"keep": "fifo"}
+_ADDED = {"keep": "fifo", "checkpoint": "final"}
 """Settings that older runs did not have, with their implied values. These are not part of an
 identity, so that older runs are found again."""
 
@@ -190,9 +194,25 @@ def config_digest(text: str) -> Config:
 def clear_directory(directory: Path) -> None:
     """Remove the files of an unfinished run, and no others, before it starts again."""
     names = ["progress.csv", CURVES, SUMMARY, INFORMATION, MEMORY, AUXILIARY, CARRIED]
-    paths = [directory / name for name in (*names, FINAL, INTERRUPTED)]
+    paths = [directory / name for name in (*names, FINAL, BEST, INTERRUPTED)]
     for path in [*paths, *directory.glob("events.out.tfevents.*")]:
         path.unlink(missing_ok=True)
+
+
+def agent_file(directory: Path, chosen: Chosen) -> Path:
+    """The zip of a run's best or final agent.
+
+    Raises:
+        RunDirectoryError: there is none.
+    """
+    path = directory / (BEST if chosen == "best" else FINAL)
+    if not path.is_file():
+        other = "final" if chosen == "best" else "best"
+        raise RunDirectoryError(
+            f"{directory}: has no {chosen} agent: no {path.relative_to(directory)} there; "
+            f"use --checkpoint {other}"
+        )
+    return path
 
 
 def read_config(directory: Path) -> Config:

@@ -160,6 +160,9 @@ class _TransferScope:
     from_: Annotated[str | None, _HINT(name="from", metavar="RUN", help_behavior_hint="")] = None
     """Directory of a finished `train`: its agent is the source of every arm."""
 
+    checkpoint: Annotated[Literal["best", "final"] | None, _text("{best,final}", "best")] = None
+    """Which agent of a source: of the best evaluation during training, or of its end."""
+
     arms: Annotated[tuple[str, ...], _HINT(metavar="ARM", help_behavior_hint="")] = (
         "contrastive_distillation",
         "fine_tune",
@@ -229,6 +232,9 @@ class _EvaluateScope:
     env: Annotated[tuple[str, ...], _text("ID", "the run's")] = ()
     """Environments to play."""
 
+    checkpoint: Literal["best", "final"] = "final"
+    """Which agent: of the best evaluation during training, or of its end."""
+
     episodes: Annotated[int, whole(1, 1_000_000)] = 100
     """Episodes of each environment."""
 
@@ -251,6 +257,9 @@ class _WatchScope:
 
     env: Annotated[tuple[str, ...], _text("ID", "the run's")] = ()
     """Environments to show."""
+
+    checkpoint: Literal["best", "final"] = "final"
+    """Which agent: of the best evaluation during training, or of its end."""
 
     episodes: Annotated[int, whole(1, 1000)] = 3
     """Episodes of each environment."""

@@ -11,9 +11,12 @@ from contrastive_distillation.envs import Suite
 from ..errors import SettingsError
 from ..run_directory.directory import (
     AGENT_SETTINGS,
+    BEST,
     CONFIG,
     RESOLVED,
     RESULT,
+    Chosen,
+    agent_file,
     read_config,
     read_result,
 )
@@ -44,6 +47,23 @@ def find_source_run(settings: TransferSettings) -> SourceRun | None:
     directory = Path(settings.from_)
     spec = read_spec(directory, typed=settings.target, trust=settings.trust)
     return SourceRun(spec=spec, result=read_result(directory))
+
+
+def source_checkpoint(settings: TransferSettings) -> Chosen:
+    """Which agent of its source every arm starts from.
+
+    The best one by default; the final one of a ``--from`` run of an earlier version, which kept no
+    other.
+
+    Raises:
+        RunDirectoryError: the run has no agent of the kind that was asked for.
+    """
+    if settings.from_ is None:
+        return settings.checkpoint or "best"
+    directory = Path(settings.from_)
+    chosen = settings.checkpoint or ("best" if (directory / BEST).is_file() else "final")
+    agent_file(directory, chosen)
+    return chosen
 
 
 def read_spec(directory: Path, *, typed: Iterable[str] = (), trust: bool = False) -> TrainingSpec:
@@ -136,4 +156,11 @@ def note_on_source(settings: TransferSettings, source_run: SourceRun) -> str:
     """A line for the user: which agent every arm starts from."""
     trained_with = source_run.spec.loss.name
     kind = "without a loss" if trained_with == "none" else f"with {trained_with}"
-    return f"Every arm but scratch starts from {settings.from_}, which was trained {kind}."
+    chosen = source_checkpoint(settings)
+    best, which = source_run.result.get("best"), f"its {chosen} agent"
+    if best is not None:
+        frames = best["frames"] if chosen == "best" else source_run.result["frames"]
+        which += f", after {frames:_} frames"
+    elif settings.checkpoint is None:
+        which += ", as an earlier version has kept no best one"
+    return f"Every arm but scratch starts from {settings.from_}, which was trained {kind}: {which}."

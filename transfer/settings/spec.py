@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, get_type_hints
 
 from contrastive_distillation.envs import Suite, suite_settings
 
-from ..run_directory.directory import RESOLVED
+from ..run_directory.directory import RESOLVED, Chosen
 from .arms import Mode
 from .loss_settings import read_loss_settings, write_loss_settings
 
@@ -99,6 +99,10 @@ class SourceSpec:
 
     directory: str | None = field(default=None, metadata=_at(f"{RESOLVED}.source"))
     """Directory of the source, relative to the training's own; or a path as the user gave it."""
+    checkpoint: Chosen = field(
+        default="final", metadata=_at(f"{RESOLVED}.checkpoint", optional=True)
+    )
+    """Which of its agents."""
     mode: Mode = field(default="fine_tune", metadata=_at(f"{RESOLVED}.mode"))
     """What becomes of the source's weights."""
     teacher: bool = field(default=False, metadata=_at(f"{RESOLVED}.teacher"))

@@ -12,6 +12,7 @@ from ..settings.arms import ARMS, OWN, Arm
 from ..settings.commands import TransferSettings
 from ..settings.loss_choice import loss_named, without_loss
 from ..settings.resolve import ResolvedSettings
+from ..settings.source_run import source_checkpoint
 from ..settings.spaces import compare_all
 from ..settings.spec import SourceSpec, TrainingSpec
 from .variations import Variant
@@ -82,6 +83,7 @@ class ArmTrainings:
         self.variant = variant
         self._on_target = self._resolve(variant.settings, "target", resolved)
         self._on_source = self._resolve(variant.source_settings, "source", resolved)
+        self._checkpoint = source_checkpoint(variant.settings)
 
     def _resolve(
         self, settings: TransferSettings, role: str, resolved: ResolvedSettings
@@ -135,6 +137,7 @@ class ArmTrainings:
                 seed=seed,
                 source=SourceSpec(
                     directory=None if arm.more_frames else directory,
+                    checkpoint=self._checkpoint if directory and not arm.more_frames else "final",
                     mode=arm.mode,
                     teacher=arm.teacher is not None,
                     random_teacher=arm.teacher == "random",

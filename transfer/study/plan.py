@@ -13,7 +13,7 @@ from ..settings.arms import Arm, choose_arms
 from ..settings.commands import AblateSettings, TrainSettings, TransferSettings
 from ..settings.loss_settings import Value
 from ..settings.resolve import ResolvedSettings, choose_workers, resolve
-from ..settings.source_run import find_source_run, note_on_source
+from ..settings.source_run import find_source_run, note_on_source, source_checkpoint
 from ..settings.spec import TrainingSpec, to_config
 from .arm_trainings import ArmTrainings, check_arms
 from .ray_executor import import_ray
@@ -172,6 +172,7 @@ def _config(settings: TransferSettings, resolved: ResolvedSettings, command: str
         "source": list(suite.sources),
         "target": list(suite.targets),
         "from": settings.from_,
+        "checkpoint": source_checkpoint(settings),
         "arms": list(settings.arms),
         "frames": resolved.target_frames,
         "source_frames": resolved.source_frames,

@@ -202,11 +202,13 @@ def _line(name: str, outcome: Outcome, result: dict[str, Any] | None, *, is_sour
         return f"{name}  {outcome.status}{reason}"
     scores = result["scores"]
     mean = sum(scores.values()) / len(scores)
+    best = result["best"]["frames"]
+    best_at = ", its best" if best == result["frames"] else f", best after {best:_}"
     missed = (
         f"  {NOT_LEARNT} not learnt" if is_source and not all(result["learnt"].values()) else ""
     )
     return (
-        f"{name}  score {mean:.2f} after {result['frames']:_} frames, "
+        f"{name}  score {mean:.2f} after {result['frames']:_} frames{best_at}, "
         f"{result['frames_per_second']:.0f} frames/s{missed}"
     )
 
@@ -239,7 +241,7 @@ def _files(plan: Plan) -> list[tuple[str, str]]:
         ("config.yaml", "the settings; usable as --config"),
         ("manifest.json", "versions, command, seed, machine"),
         ("progress.csv", "metrics of agent and loss; TensorBoard's too"),
-        ("checkpoints", "the agent, as Stable-Baselines3 saves it"),
+        ("checkpoints", "final.zip and best.zip: agents, as zips of Stable-Baselines3"),
         ("memory.safetensors", "the memory: observations, actions, returns"),
     ]
     if plan.command != "train":

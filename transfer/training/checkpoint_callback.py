@@ -14,6 +14,8 @@ from contrastive_distillation.envs import StateUnavailableError, TaskVecEnv, epi
 from ..console import Say
 from ..evaluation.evaluation_callback import EvaluationCallback
 from ..evaluation.information import InformationProbe
+from ..run_directory.atomic_files import write_bytes
+from ..run_directory.directory import BEST
 from ..run_directory.logger import PROGRESS
 from ..settings.spec import TrainingSpec
 from . import state as training_state
@@ -21,6 +23,7 @@ from .checkpoints import Checkpoint, CheckpointStore, Write, fit_required
 
 ENVIRONMENTS = "environments.pickle"
 AUXILIARY = "auxiliary.safetensors"
+BEST_SO_FAR = "best.zip"
 
 
 def load_auxiliary(checkpoint: Checkpoint, fresh: RecordMemory) -> RecordMemory:
@@ -105,6 +108,8 @@ class CheckpointCallback(BaseCallback):
             training_state.cut_replayed_episodes(model)
             self._say(f"continues at frame {checkpoint.frames:_}; {self._reseeded}: {reason}")
         self._evaluation.restore(state["judged"])
+        if BEST_SO_FAR in checkpoint.files:  # a later one is of frames that are trained again
+            write_bytes(self._directory / BEST, checkpoint.read(BEST_SO_FAR))
         if state.get("information") is not None:
             self._information.restore(state["information"])
         self._restore_random = functools.partial(
@@ -156,6 +161,9 @@ class CheckpointCallback(BaseCallback):
         }
         progress = (self._directory / PROGRESS).read_bytes()
         writers[PROGRESS] = lambda path: path.write_bytes(progress)
+        if self._evaluation.best is not None:
+            best = (self._directory / BEST).read_bytes()
+            writers[BEST_SO_FAR] = lambda path: path.write_bytes(best)
         try:
             state = self._env.save_state()
             writers[ENVIRONMENTS] = lambda path: path.write_bytes(state)

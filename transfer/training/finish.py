@@ -7,7 +7,7 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from contrastive_distillation.agents import RecordMemory, policy_sha256
+from contrastive_distillation.agents import RecordMemory, policy_sha256, read_weights
 from contrastive_distillation.memory import Memory
 
 from ..evaluation.evaluation_callback import EvaluationCallback, measures, play_once
@@ -19,7 +19,7 @@ from ..evaluation.schedule import (
     episodes_for_retention,
 )
 from ..run_directory.atomic_files import write_json, write_with
-from ..run_directory.directory import AUXILIARY, FINAL, INTERRUPTED, MEMORY, RESULT
+from ..run_directory.directory import AUXILIARY, BEST, FINAL, INTERRUPTED, MEMORY, RESULT
 from ..run_directory.logger import note_scalars
 from ..settings.spec import TrainingSpec
 
@@ -83,6 +83,16 @@ def finish(
     started = time.perf_counter()
     n_episodes = episodes_at_end(task.frames, evaluation.outlook)
     final = evaluate(task.env_ids, n_episodes, FINAL_INDEX, evaluation.memory)
+    assert evaluation.best is not None
+    best: dict[str, Any] = {"frames": evaluation.best.frames}
+    if evaluation.best.frames == evaluation.frames:
+        best["final"] = final
+    elif spec.role == "source":  # a target's best agent is saved, not evaluated again
+        weights = model.policy.state_dict()
+        weights = {name: values.clone() for name, values in weights.items()}
+        model.policy.load_state_dict(read_weights(directory / BEST))
+        best["final"] = evaluate(task.env_ids, n_episodes, FINAL_INDEX, evaluation.memory)
+        model.policy.load_state_dict(weights)
     retention = {}
     if source_ids:
         longest = [task.suite.task(env_id).max_episode_steps for env_id in source_ids]
@@ -108,6 +118,7 @@ def finish(
             "learnt": evaluation.learnt,
             "scores": evaluation.scores,
             "final": final,
+            "best": best,
             "retention": retention,
             "information": measured,
             "information_seconds": round(information.seconds, 3),

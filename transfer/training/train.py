@@ -41,6 +41,7 @@ from ..run_directory.directory import (
     CARRIED,
     CURVES,
     MEMORY,
+    agent_file,
     clear_directory,
     fingerprint,
     read_config,
@@ -115,7 +116,9 @@ def run_training(
         with contextlib.closing(_make_env(spec)) as env:
             model = build(spec, env)
             source = source_directory(spec, directory)
-            weights = None if source is None else read_weights(source)
+            weights = None
+            if source is not None:
+                weights = read_weights(agent_file(source, spec.source.checkpoint))
             if checkpoint is None:
                 numbers = _numbers(model)
                 start_directory(directory, spec.config(), command=command, agent_settings=numbers)
