@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from stable_baselines3 import DQN
 
+from contrastive_distillation.agents import read_weights
 from contrastive_distillation.transfer import TransferSettings, plan_transfer
 from contrastive_distillation.transfer.training.state import cut_replayed_episodes
 
@@ -66,8 +67,12 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
     halfway, end = (row["frames"] for row in without_time(whole.directory / "information.csv"))
     assert 0 <= int(halfway) - n_frames // 2 <= 274
     assert int(end) == whole.result["frames"]
-    for key in ("frames", "scores", "learnt", "final", "information"):
+    for key in ("frames", "scores", "learnt", "final", "best", "information"):
         assert broken.result[key] == whole.result[key], key
+    best, expected_best = (
+        read_weights(each.directory / "checkpoints/best.zip") for each in (broken, whole)
+    )
+    assert all(torch.equal(best[name], expected_best[name]) for name in expected_best)
     for name in ("memory.safetensors", "aux.safetensors"):
         assert_same_file(broken.directory / name, whole.directory / name)
     for name in ("curves.csv", "progress.csv", "information.csv"):
