@@ -249,7 +249,7 @@ def pool_measures(
     keys = insight.keys(anchors)
     others = keys @ insight.keys(memory.sample_rows(1024, generator)).T
     threshold = np.quantile(others, 0.95, axis=1, keepdims=True)
-    rows = pool.lines[np.arange(len(anchors)) % len(pool.lines)]
+    rows = pool.rows_by_group[np.arange(len(anchors)) % len(pool.rows_by_group)]
     near = np.einsum("bd,bkd->bk", keys, insight.keys(rows.reshape(-1)).reshape(*rows.shape, -1))
     same_task = memory.task_ids(anchors)[:, None] == memory.task_ids(rows)
     info = memory.info(anchors)

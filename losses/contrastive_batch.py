@@ -119,13 +119,13 @@ def target_batch(
     elif chosen == "value_matched":
         positive_rows, valid = draw_value_matched(memory, anchor_rows, generator, recent=recent)
     anchors, positives = memory.info(anchor_rows), memory.info(positive_rows).where(valid)
-    positive_keys, negative_keys = _keys(keys, memory, positive_rows, pool.lines)
+    positive_keys, negative_keys = _keys(keys, memory, positive_rows, pool.rows_by_group)
     return TargetBatch(
         positive_rows=positive_rows,
-        negative_rows=pool.lines,
+        negative_rows=pool.rows_by_group,
         positive_keys=positive_keys,
         negative_keys=negative_keys,
-        mask=negative_mask(anchors, positives, memory.info(pool.lines), window),
+        mask=negative_mask(anchors, positives, memory.info(pool.rows_by_group), window),
         log_weights=pool.log_weights,
         hashes=anchors.hashes,
     )
@@ -205,7 +205,7 @@ def _halves(
     others = sampler.draw(source_memory, rows, n_others, generator, insight)
     check_pool(others, sampler, source_memory, rows)
     own_groups, source_groups = paired_groups(
-        kept.lines, others.lines, len(anchors), len(anchors) + len(rows)
+        kept.rows_by_group, others.rows_by_group, len(anchors), len(anchors) + len(rows)
     )
     return [
         MemoryRows(own.memory, anchors, own_groups),
@@ -227,7 +227,7 @@ def paired_groups(
 
 def duplicate_rate(memory: Memory, pool: Pool) -> float:
     """Share of an anchor's negatives that repeat an observation among them."""
-    hashes = np.sort(memory.hashes(pool.lines), axis=1)
+    hashes = np.sort(memory.hashes(pool.rows_by_group), axis=1)
     repeated = int(np.count_nonzero(hashes[:, 1:] == hashes[:, :-1]))
     return repeated / max(hashes.size, 1)
 

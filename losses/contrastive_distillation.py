@@ -251,7 +251,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
             )
         if self.source_keys is not None and self.has_source_term:
             source = source_batch(
-                MemoryRows(memory, rows, pool.lines),
+                MemoryRows(memory, rows, pool.rows_by_group),
                 source_memory,
                 self.source_keys,
                 self._learner,

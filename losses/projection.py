@@ -48,15 +48,15 @@ def similarities(queries: Tensor, inverse: Tensor | None, negatives: Tensor) -> 
     Args:
         queries: (M, E), and
         inverse: (B,) or None, of B anchors as from `distinct_queries`.
-        negatives: (G, K, E); anchor b has line `b mod G`.
+        negatives: (G, K, E); anchor b is in group `b mod G`.
     """
     if len(negatives) == 1:
         products = queries @ negatives[0].T
         return products if inverse is None else products.index_select(0, inverse)
     if inverse is not None:
         queries = queries.index_select(0, inverse)
-    n, n_lines = len(queries), len(negatives)
-    padded = F.pad(queries, (0, 0, 0, -n % n_lines))
-    of_line = padded.view(-1, n_lines, padded.shape[1]).transpose(0, 1)
-    products = torch.bmm(of_line, negatives.transpose(1, 2)).transpose(0, 1)
+    n, n_groups = len(queries), len(negatives)
+    padded = F.pad(queries, (0, 0, 0, -n % n_groups))
+    of_group = padded.view(-1, n_groups, padded.shape[1]).transpose(0, 1)
+    products = torch.bmm(of_group, negatives.transpose(1, 2)).transpose(0, 1)
     return products.reshape(len(padded), -1)[:n]

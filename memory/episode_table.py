@@ -1,4 +1,4 @@
-"""The episodes of which rows are stored."""
+"""The table of stored episodes."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ _FEWEST_SLOTS = 256
 
 
 class EpisodeTable:
-    """The stored episodes, one slot each; every field is an array over the slots so far.
+    """The stored episodes, one per slot; every field is an array with one entry per slot.
 
-    There are as many slots as were ever needed at once, and `n_slots` at most.
+    The number of slots grows with the number of stored episodes, up to `n_slots`.
 
-    Rows are numbered for life by a *serial*: the i-th row ever written has serial i. One step
-    writes one row for each environment, so the rows of an episode have serials
-    `first + stride * index`, wherever they lie.
+    Each row that is written gets a *serial*: the i-th row ever written has serial i, and keeps it.
+    One step writes one row for each environment, so the rows of an episode have the serials
+    `first + stride * index`, wherever they are stored.
     """
 
     def __init__(self, *, n_slots: int) -> None:
         self.n_slots = n_slots
         n = min(n_slots, _FEWEST_SLOTS)
         self.ids = np.full(n, NONE, dtype=np.int64)
-        """Number of the episode, in the order of beginning; -1 marks a free slot."""
+        """Number of the episode, in the order in which episodes began; -1 marks a free slot."""
         self.first = np.zeros(n, dtype=np.int64)
         """Serial of its first stored row."""
         self.stride = np.ones(n, dtype=np.int64)
-        """Serials between two of its rows: the number of environments when it was written."""
+        """Difference of serials between two steps: the number of environments that wrote it."""
         self.length = np.zeros(n, dtype=np.int64)
         """How many of its rows are stored."""
         self.first_step = np.zeros(n, dtype=np.int64)
         """Step of its first stored row; above 0 once its head has been overwritten."""
         self.is_open = np.zeros(n, dtype=np.bool_)
-        """Still being written?"""
+        """Whether it is still being written."""
         self.next_id = 0
         self.n_rows = 0
-        """Rows of all episodes together."""
-        self._free = np.arange(n - 1, -1, -1, dtype=np.int64)  # a stack: the first `_n_free`
+        """Number of stored rows of all episodes."""
+        self._free = np.arange(n - 1, -1, -1, dtype=np.int64)  # a stack of `_n_free` entries
         self._n_free = n
 
     def open(self, first: Int64Array, stride: int) -> Int64Array:
-        """Begins one episode for each serial in `first` (n,); gives their slots (n,)."""
+        """Begin one episode for each serial in `first` (n,); return their slots (n,)."""
         n = len(first)
         if n > self._n_free:
             self._grow(n - self._n_free)
@@ -64,7 +64,7 @@ class EpisodeTable:
         return slots
 
     def _grow(self, n_lacking: int) -> None:
-        """Makes free slots: at least so many."""
+        """Add at least `n_lacking` free slots."""
         n_now = len(self.ids)
         n = min(max(2 * n_now, n_now + n_lacking), self.n_slots)
         for name in FIELDS:
@@ -78,12 +78,12 @@ class EpisodeTable:
         self._free, self._n_free = free, n - n_now + self._n_free
 
     def extend(self, slots: Int64Array) -> None:
-        """One more row for each mention of an episode in `slots` (n,)."""
+        """Add one row to an episode for each time it occurs in `slots` (n,)."""
         np.add.at(self.length, slots, 1)
         self.n_rows += len(slots)
 
     def free(self, slots: Int64Array) -> None:
-        """Forgets the episodes in `slots` (n,), each named once."""
+        """Remove the episodes in `slots` (n,), which has no duplicates."""
         self.n_rows -= int(self.length[slots].sum())
         self.ids[slots] = NONE
         self.length[slots] = 0
@@ -92,7 +92,7 @@ class EpisodeTable:
         self._n_free += len(slots)
 
     def drop_head(self, slots: Int64Array, n_rows: Int64Array) -> None:
-        """Takes the first `n_rows` (n,) rows from the episodes in `slots` (n,)."""
+        """Remove the first `n_rows` (n,) rows of the episodes in `slots` (n,)."""
         self.first[slots] += n_rows * self.stride[slots]
         self.first_step[slots] += n_rows
         self.length[slots] -= n_rows
@@ -133,12 +133,12 @@ class EpisodeTable:
         serials: tuple[int, int],
         capacity: int,
     ) -> Int64Array:
-        """Fill an empty table with what `state` gave; returns the slots (n,) of the episodes.
+        """Fill an empty table from a `state`; return the slots (n,) of its episodes.
 
         Args:
             tensors: named as in `state`.
             next_id: number of the next episode.
-            serials: the least serial that a stored row may have, and one past the last.
+            serials: the smallest serial that a stored row may have, and one past the largest.
             capacity: rows of the memory.
 
         Raises:
@@ -168,7 +168,7 @@ class EpisodeTable:
     def open_slots(
         self, tensors: Mapping[str, np.ndarray], n_envs: int, n_written: int
     ) -> Int64Array:
-        """(n_envs,): slot of each environment's open episode, -1 where it has none.
+        """(n_envs,): slot of the open episode of each environment; -1 where it has none.
 
         Raises:
             ValueError: the row that an environment writes next would not continue its episode.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .rows import RowInfo, beside_lines, line_of_each
+from .rows import RowInfo, by_anchor, by_group
 
 
 def negative_mask(
@@ -19,7 +19,7 @@ def negative_mask(
 
     Args:
         anchors, positives: B rows each.
-        negatives: K rows, shared by all anchors; or (G, K), of which anchor b has line `b mod G`.
+        negatives: (K,), shared by all anchors, or (G, K); anchor b is in group `b mod G`.
         window: steps, >= 0, inclusive.
 
     Returns:
@@ -33,15 +33,15 @@ def negative_mask(
         negatives.rows < 0, -2, negatives.rows
     )  # so that two rows of no memory never match
     n_columns = negatives.rows.shape[-1]
-    usable = beside_lines(anchors.valid & positives.valid, negative_rows) & negatives.valid
+    usable = by_group(anchors.valid & positives.valid, negative_rows) & negatives.valid
     flat = usable.reshape(-1)
     for rows in (anchors,) if positives is anchors else (anchors, positives):
-        usable &= beside_lines(rows.hashes, negative_rows) != negatives.hashes
-        usable &= beside_lines(rows.rows, negative_rows) != negative_rows
-        episodes = beside_lines(rows.episodes, negative_rows)
+        usable &= by_group(rows.hashes, negative_rows) != negatives.hashes
+        usable &= by_group(rows.rows, negative_rows) != negative_rows
+        episodes = by_group(rows.episodes, negative_rows)
         same_episode = np.flatnonzero(episodes == negatives.episodes)  # few pairs
         b = same_episode // max(n_columns, 1) % max(len(anchors), 1)
         steps = negatives.steps.reshape(-1)[same_episode % max(negatives.rows.size, 1)]
         near = (np.abs(rows.steps[b] - steps) <= window) & (rows.episodes[b] >= 0)
         flat[same_episode[near]] = False
-    return line_of_each(usable, len(anchors))
+    return by_anchor(usable, len(anchors))

@@ -113,8 +113,8 @@ class NearestNegatives(NegativeSampler):
         ascending = np.argsort(uniform)
         found = np.searchsorted(uniform, hard, sorter=ascending)
         found = ascending[np.minimum(found, len(uniform) - 1)]
-        line, column = np.nonzero(uniform[found] == hard)  # a uniform one is among the near, too
-        left_out[line, hard.shape[1] + found[line, column]] = True
+        group, column = np.nonzero(uniform[found] == hard)  # a uniform one is among the near, too
+        left_out[group, hard.shape[1] + found[group, column]] = True
         n_columns = min(k, both.shape[1] - int(left_out.sum(axis=1).max()))
         order = np.argsort(left_out, axis=1, kind="stable")[:, :n_columns]
         return Pool(np.take_along_axis(both, order, axis=1))
@@ -222,8 +222,8 @@ def check_index(index: str) -> None:
 
 
 def _distinct_numbers(
-    generator: np.random.Generator, n_lines: int, n_drawn: int, below: int
+    generator: np.random.Generator, n_rows: int, n_drawn: int, below: int
 ) -> Int64Array:
-    """(n_lines, n_drawn) whole numbers in [0, below), different within a line, uniformly."""
-    numbers: Int64Array = generator.random((n_lines, below)).argpartition(n_drawn - 1, axis=1)
+    """(n_rows, n_drawn) integers, uniform in [0, below), without duplicates within a row."""
+    numbers: Int64Array = generator.random((n_rows, below)).argpartition(n_drawn - 1, axis=1)
     return numbers[:, :n_drawn]

@@ -19,13 +19,13 @@ class Pool:
     """The negatives of one auxiliary step."""
 
     rows: np.ndarray
-    """(K,) int64, shared by all anchors, or (G, K) with one row per group of anchors: anchor b is
-    of group `b mod G`. No duplicates within a row."""
+    """(K,) int64, shared by all anchors, or (G, K), K for each of G groups of anchors: anchor b is
+    in group `b mod G`. No duplicates within a group."""
     log_weights: np.ndarray | None = None
     """(B, K) float32: log of each anchor's weight for each of its negatives; None: all 1."""
 
     @property
-    def lines(self) -> np.ndarray:
+    def rows_by_group(self) -> np.ndarray:
         """`rows` as (G, K); G = 1 if all anchors share them."""
         return np.atleast_2d(self.rows)
 
@@ -167,12 +167,12 @@ def check_pool(pool: Pool, sampler: NegativeSampler, memory: Memory, anchors: np
     if not isinstance(pool, Pool):
         raise ValueError(f"{name}.draw gave a {type(pool).__name__}; expected a memory.Pool")
     rows, weights = pool.rows, pool.log_weights
-    if rows.ndim not in (1, 2) or not len(pool.lines):
+    if rows.ndim not in (1, 2) or not len(pool.rows_by_group):
         raise ValueError(
             f"{name}.draw gave rows of shape {rows.shape}; expected (K,), shared by all anchors, "
-            "or (G, K), of which anchor b has row b mod G"
+            "or (G, K) for G groups of anchors, of which anchor b is in group b mod G"
         )
-    ascending = np.sort(pool.lines, axis=1)
+    ascending = np.sort(pool.rows_by_group, axis=1)
     inside = not rows.size or (ascending.min() >= 0 and ascending.max() < memory.capacity)
     twice = (ascending[:, 1:] == ascending[:, :-1]).any()
     if twice or not (inside and memory.stored(rows).all()):

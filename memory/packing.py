@@ -1,7 +1,7 @@
-"""Arrays as files keep them: compressed where that takes at most half the bytes.
+"""Compression of arrays for files, if that at least halves them.
 
-Observations repeat: of a MiniGrid memory a twentieth is left. Each packed array is its bytes as
-gzip packs them, and one more array tells of all of them what they were.
+Observations repeat: a MiniGrid memory shrinks to a twentieth. A packed array is the gzip stream of
+the array's bytes; one more array, the table, holds the dtype and shape of each.
 """
 
 import json
@@ -13,29 +13,29 @@ from typing import Any
 import numpy as np
 
 TABLE = "packed"
-"""Name of the array that tells what was packed: JSON, name → [dtype, shape], as bytes."""
+"""Name of the table: JSON, name of a packed array → [dtype, shape], as bytes."""
 
 _LEVEL = 1  # three times as fast as the default, for a file little larger
-_GZIP = 31  # zlib's own checksum misses changes that gzip's finds
+_GZIP = 31  # the gzip format; its CRC-32 finds changes that zlib's Adler-32 misses
 _SMALL = 4096
 _SAMPLE = 1 << 20
-_PIECE = 1 << 16  # unpacked at a time, so that no array is held twice
+_PIECE = 1 << 16  # compressed bytes per call, so that no array is in memory twice
 _DTYPES = frozenset(
     {"|b1", "|i1", "<i2", "<i4", "<i8", "|u1", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8"}
 )
 _MOST = 1100
-"""No such stream unpacks to more times its size (https://www.zlib.net/zlib_tech.html: 1032)."""
+"""Above the largest ratio of compression (1032, https://www.zlib.net/zlib_tech.html)."""
 _MOST_AXES = 64  # NumPy's own limit
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same arrays, those packed that get at least twice as small, and the table of these.
+    """Compress the arrays that shrink to half their size or less, and add the table of these.
 
     Args:
-        arrays: of any shapes and dtypes; none is named `TABLE`.
+        arrays: of any shapes and dtypes. The name `TABLE` is reserved.
 
     Raises:
-        ValueError: one has the table's name.
+        ValueError: an array is named `TABLE`.
     """
     if TABLE in arrays:
         raise ValueError(f"an array is named {TABLE!r}, which is the name of the table of others")
@@ -52,10 +52,10 @@ def pack(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def unpack(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays that were given to `pack`; those that were never packed as they are.
+    """Undo `pack`. Arrays that are not packed are returned as they are.
 
     Raises:
-        ValueError: what is packed is not what the table says.
+        ValueError: a packed array does not match the table.
     """
     found = dict(arrays)
     table = _table(found.pop(TABLE, None))
@@ -70,7 +70,7 @@ def unpack(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _packed(array: np.ndarray) -> np.ndarray | None:
-    """(n,) uint8; None where it is not worth it, which the first of its bytes tell."""
+    """(n,) uint8; None if the array, or the start of a long one, does not shrink to half."""
     if array.nbytes < _SMALL or array.dtype.str not in _DTYPES:
         return None
     given = array.reshape(-1).view(np.uint8).data
@@ -88,7 +88,7 @@ def _halved(given: memoryview) -> bytes | None:
 
 
 def _unpacked(packed: np.ndarray, entry: object) -> np.ndarray:
-    """Raises ValueError or zlib.error, before much is spent, if they do not fit."""
+    """The array; ValueError or zlib.error, before much is allocated, if `entry` does not fit."""
     if packed.ndim != 1 or packed.dtype != np.uint8:
         raise ValueError(f"it is of dtype {packed.dtype} and shape {packed.shape}, not of bytes")
     dtype, shape = _dtype_and_shape(entry, most=_MOST * packed.nbytes)
@@ -110,7 +110,7 @@ def _unpacked(packed: np.ndarray, entry: object) -> np.ndarray:
 
 
 def _dtype_and_shape(entry: object, *, most: int) -> tuple[np.dtype[Any], list[int]]:
-    """An entry of the table, no size of which is above `most`; ValueError for another."""
+    """Dtype and shape of an entry of the table; ValueError if a size is above `most` or invalid."""
     match entry:
         case [str(name), list(shape)]:
             pass
@@ -124,7 +124,7 @@ def _dtype_and_shape(entry: object, *, most: int) -> tuple[np.dtype[Any], list[i
 
 
 def _table(array: np.ndarray | None) -> dict[str, Any]:
-    """Name → [dtype, shape], the latter unchecked; ValueError for another."""
+    """Name → [dtype, shape], values unchecked; ValueError if it is not a table."""
     if array is None:
         return {}
     if array.dtype != np.uint8 or array.ndim != 1:

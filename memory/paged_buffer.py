@@ -16,14 +16,14 @@ _FINISHED = [("slot", "i8"), ("number", "i8"), ("length", "i8"), ("task", "i8"),
 
 
 class PagedBuffer(RowLayout):
-    """The capacity in pages of 8 rows; each episode has a chain of them, filled in turn.
+    """The memory is divided into pages of 8 rows; each episode fills a chain of pages in order.
 
-    An environment that needs a page gets the first free one. When too few are free, `keep` names
-    finished episodes that leave, whole, until there are enough. An open episode never holds more
-    than its environment's share of the pages, `n_pages // n_envs`: at that length its first page
-    becomes its last. So there is always a finished episode that can leave.
+    An environment that needs a page gets the first free one. If there are too few, `keep` chooses
+    finished episodes, which are evicted as a whole, until there are enough. An open episode never
+    has more than its environment's share of the pages, `n_pages // n_envs`: at that length its
+    first page is reused as its last. So there is always a finished episode to evict.
 
-    The last page of an episode is on average half empty: one of T rows takes about T + 3.5.
+    The last page of an episode is half empty on average: T rows occupy about T + 3.5.
     """
 
     def __init__(self, *, capacity: int, keep: EvictionPolicy) -> None:
@@ -37,7 +37,7 @@ class PagedBuffer(RowLayout):
         self._next = np.full(n, NONE, dtype=np.int64)  # of each page; NONE: the last
         self._head = np.full(n, NONE, dtype=np.int64)  # of each slot; NONE: it has no page
         self._tail = np.full(n, NONE, dtype=np.int64)
-        self._finished = np.zeros(n, dtype=_FINISHED)  # the first `_n_finished`, in any order
+        self._finished = np.zeros(n, dtype=_FINISHED)  # the first `_n_finished` entries, unordered
         self._n_finished = 0
 
     @property
@@ -100,7 +100,7 @@ class PagedBuffer(RowLayout):
         pages = rows // PAGE
         pages = np.where(self._ordinal[pages] <= wanted, pages, heads)
         before = (self._ordinal[pages] < wanted).nonzero()[0]
-        while len(before):  # a page nearer each time
+        while len(before):  # follow the chain, one page per pass
             pages[before] = self._next[pages[before]]
             before = before[self._ordinal[pages[before]] < wanted[before]]
         at: Int64Array = pages * PAGE + index % PAGE
@@ -115,7 +115,7 @@ class PagedBuffer(RowLayout):
     # ---------------------------------------------------------------- making room
 
     def _free_pages(self, n: int) -> Int64Array:
-        """The first n free pages, (n,), after as many episodes have left as it takes."""
+        """The first n free pages, (n,); evicts finished episodes until there are enough."""
         free = self._pages_of(NONE)
         if len(free) < n:
             while len(free) < n:
@@ -124,12 +124,12 @@ class PagedBuffer(RowLayout):
         return free[:n]
 
     def _pages_of(self, slot: int) -> Int64Array:
-        """Pages of the episode in `slot`, or the free ones, ascending."""
+        """Pages of the episode in `slot`, or the free pages if it is NONE; in ascending order."""
         pages: Int64Array = (self._slot_of == slot).nonzero()[0]
         return pages
 
     def _choose(self) -> int:
-        """Slot of the finished episode that leaves; it counts as finished no more."""
+        """Choose the finished episode to evict, and take it off the list; return its slot."""
         n = self._n_finished
         table = self._finished[:n]
         leaving = self.keep.victim(
@@ -141,7 +141,7 @@ class PagedBuffer(RowLayout):
         return slot
 
     def _forget(self, slot: int) -> Int64Array:
-        """Frees the episode in `slot`; gives the pages it had."""
+        """Remove the episode in `slot`; return the pages it had."""
         pages = self._pages_of(slot)
         self._empty(pages)
         self._head[slot] = self._tail[slot] = NONE
@@ -149,7 +149,7 @@ class PagedBuffer(RowLayout):
         return pages
 
     def _drop_heads(self, slots: Int64Array) -> None:
-        """Frees the first page of each open episode in `slots`."""
+        """Free the first page of each open episode in `slots`."""
         if not len(slots):
             return
         self._warn_small(int(self.episodes.stride[slots[0]]))
@@ -164,7 +164,7 @@ class PagedBuffer(RowLayout):
         self._slots_in[pages] = NONE
 
     def _append(self, slots: Int64Array, pages: Int64Array) -> None:
-        """Chains one page (n,) to each of the episodes in `slots` (n,)."""
+        """Append one of the `pages` (n,) to each of the episodes in `slots` (n,)."""
         last = self._tail[slots]
         has_pages = last != NONE
         self._next[last[has_pages]] = pages[has_pages]
@@ -221,6 +221,6 @@ class PagedBuffer(RowLayout):
 
 
 def _rows(pages: Int64Array) -> Int64Array:
-    """Places in each of the pages (n,), (n, 8)."""
+    """(n, 8): the rows of each of the pages (n,)."""
     rows: Int64Array = pages[:, None] * PAGE + _IN_PAGE
     return rows

@@ -14,71 +14,72 @@ from .observations import Int64Array
 _log = logging.getLogger(__name__)
 
 Part = tuple[slice | Int64Array, slice]
-"""Places in the memory, and which of the rows being written go there."""
+"""Rows of the memory, and which of the n rows of a step are written there."""
 
 
 class RowLayout(ABC):
-    """The places of a memory: which row of which episode lies at each.
+    """Which row of which episode is stored in each row of the memory.
 
-    Rows are numbered for life by a *serial*, in the order in which they are written. One step
-    writes one row for each environment.
+    Each row that is written gets a *serial*, its number in the order of writing, and keeps it. One
+    step writes one row for each environment.
     """
 
     def __init__(self, *, capacity: int, n_slots: int) -> None:
         self.capacity = capacity
         self.episodes = EpisodeTable(n_slots=n_slots)
         self.slots = np.full(capacity, NONE, dtype=np.int64)
-        """Slot of the episode at each place; -1 where it is empty."""
+        """(capacity,): slot of the episode in each row; -1 where the row is empty."""
         self.n_written = 0
         self._warned_small = False
 
     @property
     @abstractmethod
     def end(self) -> int:
-        """All places from here on are empty."""
+        """All rows from this one on are empty."""
 
     @property
     @abstractmethod
     def oldest(self) -> int:
-        """The least serial that may be stored."""
+        """The smallest serial that may be stored."""
 
     @abstractmethod
     def saved_rows(self, tensors: Mapping[str, np.ndarray]) -> int:
-        """What `end` was when `tensors()` gave these. ValueError if it cannot have been."""
+        """`end` of the layout that returned `tensors`; ValueError if they are not valid."""
 
     @abstractmethod
     def take(self, open_slots: Int64Array) -> Sequence[Part]:
-        """RowLayout for the next row of each of n environments, made by forgetting if need be.
+        """Make room for the next row of each of n environments; evict episodes if necessary.
 
-        `open_slots` (n,) says which episode each is in; -1, where it begins one, is filled in.
+        `open_slots` (n,) are the slots of their episodes; -1 begins an episode, and is replaced by
+        its slot.
         """
 
     @abstractmethod
     def admit(self, slots: Int64Array) -> Int64Array:
-        """Those of the episodes in `slots` (n,), which are over now, that may stay, in order.
+        """Decide which of the episodes in `slots` (n,), which have just ended, stay in memory.
 
-        The others are forgotten here.
+        Return their slots, in the given order. The other episodes are removed.
         """
 
     @abstractmethod
     def finish(self, slots: Int64Array, *, tasks: np.ndarray, values: np.ndarray) -> None:
-        """Takes note of episodes (n,) that stay; `values`: return of the first row, or NaN."""
+        """Register ended episodes (n,) that stay; `values`: return of the first row, or NaN."""
 
     @abstractmethod
     def rows_of(self, slot: int) -> Int64Array:
-        """RowLayout of all rows of the episode in `slot`, in order of time."""
+        """All rows of the episode in `slot`, in order of time."""
 
     def rows_of_all(self, slots: Int64Array) -> Int64Array:
-        """`rows_of` of each of `slots` (n,), one after the other."""
+        """`rows_of` each of the `slots` (n,), concatenated."""
         return np.concatenate([self.rows_of(slot) for slot in slots])
 
     @abstractmethod
     def index(self, rows: np.ndarray, slots: Int64Array) -> Int64Array:
-        """Place of each row (n,) among the stored rows of its episode, in `slots` (n,)."""
+        """Index of each row (n,) in the stored rows of its episode; `slots` (n,) of the latter."""
 
     @abstractmethod
     def rows_at(self, rows: np.ndarray, slots: Int64Array, index: Int64Array) -> Int64Array:
-        """Rows at `index` (n,) of the episodes of `rows` (n,), which lie in `slots` (n,)."""
+        """The rows at `index` (n,) of the episodes of `rows` (n,); `slots` (n,) of the latter."""
 
     @abstractmethod
     def serials(self, rows: np.ndarray) -> Int64Array:
@@ -86,7 +87,7 @@ class RowLayout(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, np.ndarray]:
-        """Arrays for a file, beside those of the episodes."""
+        """Arrays for a file, in addition to those of the episodes."""
 
     @abstractmethod
     def restore(
@@ -95,14 +96,14 @@ class RowLayout(ABC):
         tensors: Mapping[str, np.ndarray],
         columns: Mapping[str, np.ndarray],
     ) -> None:
-        """Lays out the episodes in `slots`, ascending by number, as when the file was written.
+        """Restore the rows of the episodes in `slots`, ascending by number, from a file.
 
         Raises:
-            ValueError: two claim one place, or `tensors` contradict the episodes.
+            ValueError: two episodes claim one row, or `tensors` contradict the episodes.
         """
 
     def _extend(self, open_slots: Int64Array, parts: Sequence[Part]) -> None:
-        """Gives each environment's episode its next row."""
+        """Add a row to the episode of each environment."""
         self.episodes.extend(open_slots)
         for to, of in parts:
             self.slots[to] = open_slots[of]
@@ -130,13 +131,13 @@ class RowLayout(ABC):
 
 
 class RingBuffer(RowLayout):
-    """The row of serial s lies at `s % capacity`, until one later by `capacity` comes there."""
+    """Serial s is stored in row `s % capacity`, until serial `s + capacity` replaces it."""
 
     def __init__(self, *, capacity: int, whole: bool) -> None:
         """
         Args:
             capacity: rows.
-            whole: is an episode forgotten as a whole when its first row must make place?
+            whole: whether the whole episode is removed when its first row is overwritten.
         """
         super().__init__(capacity=capacity, n_slots=capacity)
         self._whole = whole
@@ -161,7 +162,7 @@ class RingBuffer(RowLayout):
         return parts
 
     def _next_parts(self, n: int) -> list[tuple[slice, slice]]:
-        """Where the next n <= capacity rows go."""
+        """Where the next n <= capacity rows are written."""
         start = self.n_written % self.capacity
         if start + n <= self.capacity:
             return [(slice(start, start + n), slice(0, n))]
@@ -172,18 +173,18 @@ class RingBuffer(RowLayout):
         ]
 
     def _held(self, parts: Sequence[Part]) -> Int64Array:
-        """Slots of the episodes whose rows lie there."""
+        """Slots of the episodes with rows there, once per row."""
         slots = np.concatenate([self.slots[to] for to, _ in parts])
         held: Int64Array = slots[slots != NONE]
         return held
 
     def _forget(self, slots: Int64Array, n_envs: int) -> None:
-        """Makes place where rows of the episodes in `slots` lie, the oldest of the ring.
+        """Free the rows that are written next; `slots` are their episodes, one entry per row.
 
-        Where episodes are kept whole they go whole. Only one that outgrew the ring (it is still
-        being written when its first row must go) loses its head alone, and from then on goes row
-        by row: to drop it whole would empty the memory at a stroke. What is left of it keeps its
-        steps, and its returns-to-go, which depend on later rows only, are still filled exactly.
+        With `whole`, an episode is removed as a whole. An exception is an episode that is longer
+        than the ring: its first row must be overwritten while it is still being written. It loses
+        its first rows one by one, as removing all of it would empty the memory. The remaining rows
+        keep their steps, and their returns-to-go, which depend on later rows only, stay exact.
         """
         if not len(slots):
             return
@@ -204,7 +205,7 @@ class RingBuffer(RowLayout):
         return slots
 
     def finish(self, slots: Int64Array, *, tasks: np.ndarray, values: np.ndarray) -> None:
-        """Makes no difference: only age does."""
+        """Do nothing: a ring evicts by age only."""
 
     def rows_of(self, slot: int) -> Int64Array:
         rows: Int64Array = self.episodes.serials_of(slot) % self.capacity

@@ -1,4 +1,4 @@
-"""The columns of a memory: what is kept of each row, in arrays as long as the capacity."""
+"""The columns of a memory: arrays with one entry for each of its rows."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Step(NamedTuple):
 
 
 class RowStore:
-    """Arrays of `capacity` rows, allocated at the first write in the shapes that come.
+    """Arrays of `capacity` rows, allocated at the first write with the shapes of its step.
 
-    What is untouched costs no memory (`np.zeros`), so a large one is paid for as it fills.
+    Rows that were never written take no physical memory (`np.zeros`), so it grows with use.
     """
 
     def __init__(self, *, capacity: int) -> None:
@@ -83,9 +83,9 @@ class RowStore:
         return picked
 
     def write(self, parts: Sequence[Part], step: Step, hashes: Int64Array) -> None:
-        """Writes n rows, each part of the step to its places, with the hashes of what is seen.
+        """Write the n rows of a step to the rows in `parts`, with the hashes of the observations.
 
-        `returns` become unknown. The step has passed `check`.
+        Their returns are unknown until later. The step must have passed `check`.
         """
         if self.observations is None:
             self._allocate(step)
@@ -107,14 +107,14 @@ class RowStore:
             columns["hashes"][to] = hashes[of]
 
     def state(self, occupied: np.ndarray) -> dict[str, np.ndarray]:
-        """Copies of the first rows, as many as `occupied` (n,) bool; rows that are free are 0."""
+        """Copies of the first n rows; those that are not `occupied` (n,) bool are 0."""
         columns = {name: array[: len(occupied)].copy() for name, array in self.arrays().items()}
         for array in columns.values():
             array[~occupied] = 0
         return columns
 
     def restore(self, tensors: Mapping[str, np.ndarray], n_rows: int) -> None:
-        """Take the columns from `tensors`, of `n_rows` rows; ValueError if they do not fit."""
+        """Read the columns from `tensors` of `n_rows` rows; ValueError if they do not fit."""
         seen = {name: a for name, a in tensors.items() if name.split("/")[0] == "observations"}
         if n_rows == 0 and not seen:
             return
@@ -152,7 +152,7 @@ class RowStore:
         self.columns = {"actions": column(step.actions), **numbers}
 
     def check(self, observations: Observations, actions: np.ndarray, n: int) -> None:
-        """Raises ValueError unless n rows of these fit what is stored (or could be, if empty)."""
+        """Check that n rows fit the stored ones in shape and dtype; ValueError otherwise."""
         fits = (n, actions.shape, actions.dtype, layout(observations))
         if self.columns and fits == self._fits:
             return
@@ -177,7 +177,7 @@ def _check_array(label: str, array: np.ndarray, n: int, stored: np.ndarray | Non
     shape = array.shape[1:] if stored is None else stored.shape[1:]
     if array.shape != (n, *shape):
         raise ValueError(f"{label} has shape {array.shape}; expected {(n, *shape)}")
-    # Observations are hashed by their bytes; actions may come as float64 now and then.
+    # Hashes depend on the bytes of observations. Actions are sometimes float64.
     casting: Literal["same_kind", "no"] = "same_kind" if label == "actions" else "no"
     if stored is not None and not np.can_cast(array.dtype, stored.dtype, casting):
         raise ValueError(f"{label} has dtype {array.dtype}; the memory began with {stored.dtype}")

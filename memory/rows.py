@@ -50,8 +50,8 @@ class RowInfo:
 
         Row and episode numbers of part i are moved by `i * 2^48`, so that numbers of different
         memories never meet. The move depends on the position alone: joins that list the memories
-        in the same order (give an empty slice where one has no rows) can be compared. Rows in
-        lines (G, K) are joined line by line.
+        in the same order (give an empty slice where one has no rows) can be compared. Rows of
+        groups (G, K) are joined group by group.
         """
         if not infos:
             raise ValueError("concatenate needs at least one RowInfo")
@@ -111,23 +111,24 @@ def _moved(numbers: np.ndarray, memory_index: int) -> np.ndarray:
     return np.where(numbers >= 0, numbers + (memory_index << _MEMORY_SHIFT), -1)
 
 
-def beside_lines(of_anchors: np.ndarray, lines: np.ndarray) -> np.ndarray:
-    """Numbers (B,) of anchors, laid out so that they broadcast against their negatives'.
+def by_group(of_anchors: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+    """Numbers (B,) of anchors, in the shape that broadcasts against those of their negatives.
 
     Args:
         of_anchors: (B,).
-        lines: (K,), of all anchors, or (G, K), of which anchor b has line `b mod G`.
+        negatives: (K,), shared by all anchors, or (G, K); anchor b is in group `b mod G`.
 
     Returns:
-        (ceil(B / G), G, 1), anchor b at `[b // G, b % G]`; what is over repeats the first ones.
+        (ceil(B / G), G, 1), anchor b at `[b // G, b % G]`; the last places repeat the first anchors
+        if G does not divide B.
     """
-    n_lines = 1 if lines.ndim == 1 else len(lines)
-    if len(of_anchors) % n_lines == 0:
-        return of_anchors.reshape(-1, n_lines, 1)
-    return np.resize(of_anchors, (-(-len(of_anchors) // n_lines), n_lines, 1))
+    n_groups = 1 if negatives.ndim == 1 else len(negatives)
+    if len(of_anchors) % n_groups == 0:
+        return of_anchors.reshape(-1, n_groups, 1)
+    return np.resize(of_anchors, (-(-len(of_anchors) // n_groups), n_groups, 1))
 
 
-def line_of_each(table: np.ndarray, n_anchors: int) -> np.ndarray:
-    """(B, K), of what broadcasting made of `beside_lines`, (ceil(B / G), G, K)."""
-    n, n_lines, n_columns = table.shape
-    return table.reshape(n * n_lines, n_columns)[:n_anchors]
+def by_anchor(table: np.ndarray, n_anchors: int) -> np.ndarray:
+    """(B, K) of a table (ceil(B / G), G, K) that was computed from `by_group`."""
+    n, n_groups, n_columns = table.shape
+    return table.reshape(n * n_groups, n_columns)[:n_anchors]

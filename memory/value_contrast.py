@@ -9,7 +9,7 @@ import numpy as np
 from .base import Memory
 from .nearest import NearestNegatives
 from .negatives import Insight, Pool
-from .rows import beside_lines, line_of_each
+from .rows import by_anchor, by_group
 
 _SMALLEST_SCALE = 1e-6  # returns of a task that vary less do not vary
 
@@ -78,7 +78,7 @@ def value_log_weights(
     Args:
         memory: of both.
         anchors: (B,) rows.
-        negatives: (K,) rows, or (G, K), of which anchor b has line `b mod G`.
+        negatives: (K,) rows, shared by all anchors, or (G, K); anchor b is in group `b mod G`.
         scales: (n_tasks,) s of each task; the weight is 1 where it is next to 0.
     """
     tasks = memory.task_ids(anchors)
@@ -88,9 +88,9 @@ def value_log_weights(
     varies = memory.return_known(anchors) & (own > _SMALLEST_SCALE)
     divisor = np.maximum(own, _SMALLEST_SCALE).astype(np.float32)
     known, their_tasks = memory.return_known(negatives), memory.task_ids(negatives)
-    applies = beside_lines(varies, known) & known & (beside_lines(tasks, known) == their_tasks)
-    distances = np.abs(beside_lines(memory.returns(anchors), known) - memory.returns(negatives))
-    distances /= beside_lines(divisor, known)
+    applies = by_group(varies, known) & known & (by_group(tasks, known) == their_tasks)
+    distances = np.abs(by_group(memory.returns(anchors), known) - memory.returns(negatives))
+    distances /= by_group(divisor, known)
     with np.errstate(divide="ignore"):
         weights = np.log(-np.expm1(-distances))
-    return line_of_each(np.where(applies, weights, np.float32(0.0)), len(anchors))
+    return by_anchor(np.where(applies, weights, np.float32(0.0)), len(anchors))

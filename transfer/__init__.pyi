@@ -3,6 +3,9 @@
 from .errors import DONE as DONE
 from .errors import FAILED as FAILED
 from .errors import SettingsError as SettingsError
+from .evaluation.curves import CurvePoint as CurvePoint
+from .evaluation.curves import read_points as read_points
+from .evaluation.curves import write_points as write_points
 from .evaluation.evaluator import Evaluator as Evaluator
 from .evaluation.evaluator import own_randomness as own_randomness
 from .evaluation.gif import check_gif as check_gif

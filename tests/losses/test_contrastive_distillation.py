@@ -36,9 +36,9 @@ def target_keys(loss, memory, rows):
     return found.view(*rows.shape, -1)
 
 
-def of_anchors(lines, n_anchors):
-    """(B, ...): line `b mod G` of (G, ...) for each anchor b."""
-    return lines[np.arange(n_anchors) % len(lines)]
+def of_anchors(groups, n_anchors):
+    """(B, ...): group `b mod G` of (G, ...) for each anchor b."""
+    return groups[np.arange(n_anchors) % len(groups)]
 
 
 def cosine(x, y):
@@ -103,12 +103,12 @@ def test_source_term_against_loops(
     batch = loss.sample(memory, n_anchors, np.random.default_rng(0), source_memory)
     terms = loss(learner, batch)
     mean = loss.source_keys.mean
-    lines = [
+    drawn = [
         of_anchors(part.observations(rows.reshape(-1)).reshape(*rows.shape, -1), n_anchors)
         for part, rows in zip((memory, source_memory), batch.source.negative_rows, strict=True)
         if rows.size
     ]
-    seen = np.concatenate(lines, axis=1)
+    seen = np.concatenate(drawn, axis=1)
     features = teacher(seen.reshape(n_anchors * 16, -1)).view(n_anchors, 16, -1)
     expected = naive_loss(
         loss.source_head(learner.encoder(batch.source_anchors())),
@@ -225,25 +225,25 @@ def test_each_anchor_has_the_negatives_of_its_neighbourhood(
     batch = loss.sample(memory, n_anchors, np.random.default_rng(0), source_memory)
     loss(learner, batch)
     (_, pool), *of_source = drawn
-    n_lines = min(8, n_anchors)
-    assert pool.rows.shape == (n_lines, 16)
+    n_groups = min(8, n_anchors)
+    assert pool.rows.shape == (n_groups, 16)
     np.testing.assert_array_equal(batch.target.negative_rows, pool.rows)
     own, others = batch.source.negative_rows
     n_own = batch.source.n_from_target
     for b in range(n_own):
-        assert set(own[b % len(own)]) <= set(pool.rows[b % n_lines])
+        assert set(own[b % len(own)]) <= set(pool.rows[b % n_groups])
     if source_memory is None:
         assert others.size == 0
     else:
         ((theirs, their_pool),) = of_source
         assert own.shape[1] == 8
         for j in range(len(theirs)):
-            line = others[(n_own + j) % len(others)]
-            np.testing.assert_array_equal(line, their_pool.rows[j % len(their_pool.rows)])
+            group = others[(n_own + j) % len(others)]
+            np.testing.assert_array_equal(group, their_pool.rows[j % len(their_pool.rows)])
     masked = 1 - batch.target.mask.sum() / (16 * n_anchors)
     assert loss.metrics["masked_fraction"] == pytest.approx(masked)
     assert loss.metrics["masked_fraction"] < 0.5
-    repeated = np.mean([1 - len(set(memory.hashes(line).tolist())) / 16 for line in pool.rows])
+    repeated = np.mean([1 - len(set(memory.hashes(group).tolist())) / 16 for group in pool.rows])
     assert loss.metrics["duplicate_rate"] == pytest.approx(repeated)
 
 

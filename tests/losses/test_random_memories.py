@@ -211,8 +211,8 @@ def test_a_batch_of_any_sampler(learner, arguments, negatives, positives, k, n_a
         return
     anchors = of(memory, ledger, sampler.anchors)
     held_to = of(memory, ledger, batch.target.positive_rows)
-    lines = batch.target.negative_rows
-    pools = [of(memory, ledger, line) for line in lines]
+    groups = batch.target.negative_rows
+    pools = [of(memory, ledger, group) for group in groups]
     near = negatives in ("nearest", "value_contrast")  # fewer anchors where they repeat
     assert len(anchors) <= n_anchors if near else len(anchors) == min(n_anchors, len(drawn_from))
     assert len(pools) == (min(8, len(anchors)) if near else 1)
@@ -242,7 +242,7 @@ def test_a_batch_of_any_sampler(learner, arguments, negatives, positives, k, n_a
                     weight(anchor, negative, spread[anchor.task]), abs=2e-5
                 )
     assert negatives == "value_contrast" or batch.target.log_weights is None
-    rows = np.concatenate([batch.target.positive_rows, lines.reshape(-1)])
+    rows = np.concatenate([batch.target.positive_rows, groups.reshape(-1)])
     keys = loss.target_keys
     with torch.no_grad():
         expected = keys.snapshot_head(keys.snapshot_encoder(memory.observations(rows)))

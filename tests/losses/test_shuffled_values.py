@@ -22,9 +22,9 @@ def weights_follow_returns(loss, memory) -> bool:
     """Do negatives of one task after which the same followed weigh the same for every anchor?"""
     batch = loss.sample(memory, 16, np.random.default_rng(0)).target
     n_pairs, follow = 0, True
-    for i, line in enumerate(batch.negative_rows):
-        known = memory.return_known(line)
-        rows, weights = line[known], batch.log_weights[i :: len(batch.negative_rows), known]
+    for i, group in enumerate(batch.negative_rows):
+        known = memory.return_known(group)
+        rows, weights = group[known], batch.log_weights[i :: len(batch.negative_rows), known]
         same = memory.returns(rows)[:, None] == memory.returns(rows)
         same &= memory.task_ids(rows)[:, None] == memory.task_ids(rows)
         pairs = np.argwhere(np.triu(same, 1))

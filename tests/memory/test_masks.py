@@ -59,24 +59,24 @@ def test_against_loops(seed: int, n_anchors: int, n_negatives: int, window: int)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_anchors=st.integers(1, 20),
-    n_lines=st.integers(1, 9),
+    n_groups=st.integers(1, 9),
     n_negatives=st.integers(0, 8),
     window=st.integers(0, 6),
 )
 def test_lines_against_loops(
-    seed: int, n_anchors: int, n_lines: int, n_negatives: int, window: int
+    seed: int, n_anchors: int, n_groups: int, n_negatives: int, window: int
 ) -> None:
-    """Anchor b is held against line `b mod G`, as if that were all there is."""
+    """Anchor b is compared with group `b mod G` only."""
     generator = np.random.default_rng(seed)
     anchors, positives = random_info(generator, n_anchors), random_info(generator, n_anchors)
-    lines = [random_info(generator, n_negatives) for _ in range(n_lines)]
+    groups = [random_info(generator, n_negatives) for _ in range(n_groups)]
     fields = ("rows", "hashes", "episodes", "steps", "valid")
-    stacked = RowInfo(*(np.stack([getattr(line, field) for line in lines]) for field in fields))
+    stacked = RowInfo(*(np.stack([getattr(group, field) for group in groups]) for field in fields))
     mask = negative_mask(anchors, positives, stacked, window)
     assert mask.shape == (n_anchors, n_negatives)
     for b in range(n_anchors):
         one = np.array([b])
-        expected = naive_mask(anchors[one], positives[one], lines[b % n_lines], window)
+        expected = naive_mask(anchors[one], positives[one], groups[b % n_groups], window)
         assert mask[b].tolist() == expected[0]
 
 

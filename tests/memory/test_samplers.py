@@ -95,10 +95,10 @@ def test_pools_hold_different_stored_rows_and_masks_spare_the_rest(
     assert 1 <= len(anchors) <= n_anchors
     assert np.isin(anchors, memory.rows()).all()
     pool = sampler.draw(memory, anchors, k, generator, insight)
-    in_lines = name in ("nearest", "value_contrast")
+    in_groups = name in ("nearest", "value_contrast")
     n_columns = min(k, len(memory))  # each anchor has as many as with any other sampler
-    assert pool.rows.shape == ((min(8, len(anchors)), n_columns) if in_lines else (n_columns,))
-    assert all(len(set(line.tolist())) == n_columns for line in pool.lines)
+    assert pool.rows.shape == ((min(8, len(anchors)), n_columns) if in_groups else (n_columns,))
+    assert all(len(set(group.tolist())) == n_columns for group in pool.rows_by_group)
     assert np.isin(pool.rows, memory.rows()).all()
     check_pool(pool, sampler, memory, anchors)
     if pool.log_weights is not None:
@@ -106,7 +106,7 @@ def test_pools_hold_different_stored_rows_and_masks_spare_the_rest(
     infos = memory.info(anchors), memory.info(anchors), memory.info(pool.rows)
     mask = negative_mask(*infos, window)
     for b, anchor in enumerate(anchors):
-        for j, row in enumerate(pool.lines[b % len(pool.lines)]):
+        for j, row in enumerate(pool.rows_by_group[b % len(pool.rows_by_group)]):
             same = memory.hashes(anchor[None]) == memory.hashes(row[None])
             near = (
                 memory.episodes(anchor[None]) == memory.episodes(row[None])
@@ -128,8 +128,8 @@ def test_the_same_generator_draws_the_same_and_all_there_is_where_k_is_more(fill
     everything = make_negatives(name, uniform_share=1.0).draw(
         memory, memory.rows()[:10], 9_999, np.random.default_rng(0), Known(memory, errors=float)
     )
-    for line in everything.lines:
-        assert sorted(line) == memory.rows().tolist()
+    for group in everything.rows_by_group:
+        assert sorted(group) == memory.rows().tolist()
 
 
 @many
@@ -184,9 +184,9 @@ def test_anchors_come_in_neighbourhoods_with_negatives_of_their_own(filled, argu
     for group in range(n_groups):
         others = anchors[group + n_groups :: n_groups]
         assert memory.hashes(others).tolist() == nearest[group][: len(others)]
-    for line, hashes in zip(pool.rows, nearest, strict=True):
+    for group, hashes in zip(pool.rows, nearest, strict=True):
         band = set(hashes[first:last])
-        assert len(band & set(memory.hashes(line).tolist())) >= min(k // 2, len(band))
+        assert len(band & set(memory.hashes(group).tolist())) >= min(k // 2, len(band))
 
 
 def test_queries_are_uniform(filled):
@@ -210,9 +210,9 @@ def test_thinned_pools_keep_some_of_each_line(shape, n, seed):
     rows = generator.permuted(np.tile(np.arange(100), (shape[0], 1)), axis=1)[:, : shape[1]]
     thin = Pool(rows).thinned(n, generator)
     assert thin.rows.shape == (shape[0], min(n, shape[1]))
-    for line, kept in zip(rows, thin.rows, strict=True):
+    for group, kept in zip(rows, thin.rows, strict=True):
         assert len(set(kept)) == len(kept)
-        assert set(kept) <= set(line)
+        assert set(kept) <= set(group)
     shared = Pool(rows[0]).thinned(n, generator)
     assert shared.rows.shape == (min(n, shape[1]),)
 
@@ -502,7 +502,7 @@ def test_a_pool_that_is_none_is_refused(filled, change, message):
     rows, anchors = memory.rows()[:8], memory.rows()[:4]
     check_pool(Pool(rows, np.full((4, 8), -np.inf)), UniformNegatives(), memory, anchors)
     check_pool(Pool(rows[:0]), UniformNegatives(), memory, anchors)
-    lines = Pool(rows[[[0, 1], [1, 2]]], np.zeros((4, 2)))  # a row in two lines is none twice
-    check_pool(lines, UniformNegatives(), memory, anchors)
+    groups = Pool(rows[[[0, 1], [1, 2]]], np.zeros((4, 2)))  # two groups may share a row
+    check_pool(groups, UniformNegatives(), memory, anchors)
     with pytest.raises(ValueError, match=message):
         check_pool(change(rows), UniformNegatives(), memory, anchors)

@@ -239,7 +239,7 @@ def to_config(spec: Any, config: dict[str, Any] | None = None) -> dict[str, Any]
 def _read(kind: type[_Spec], config: Mapping[str, Any], **known: Any) -> _Spec:
     """A spec, or a group of one, from a configuration.
 
-    Settings that it lacks have their default; under ``resolved`` only optional entries may lack.
+    Missing settings get their default; under ``resolved`` only optional entries may be missing.
     """
     hints = get_type_hints(kind)
     for each in fields(kind):  # type: ignore[arg-type]
