@@ -1,5 +1,6 @@
 """Who acts and learns: agents, encoders, teachers, and callbacks beside them."""
 
+from .advantage_floor import AdvantageFloor
 from .builders import (
     AGENTS,
     SUMMARIES,
@@ -36,6 +37,7 @@ __all__ = [
     "AGENTS",
     "SUMMARIES",
     "TRANSFER_MODES",
+    "AdvantageFloor",
     "AuxiliaryLossCallback",
     "EncoderDiagnostics",
     "EncoderRate",

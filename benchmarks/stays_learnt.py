@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from contestants import CART_POLE, DOORKEY, EMPTY, ours
+from contestants import CART_POLE, DOORKEY, EMPTY, learn, our_agent
 from stable_baselines3.common.callbacks import BaseCallback
 
+from contrastive_distillation.agents import AdvantageFloor
 from contrastive_distillation.transfer import Evaluator, own_randomness, policy_of
 
 EVERY = 8_192
@@ -59,7 +60,7 @@ OLD: Mapping[str, Mapping[str, Any]] = {
     "ppo": {"target_kl": None, "vf_coef": 0.5},
     "dqn": {"buffer_size": 100_000},
 }
-"""What the defaults were before this was measured, by agent."""
+"""What the defaults were before this was measured, by agent; PPO had no `AdvantageFloor` either."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,17 @@ def train(arguments: argparse.Namespace) -> None:
                     continue
                 started, task = time.perf_counter(), TASKS[name]
                 evaluations = Evaluations(task, seed, until_learnt=arguments.until_learnt)
-                run = ours(
+                old = arguments.settings == "old"
+                model, own = our_agent(
                     task.agent,
                     task.env_ids,
-                    task.frames,
+                    seed=seed,
                     loss=loss == "loss",
-                    overrides=OLD[task.agent] if arguments.settings == "old" else {},
+                    overrides=OLD[task.agent] if old else {},
                 )
-                run(seed, [evaluations])
+                own = [each for each in own if not (old and isinstance(each, AdvantageFloor))]
+                learn(model, task.frames, [*own, evaluations])
+                model.get_env().close()  # type: ignore[union-attr]
                 points = tuple(evaluations.points)
                 training = Training(name, arguments.settings, loss, seed, points)
                 write(path, [training])

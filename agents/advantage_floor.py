@@ -1,0 +1,62 @@
+"""Advantages of PPO that stay small when an agent has learnt."""
+
+from __future__ import annotations
+
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+
+STATE = "largest_advantage_std"
+"""Attribute of the model that keeps the callback's number; Stable-Baselines3 saves it in the zip."""
+
+
+class AdvantageFloor(BaseCallback):
+    """Divides PPO's advantages by their standard deviation, or by a share of the largest so far.
+
+    PPO divides the advantages of a minibatch by their standard deviation. An agent that has learnt
+    sees nearly equal returns; the division then makes full steps of the critic's small errors, and
+    a few calls of `train()` undo what was learnt. Here the advantages A of a rollout become
+
+        (A − mean A) / max(std A, share · m),    m ← max(std A, keep · m)
+
+    so that they are small where there is little left to gain. It is free of the rewards' scale and
+    works at any number of frames. While `learn()` runs, the model's own `normalize_advantage` is
+    off. m is an attribute of the model, so that a further `learn()` continues with it.
+
+    Args:
+        share: of the largest standard deviation, in [0, 1]; 0 normalises each rollout by its own.
+        keep: what is left of m after a rollout, in [0, 1].
+
+    Raises:
+        ValueError: a number out of range; at the start of `learn()`, a model other than PPO.
+    """
+
+    model: PPO
+
+    def __init__(self, share: float = 0.5, keep: float = 0.999) -> None:
+        super().__init__()
+        for name, value in (("share", share), ("keep", keep)):
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} is {value}, expected a number in [0, 1]")
+        self.share, self.keep = share, keep
+
+    def _init_callback(self) -> None:
+        if not isinstance(self.model, PPO):
+            raise ValueError(f"AdvantageFloor needs PPO, got {type(self.model).__name__}")
+
+    def _on_training_start(self) -> None:
+        self._normalises = self.model.normalize_advantage
+        self.model.normalize_advantage = False
+
+    def _on_rollout_end(self) -> None:
+        buffer = self.model.rollout_buffer
+        std = float(buffer.advantages.std())
+        largest = max(std, self.keep * getattr(self.model, STATE, 0.0))
+        setattr(self.model, STATE, largest)
+        scale = max(std, self.share * largest) + 1e-8
+        buffer.advantages = (buffer.advantages - buffer.advantages.mean()) / scale
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self.model.normalize_advantage = self._normalises
