@@ -6,7 +6,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 STATE = "largest_advantage_std"
-"""Attribute of the model that keeps the callback's number; Stable-Baselines3 saves it in the zip."""
+"""Attribute of the model that keeps the number m; Stable-Baselines3 saves it in the zip."""
 
 
 class AdvantageFloor(BaseCallback):

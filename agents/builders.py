@@ -61,7 +61,7 @@ _DQN: dict[str, dict[str, Any]] = {
     },
     "vector": {
         "learning_rate": LinearSchedule(6e-3, 0.0, 1.0), "buffer_size": 1_000_000, "gamma": 0.99,
-        "learning_starts": 1_000, "n_steps": 5, "target_update_interval": 1_024,
+        "learning_starts": 1_000, "n_steps": 5, "target_update_interval": 256, "tau": 0.25,
         "exploration_initial_eps": 1.0, "exploration_final_eps": 0.04,
         "exploration_fraction": 0.05, "max_grad_norm": 10.0,
     },

@@ -57,10 +57,13 @@ TASKS = {
 
 
 OLD: Mapping[str, Mapping[str, Any]] = {
-    "ppo": {"target_kl": None, "vf_coef": 0.5},
-    "dqn": {"buffer_size": 100_000},
+    "doorkey_ppo": {"target_kl": None},
+    "doorkey_ppo_long": {"target_kl": None},
+    "cartpole_ppo": {"target_kl": None, "vf_coef": 0.5},
+    "cartpole_dqn": {"buffer_size": 100_000, "target_update_interval": 1_024, "tau": 1.0},
+    "empty_dqn": {},
 }
-"""What the defaults were before this was measured, by agent; PPO had no `AdvantageFloor` either."""
+"""What the defaults were before this was measured, by task; PPO had no `AdvantageFloor` either."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def train(arguments: argparse.Namespace) -> None:
                     task.env_ids,
                     seed=seed,
                     loss=loss == "loss",
-                    overrides=OLD[task.agent] if old else {},
+                    overrides=OLD[name] if old else {},
                 )
                 own = [each for each in own if not (old and isinstance(each, AdvantageFloor))]
                 learn(model, task.frames, [*own, evaluations])

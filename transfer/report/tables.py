@@ -159,7 +159,7 @@ def _legend(rows: Sequence[SummaryRow]) -> Text:
 
 def train_table(rows: Sequence[SummaryRow]) -> Table:
     """Score, successes and frames of each environment after `train`."""
-    table = _table({"environment": 28}, "AUC", "final", "best", "success", "frames", "learnt")
+    table = _table({"environment": 24}, "AUC", "final", "best", "success", "frames", "learnt")
     for env_id in dict.fromkeys(row.env_id for row in rows):
         own = [row for row in rows if row.env_id == env_id]
         table.add_row(

@@ -144,7 +144,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
         old, new = ({k: v for k, v in each.items() if k not in _GROWING} for each in (old, new))
     before, after = _flat(old), _flat(new)
     keys = dict.fromkeys([*before, *after])
-    found = [(k, before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k)]
+    found = [
+        (k, before.get(k, _ADDED.get(k)), after.get(k, _ADDED.get(k)))
+        for k in keys
+        if before.get(k) != after.get(k)
+    ]
     nested = [entry for entry in found if "." in entry[0]]
     return [entry for entry in found if entry not in nested] or nested
 

@@ -54,7 +54,7 @@ def test_runs_of_before_a_setting_came_are_found_again(tmp_path: Path) -> None:
     start(tmp_path / "run")
     assert runs.open_directory(tmp_path / "run", {**CONFIG, "keep": "fifo"}) == "unfinished"
     assert runs.fingerprint({**CONFIG, "keep": "fifo"}) == runs.fingerprint(CONFIG)
-    with pytest.raises(runs.RunDirectoryError, match="keep: None there, reservoir now"):
+    with pytest.raises(runs.RunDirectoryError, match="keep: fifo there, reservoir now"):
         runs.open_directory(tmp_path / "run", {**CONFIG, "keep": "reservoir"})
 
 

@@ -192,7 +192,7 @@ def test_summary_and_result(transferred: Path) -> None:
 def test_frozen_encoders_do_not_move(transferred: Path) -> None:
     from contrastive_distillation.agents import read_weights
 
-    source = read_weights(transferred / "sources/plain-seed0")
+    source = read_weights(transferred / "sources/plain-seed0/checkpoints/best.zip")
     frozen = read_weights(transferred / f"targets/frozen_encoder/{TARGET}/seed0")
     tuned = read_weights(transferred / f"targets/fine_tune/{TARGET}/seed0")
     encoder = [name for name in source if name.startswith("features_extractor")]
@@ -205,7 +205,7 @@ def test_a_new_head_is_on_the_sources_encoder_and_both_learn(transferred: Path) 
     from contrastive_distillation.agents import read_weights
     from contrastive_distillation.agents.weights import is_encoder_parameter
 
-    source = read_weights(transferred / "sources/plain-seed0")
+    source = read_weights(transferred / "sources/plain-seed0/checkpoints/best.zip")
     spec = transferred / f"targets/new_head/{TARGET}/seed0"
     carried, fresh = (spec / "carried.txt").read_text().split("fresh in the target")
     for name, tensor in read_weights(spec).items():
