@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,7 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from contrastive_distillation.losses import LOSSES, AuxiliaryLoss, make_loss
-from contrastive_distillation.memory import MEMORIES, EvictionPolicy, Memory, pack, unpack
+from contrastive_distillation.memory import (
+    MEMORIES,
+    EvictionPolicy,
+    Memory,
+    pack,
+    replace_file,
+    unpack,
+)
 
 from .schedules import Schedule, WeightSchedule
 
@@ -122,12 +128,8 @@ def write_file(
     packed = pack(memory.state_tensors())
     tensors |= {f"memory/{name}": torch.from_numpy(array) for name, array in packed.items()}
     contiguous = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        save_file(contiguous, temporary, metadata={"auxiliary": json.dumps(metadata)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    entries = {"auxiliary": json.dumps(metadata)}
+    replace_file(path, lambda part: save_file(contiguous, part, metadata=entries))
 
 
 def _memory_of(

@@ -31,6 +31,7 @@ from .returns import returns_to_go
 from .rows import MemoryBatch, RowInfo
 from .samplers import NEGATIVES, make_negatives
 from .shuffled_returns import with_shuffled_returns
+from .storage import replace_file
 from .value_contrast import ValueContrastNegatives
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "nearest_names",
     "negative_mask",
     "pack",
+    "replace_file",
     "returns_to_go",
     "take",
     "unpack",

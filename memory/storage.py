@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,21 +75,29 @@ class MemoryState:
 def write_file(
     path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Write a temporary file beside `path` and move it there, so that the file is always whole.
+    """Write tensors and metadata to a file, whole or not at all.
 
     Arrays that compress to half their size or less are packed; see `packing`.
     """
-    path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(descriptor)
+    packed = pack(tensors)
+    replace_file(Path(path), lambda part: save_file(packed, part, metadata=dict(metadata)))
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Replace a file by what `write` writes; a reader sees the old file or the new one.
+
+    Args:
+        path: the file.
+        write: writes a file at the path that it receives, which is in the same directory.
+    """
+    part = path.with_name(f"{path.stem}.writing{path.suffix}")
     try:
-        save_file(pack(tensors), temporary, metadata=dict(metadata))
-        with open(temporary, "rb") as written:
+        write(part)
+        with part.open("rb") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_file(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

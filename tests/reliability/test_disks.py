@@ -5,7 +5,7 @@ import errno
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -118,15 +118,15 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run_and_spares_the_others
     interrupted: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = [path.name for path in interrupted.checkpoints]
-    whole = durable.sync
+    whole = durable.replace_file
 
-    def fail(path: Path) -> None:
+    def fail(path: Path, write: Callable[[Path], object]) -> None:
         if path.name.startswith("arrays"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        whole(path)
+        whole(path, write)
 
     with monkeypatch.context() as patch:
-        patch.setattr(durable, "sync", fail)
+        patch.setattr(durable, "replace_file", fail)
         with pytest.raises(OSError, match="No space left"):
             interrupted.run()
     assert [path.name for path in interrupted.checkpoints] == before

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from contrastive_distillation.memory import replace_file
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file's content, and flush it to the disk.
@@ -24,16 +26,10 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OSError: for example a full disk, also if the writer raises another error for it.
     """
-    temporary = path.with_name(f"{path.stem}.writing{path.suffix}")
     try:
-        try:
-            write(temporary)
-            sync(temporary)
-        except Exception as error:  # safetensors and torch have errors of their own
-            raise as_os_error(error, path) from error
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        replace_file(path, write)
+    except Exception as error:  # safetensors and torch have errors of their own
+        raise as_os_error(error, path) from error
     sync_directory(path.parent)
 
 
@@ -55,12 +51,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(entry) for entry in value]
     return value
-
-
-def sync(path: Path) -> None:
-    """Flush a file's content to the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def sync_directory(path: Path) -> None:
