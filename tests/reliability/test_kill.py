@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,15 +93,18 @@ def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
 
 def train_until_half_of(name: str, trainer: Trainer) -> None:
     """Train, and be killed when a checkpoint's file of that name is half written."""
-    whole = durable.sync
+    whole = durable.replace_file
 
-    def sync(path: Path) -> None:
-        if path.name.startswith(name) and ".writing-" in path.parent.name:
-            path.write_bytes(path.read_bytes()[:100])
-            os.kill(os.getpid(), signal.SIGKILL)
-        whole(path)
+    def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+        def write_half(part: Path) -> None:
+            write(part)
+            if path.name.startswith(name) and ".writing-" in path.parent.name:
+                part.write_bytes(part.read_bytes()[:100])
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    durable.sync = sync
+        whole(path, write_half)
+
+    durable.replace_file = replace_file
     trainer.run()
 
 
