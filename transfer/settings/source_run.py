@@ -61,9 +61,10 @@ def source_checkpoint(settings: TransferSettings) -> Chosen:
     if settings.from_ is None:
         return settings.checkpoint or "best"
     directory = Path(settings.from_)
-    chosen = settings.checkpoint or ("best" if (directory / BEST).is_file() else "final")
-    agent_file(directory, chosen)
-    return chosen
+    if settings.checkpoint is None:
+        return "best" if (directory / BEST).is_file() else "final"
+    agent_file(directory, settings.checkpoint)
+    return settings.checkpoint
 
 
 def read_spec(directory: Path, *, typed: Iterable[str] = (), trust: bool = False) -> TrainingSpec:
