@@ -19,7 +19,7 @@ class AdvantageFloor(BaseCallback):
         (A − mean A) / max(std A, share · m),    m ← max(std A, keep · m)
 
     so that they are small where there is little left to gain. It is free of the rewards' scale and
-    works at any number of frames. While `learn()` runs, the model's own `normalize_advantage` is
+    works at any number of frames. During each `train()`, the model's own `normalize_advantage` is
     off. m is an attribute of the model, so that a further `learn()` continues with it.
 
     Args:
@@ -45,7 +45,9 @@ class AdvantageFloor(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._normalises = self.model.normalize_advantage
-        self.model.normalize_advantage = False
+
+    def _on_rollout_start(self) -> None:
+        self.model.normalize_advantage = self._normalises  # stays so if an environment raises
 
     def _on_rollout_end(self) -> None:
         buffer = self.model.rollout_buffer
@@ -54,6 +56,7 @@ class AdvantageFloor(BaseCallback):
         setattr(self.model, STATE, largest)
         scale = max(std, self.share * largest) + 1e-8
         buffer.advantages = (buffer.advantages - buffer.advantages.mean()) / scale
+        self.model.normalize_advantage = False
 
     def _on_step(self) -> bool:
         return True

@@ -7,11 +7,9 @@ import stat
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
 from contrastive_distillation.transfer.run_directory import signing
 from contrastive_distillation.transfer.training import checkpoints as files
-from contrastive_distillation.transfer.training import state as training_state
 from contrastive_distillation.transfer.training.checkpoints import CheckpointError, CheckpointStore
 
 from .conftest import Trainer
@@ -84,28 +82,12 @@ def test_of_another_version_of_the_program(
     """Nothing is lost: not even set aside."""
     before = [path.name for path in interrupted.checkpoints]
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_READABLE", (4, 5))
-        with pytest.raises(files.OtherVersionError, match=r"of version 3, .* 4 and 5: cont"):
+        patch.setattr(files, "_READABLE", (5, 6))
+        with pytest.raises(files.OtherVersionError, match=r"of version 4, .* 5 and 6: cont"):
             interrupted.run()
     assert [path.name for path in interrupted.checkpoints] == before
     assert interrupted.run(stop_at=1) == "interrupted"
     assert interrupted.said[-1].startswith("continues at frame ")
-
-
-def test_of_before_arrays_were_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    n_frames = 2_700  # DQN begins to learn at 2,000
-    whole = Trainer(tmp_path / "whole", agent="dqn", frames=n_frames)
-    assert whole.run() == "finished"
-    older = whole.at(tmp_path / "older")
-    with monkeypatch.context() as patch:
-        patch.setattr(files, "VERSION", 2)
-        patch.setattr(training_state, "pack", dict)
-        assert older.run(stop_at=n_frames - 600) == "interrupted"
-    arrays = load_file(older.checkpoints[-1] / training_state.ARRAYS)
-    assert "packed" not in arrays and max(a.numel() for a in arrays.values()) > 4096
-    assert older.run() == "finished"
-    assert older.said[-1].startswith("continues at frame ")
-    assert older.result["weights_sha256"] == whole.result["weights_sha256"]
 
 
 @pytest.mark.parametrize("fault", ["flipped", "truncated", "missing", "no manifest"])

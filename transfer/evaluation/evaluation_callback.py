@@ -118,7 +118,8 @@ class EvaluationCallback(BaseCallback):
         return self.stopped or self._ends_early
 
     def state(self) -> dict[str, Any]:
-        """The state that a checkpoint keeps, as plain values."""
+        """The state that a checkpoint keeps, as plain values; there was an evaluation."""
+        assert self.best is not None
         return {
             "due": self._due,
             "n_rounds": self._n_rounds,
@@ -128,7 +129,7 @@ class EvaluationCallback(BaseCallback):
             "saving_seconds": self.saving_seconds,
             "elapsed": self.whole_seconds,
             "learnt": self.learnt,
-            "best": None if self.best is None else asdict(self.best),
+            "best": asdict(self.best),
             "ends_early": self._ends_early,
         }
 
@@ -143,8 +144,7 @@ class EvaluationCallback(BaseCallback):
         self.saving_seconds = state["saving_seconds"]
         self._elapsed = state["elapsed"]
         self.learnt = state["learnt"]
-        best = state.get("best")  # older checkpoints have none
-        self.best = None if best is None else BestEvaluation(**best)
+        self.best = BestEvaluation(**state["best"])
         self._ends_early = state["ends_early"]
         write_points(self._path, CurvePoint, self.points)
 

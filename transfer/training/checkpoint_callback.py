@@ -108,8 +108,8 @@ class CheckpointCallback(BaseCallback):
             training_state.cut_replayed_episodes(model)
             self._say(f"continues at frame {checkpoint.frames:_}; {self._reseeded}: {reason}")
         self._evaluation.restore(state["judged"])
-        if BEST_SO_FAR in checkpoint.files:  # a later one is of frames that are trained again
-            write_bytes(self._directory / BEST, checkpoint.read(BEST_SO_FAR))
+        # what lies there may be of later frames, which are trained again
+        write_bytes(self._directory / BEST, checkpoint.read(BEST_SO_FAR))
         if state.get("information") is not None:
             self._information.restore(state["information"])
         self._restore_random = functools.partial(
@@ -161,9 +161,8 @@ class CheckpointCallback(BaseCallback):
         }
         progress = (self._directory / PROGRESS).read_bytes()
         writers[PROGRESS] = lambda path: path.write_bytes(progress)
-        if self._evaluation.best is not None:
-            best = (self._directory / BEST).read_bytes()
-            writers[BEST_SO_FAR] = lambda path: path.write_bytes(best)
+        best = (self._directory / BEST).read_bytes()
+        writers[BEST_SO_FAR] = lambda path: path.write_bytes(best)
         try:
             state = self._env.save_state()
             writers[ENVIRONMENTS] = lambda path: path.write_bytes(state)

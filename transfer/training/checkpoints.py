@@ -19,8 +19,8 @@ from ..run_directory.atomic_files import sha256_of, sync_directory, write_bytes,
 from ..run_directory.directory import installed_versions
 from ..run_directory.signing import KeyUnusableError, is_signed, sign
 
-VERSION = 3
-_READABLE = (2, VERSION)  # of the first, no array is packed
+VERSION = 4
+_READABLE = (VERSION,)  # agents of earlier ones had other defaults, which may not change midway
 _MANIFEST = "manifest.json"
 _N_NEWEST = 2
 _PACKAGES = ("gymnasium", "minigrid", "numpy")
