@@ -42,10 +42,18 @@ class Run:
     def wait_for(self, n_checkpoints: int) -> bool:
         """Until so many checkpoints are there; False where it ended before."""
         while self.process.poll() is None:
-            if len(list(self.directory.glob("**/checkpoints/*/manifest.json"))) >= n_checkpoints:
+            if self._n_checkpoints() >= n_checkpoints:
                 return True
             time.sleep(0.01)
         return False
+
+    def _n_checkpoints(self) -> int:
+        """How many checkpoints are written whole.
+
+        `os.walk` skips a folder that is renamed while it looks; `Path.glob` raises there.
+        """
+        walk = os.walk(self.directory)
+        return sum("manifest.json" in files for at, _, files in walk if "checkpoints/" in at)
 
     def kill_all(self) -> None:
         """End the command and its workers at once."""
