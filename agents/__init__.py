@@ -19,6 +19,7 @@ from .finite_gradients import FiniteGradients
 from .frozen_policy import FrozenPolicy
 from .grid_encoder import GridEncoder
 from .matched_passes import MatchedPasses
+from .module_copy import copy_module
 from .observation_encoder import ObservationEncoder
 from .record_memory import RecordMemory
 from .schedules import WeightSchedule
@@ -53,6 +54,7 @@ __all__ = [
     "WeightSchedule",
     "build_agent",
     "carry_weights",
+    "copy_module",
     "default_callbacks",
     "default_every",
     "default_n_anchors",

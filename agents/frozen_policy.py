@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,22 +14,26 @@ from contrastive_distillation.losses import ActsBy
 from contrastive_distillation.memory import n_observations, take
 
 from .action_logits import action_logits, acts_by, seen_by
-from .observation_encoder import Normalise, Observations, without_hooks
+from .module_copy import copy_module
+from .observation_encoder import Normalise, Observations
 from .teachers import FrozenNormalise
 from .weights import copy_weights
 
 
 class FrozenPolicy(nn.Module):
-    """A copy of a policy without gradients, hooks and optimiser, in evaluation mode.
+    """A copy of a policy without gradients and optimiser, in evaluation mode, see `copy_module`.
 
     Args:
         policy: a Stable-Baselines3 policy; later training does not change the copy.
         normalise: applied to raw observations first (VecNormalize), or None.
+
+    Raises:
+        ValueError: the policy cannot be copied exactly.
     """
 
     def __init__(self, policy: nn.Module, *, normalise: Normalise | None = None) -> None:
         super().__init__()
-        self.policy = copied_policy(policy).requires_grad_(False)
+        self.policy = copy_module(policy).requires_grad_(False)
         self.normalise = normalise
         self.eval()
 
@@ -117,15 +120,3 @@ class FrozenPolicy(nn.Module):
         finally:
             self.policy.requires_grad_(False)
         return totals
-
-
-def copied_policy(policy: nn.Module) -> nn.Module:
-    """A deep copy without hooks, without optimisers and without the last distribution's graph."""
-    left_out: dict[int, Any] = {}
-    for module in policy.modules():
-        distribution = getattr(getattr(module, "action_dist", None), "distribution", None)
-        for thing in (getattr(module, "optimizer", None), distribution):
-            if thing is not None:
-                left_out[id(thing)] = None
-    with without_hooks(policy):
-        return copy.deepcopy(policy, left_out)

@@ -14,7 +14,7 @@ from contrastive_distillation.losses import ActsBy
 from contrastive_distillation.memory import Memory
 
 from .action_logits import action_logits, acts_by, seen_by
-from .frozen_policy import copied_policy
+from .module_copy import copy_module
 from .observation_encoder import ObservationEncoder, Observations, blank_observations
 from .prediction_errors import prediction_errors
 from .teachers import MovingAverageTeacher
@@ -68,7 +68,7 @@ class Learner:
         Raises:
             ValueError: as `logits`.
         """
-        tried = copied_policy(self.policy).requires_grad_(True).eval()
+        tried = copy_module(self.policy).requires_grad_(True).eval()
         blank = blank_observations(self.encoder.observation_space, 2)
         names, parameters = zip(*tried.named_parameters(), strict=True)
         logits = action_logits(tried, seen_by(tried, blank, None))

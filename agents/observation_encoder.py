@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from gymnasium.vector.utils import create_empty_array
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
+from .module_copy import copy_module
 from .policies import features_of_distinct, preprocessed
 
 Observations = np.ndarray | dict[str, np.ndarray]
@@ -88,11 +88,13 @@ class ObservationEncoder(nn.Module):
         return features  # type: ignore[no-any-return]
 
     def frozen_copy(self) -> ObservationEncoder:
-        """A copy without gradients and without the modules' hooks."""
-        with without_hooks(self):
-            stages = [copy.deepcopy(stage) for stage in self.stages]
+        """A copy that computes the same features, without gradients, see `copy_module`.
+
+        Raises:
+            ValueError: a stage cannot be copied exactly.
+        """
         frozen = ObservationEncoder(
-            stages=stages,
+            stages=list(copy_module(self.stages)),
             observation_space=self.observation_space,
             normalize_images=self.normalize_images,
             normalise=self.normalise,
@@ -104,10 +106,9 @@ class ObservationEncoder(nn.Module):
     def _measured_width(self) -> int:
         """Width of the features of two blank observations; nothing of the stages changes."""
         names = " → ".join(type(stage).__name__ for stage in self.stages)
-        with without_hooks(self), forked_generators(self.device):
-            stages = [copy.deepcopy(stage).eval() for stage in self.stages]
+        with evaluated(self.stages), forked_generators(self.device):
             try:
-                features = self._through(stages, blank_observations(self.observation_space, 2))
+                features = self._through(self.stages, blank_observations(self.observation_space, 2))
             except Exception as error:
                 raise ValueError(
                     f"{names} cannot be run on observations of {self.observation_space} "
@@ -140,17 +141,23 @@ def blank_observations(space: gym.Space[Any], n: int) -> Observations:
 
 
 @contextmanager
-def without_hooks(module: nn.Module) -> Iterator[None]:
-    """Take module hooks off while copying: a bound method would drag its whole owner along."""
-    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    saved = [(m, name, getattr(m, name)) for m in module.modules() for name in names]
+def evaluated(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode; at the end its attributes and buffers are as before."""
+    before = [(m, dict(vars(m)), list(m.named_buffers(recurse=False))) for m in module.modules()]
+    values = [(buffer, buffer.clone()) for buffer in module.buffers()]
     try:
-        for m, name, hooks in saved:
-            setattr(m, name, type(hooks)())
+        for m, _, _ in before:
+            m.training = False  # eval() may be overridden, and do more
         yield
     finally:
-        for m, name, hooks in saved:
-            setattr(m, name, hooks)
+        for m, attributes, buffers in before:
+            for name in vars(m).keys() - attributes.keys():
+                delattr(m, name)
+            vars(m).update(attributes)
+            m._buffers.update(buffers)
+        with torch.no_grad():
+            for buffer, value in values:
+                buffer.copy_(value)
 
 
 def forked_generators(device: torch.device) -> AbstractContextManager[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import pickle
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
 from .encoder_lookup import extractor_paths, find_stages
+from .module_copy import copy_module
 from .observation_encoder import ObservationEncoder
 from .weights import misfit, read_weights, zip_of
 
@@ -35,7 +35,7 @@ def encoder_with_weights(
             f"{type(module).__name__} does not know its observation space; pass "
             "observation_space=env.observation_space"
         )
-    own = copy.deepcopy(module).cpu()
+    own = copy_module(module).cpu()
     own.load_state_dict(_weights_of(own, read_weights(path), at=at, path=path))
     return ObservationEncoder(
         stages=[own], observation_space=space, normalize_images=normalize_images

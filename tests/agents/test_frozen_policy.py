@@ -56,12 +56,15 @@ def test_it_says_what_the_policy_says_and_stays(algorithm: type[BaseAlgorithm]) 
 def test_nothing_of_the_model_changes_and_nothing_is_dragged_along() -> None:
     model = trained(PPO)
     model.policy.features_extractor.register_forward_hook(lambda *_: None)
+    model.policy.features_extractor.register_full_backward_hook(lambda *_: None)
     before, state = policy_sha256(model), torch.get_rng_state()
     frozen = FrozenPolicy.from_model(model)
     assert policy_sha256(model) == before and torch.equal(torch.get_rng_state(), state)
     assert frozen.policy.optimizer is None and model.policy.optimizer is not None
     assert len(model.policy.features_extractor._forward_hooks) == 1
-    assert not any(module._forward_hooks for module in frozen.modules())
+    assert len(frozen.policy.features_extractor._forward_hooks) == 1
+    assert len(model.policy.features_extractor._backward_hooks) == 1
+    assert not any(module._backward_hooks for module in frozen.modules())
     assert not frozen.training
     assert all(parameter.requires_grad for parameter in model.policy.parameters())
 
