@@ -4,6 +4,7 @@
 environments that EnvPool has and Gymnasium for the others; observations are the same in both.
 """
 
+from .grid_sensors import Codes, Colours
 from .make import BACKENDS, check_backend, make_vec
 from .mission import (
     MISSION_LENGTH,
@@ -17,11 +18,14 @@ from .observations import make_env
 from .pictures import draw_pictures
 from .running_step import RUNNING_STEP, EnvironmentFailedError, track_step
 from .seeds import episode_seed
+from .sensor_ids import ChangedEnvironment, sensor_of
+from .sensors import ChangedSensors, Sensor
 from .spaces import SpaceRow, compare_spaces, space_table
 from .states import StateUnavailableError
 from .suites import SUITES, Suite, get_suite, load_suite, suite_settings, unrelated_source
 from .tasks import Task, get_task
 from .vector import BadNumberError, TaskVecEnv
+from .vector_sensors import Distractors, Mixed, Rotated, Units
 
 __all__ = [
     "BACKENDS",
@@ -31,12 +35,21 @@ __all__ = [
     "RUNNING_STEP",
     "SUITES",
     "BadNumberError",
+    "ChangedEnvironment",
+    "ChangedSensors",
+    "Codes",
+    "Colours",
+    "Distractors",
     "EnvironmentFailedError",
+    "Mixed",
+    "Rotated",
+    "Sensor",
     "SpaceRow",
     "StateUnavailableError",
     "Suite",
     "Task",
     "TaskVecEnv",
+    "Units",
     "UnknownNameError",
     "check_backend",
     "compare_spaces",
@@ -50,6 +63,7 @@ __all__ = [
     "make_vec",
     "mission_varies",
     "nearest_names",
+    "sensor_of",
     "space_table",
     "suite_settings",
     "track_step",

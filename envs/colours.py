@@ -6,9 +6,6 @@ permutation moves at least two colours.
 
 from __future__ import annotations
 
-from typing import Any
-
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,16 +34,3 @@ def permute_colours(images: NDArray[np.uint8], new_colours: NDArray[np.uint8]) -
     coloured = images[..., 0] >= _FIRST_COLOURED
     result[..., 1] = np.where(coloured, new_colours[images[..., 1]], images[..., 1])
     return result
-
-
-class PermutedColours(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """A MiniGrid environment in permuted colours. Its rules and its mission do not change."""
-
-    def __init__(self, env: gym.Env[dict[str, Any], Any], *, n_moved: int) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, n_moved=n_moved)
-        super().__init__(env)
-        self._new_colours = colour_permutation(n_moved)
-
-    def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
-        """The raw observation in the new colours."""
-        return {**observation, "image": permute_colours(observation["image"], self._new_colours)}

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .block import BlockStep, Observations
-from .colours import permute_colours
 from .mission import MISSION_LENGTH, encode_mission
 from .observations import grid_space, picture_refusal, picture_space
 from .pictures import draw_pictures
@@ -29,7 +28,7 @@ from .procgen import (
 )
 from .registry import make_raw_env
 from .running_step import track_step
-from .variants import COLOUR_VARIANTS
+from .sensor_ids import sensor_of
 
 _MISSION_BYTES = 256  # the default, 96, truncates BabyAI's longer sentences
 _SAME_PHYSICS = frozenset({"CartPole-v1", "Acrobot-v1"})
@@ -49,7 +48,8 @@ def envpool_has(env_id: str) -> bool:
     """Whether EnvPool has an environment that equals Gymnasium's `env_id`."""
     if env_id in PROCGEN:
         return procgen_available()
-    base = COLOUR_VARIANTS[env_id].base_id if env_id in COLOUR_VARIANTS else env_id
+    changed = sensor_of(env_id)
+    base = changed.base_id if changed else env_id
     return (base.startswith(_GRIDS) or base in _SAME_PHYSICS) and base in envpool_ids()
 
 
@@ -75,9 +75,9 @@ class EnvPoolBlock:
     ) -> None:
         self.env_id = env_id
         self.n_envs = n_envs
-        variant, game = COLOUR_VARIANTS.get(env_id), PROCGEN.get(env_id)
-        self._pool_id = variant.base_id if variant else game.pool_id if game else env_id
-        self._new_colours = variant.new_colours if variant else None
+        changed, game = sensor_of(env_id), PROCGEN.get(env_id)
+        self._pool_id = changed.base_id if changed else game.pool_id if game else env_id
+        self._sensor = changed.sensor if changed else None
         self._grid = self._pool_id.startswith(_GRIDS)
         self._pool_settings: dict[str, Any] = {"num_levels": game.n_levels} if game else {}
         if self._grid:
@@ -163,7 +163,7 @@ class EnvPoolBlock:
         """
         fresh, _ = self._pool.reset(finished.astype(np.int32))
         if not isinstance(raw, dict):
-            last: Observations = raw[finished]
+            last = self._observe(raw[finished], None)
             raw[finished] = fresh
             return last
         missions = None if self._missions is None else self._missions[finished]
@@ -189,10 +189,9 @@ class EnvPoolBlock:
     def _observe(self, raw: Any, missions: NDArray[np.uint8] | None) -> Observations:
         """Convert EnvPool's arrays to the observation space."""
         if not self._grid:
-            return raw  # type: ignore[no-any-return]
-        image = raw["image"]
-        if self._new_colours is not None:
-            image = permute_colours(image, self._new_colours)
+            plain: NDArray[Any] = raw
+            return plain if self._sensor is None else self._sensor(plain)
+        image = raw["image"] if self._sensor is None else self._sensor(raw["image"])
         if self._picture:
             return draw_pictures(image)
         parts = {"image": image, "direction": raw["direction"].astype(np.uint8)[:, np.newaxis]}

@@ -15,8 +15,9 @@ from .observations import OBSERVATIONS
 from .obstacles import SEVEN_ACTIONS_ID
 from .procgen import PROCGEN, PROCGEN_REFUSAL, procgen_available
 from .registry import find_spec
+from .sensor_ids import COLOUR_DOSES, NAMESPACE
 from .tasks import Task, get_task, task_in_range
-from .variants import BASE_OF_VARIANT, COLOUR_DOSES, NAMESPACE
+from .variants import BASE_OF_VARIANT
 
 
 @dataclass(frozen=True, kw_only=True)

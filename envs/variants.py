@@ -2,7 +2,8 @@
 
 Importing this module registers them, so that `gymnasium.make` and `--env` take their ids:
 
-* `contrastive/DoorKey-5x5-Colours3-v0`: DoorKey with 2 … 5 colours moved, in 5x5, 6x6 and 8x8;
+* `contrastive/DoorKey-5x5-Codes1-v0` and others: the same environment with other sensors, see
+  `sensor_ids`;
 * `contrastive/CartPole-Random-v0`, `-Extreme-v0`: all physical parameters drawn per episode;
 * `contrastive/CartPole-Force-Random-v0` and so on: only one of Force, Length, Mass;
 * `contrastive/Acrobot-…`: the same with Length, Mass, Inertia;
@@ -14,15 +15,11 @@ Importing this module registers them, so that `gymnasium.make` and `--env` take 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
-from numpy.typing import NDArray
 
-from .colours import PermutedColours, colour_permutation
 from .dynamics import (
     ACROBOT_RANGES,
     CARTPOLE_RANGES,
@@ -32,42 +29,7 @@ from .dynamics import (
 )
 from .obstacles import SEVEN_ACTIONS_BASE, SEVEN_ACTIONS_ID, make_seven_actions
 from .procgen import register_procgen
-
-NAMESPACE = "contrastive"
-COLOUR_DOSES = (2, 3, 4, 5)
-DOORKEY_SIZES = ("5x5", "6x6", "8x8")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ColourVariant:
-    """A MiniGrid environment in other colours."""
-
-    base_id: str
-    """Id of the original environment."""
-    n_moved: int
-    """Number of colour ids that change."""
-
-    @property
-    def new_colours(self) -> NDArray[np.uint8]:
-        """(6,) the new id of each colour."""
-        return colour_permutation(self.n_moved)
-
-
-COLOUR_VARIANTS: dict[str, ColourVariant] = {
-    f"{NAMESPACE}/DoorKey-{size}-Colours{n_moved}-v0": ColourVariant(
-        base_id=f"MiniGrid-DoorKey-{size}-v0", n_moved=n_moved
-    )
-    for size in DOORKEY_SIZES
-    for n_moved in COLOUR_DOSES
-}
-"""The variants by id."""
-
-
-def _make_recoloured(*, variant: ColourVariant, **settings: Any) -> gym.Env[Any, Any]:
-    import minigrid  # noqa: F401  (registers the base)
-
-    base = gym.make(variant.base_id, disable_env_checker=True, **settings)
-    return PermutedColours(base, n_moved=variant.n_moved)
+from .sensor_ids import NAMESPACE, SENSOR_IDS, make_changed
 
 
 def _make_swapped(*, base_id: str, **settings: Any) -> gym.Env[Any, Any]:
@@ -96,7 +58,7 @@ def _control_makers() -> dict[str, tuple[str, Callable[..., gym.Env[Any, Any]]]]
 _CONTROL_MAKERS = _control_makers()
 
 BASE_OF_VARIANT: dict[str, str] = {
-    **{env_id: variant.base_id for env_id, variant in COLOUR_VARIANTS.items()},
+    **{env_id: changed.base_id for env_id, changed in SENSOR_IDS.items()},
     **{env_id: base_id for env_id, (base_id, _) in _CONTROL_MAKERS.items()},
     SEVEN_ACTIONS_ID: SEVEN_ACTIONS_BASE,
 }
@@ -104,8 +66,8 @@ BASE_OF_VARIANT: dict[str, str] = {
 
 
 def _register() -> None:
-    for env_id, variant in COLOUR_VARIANTS.items():
-        gym.register(env_id, entry_point=partial(_make_recoloured, variant=variant))
+    for env_id, changed in SENSOR_IDS.items():
+        gym.register(env_id, entry_point=partial(make_changed, changed=changed))
     for env_id, (base_id, maker) in _CONTROL_MAKERS.items():
         limit = None if "Swapped" in env_id else gym.spec(base_id).max_episode_steps
         gym.register(env_id, entry_point=maker, max_episode_steps=limit)

@@ -1,0 +1,77 @@
+"""Ids of environments whose sensors changed, such as `contrastive/DoorKey-5x5-Codes1-v0`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import gymnasium as gym
+
+from .grid_sensors import Codes, Colours
+from .sensors import ChangedSensors, Sensor
+from .vector_sensors import KNOWN_SCALES, Distractors, Mixed, Rotated, Units
+
+NAMESPACE = "contrastive"
+COLOUR_DOSES = (2, 3, 4, 5)
+NUMBERS = tuple(range(1, 10))
+"""The numbers of each family that have ids."""
+
+_DOORKEYS = ("MiniGrid-DoorKey-5x5-v0", "MiniGrid-DoorKey-6x6-v0", "MiniGrid-DoorKey-8x8-v0")
+_CODED = (
+    *_DOORKEYS,
+    "MiniGrid-Unlock-v0",
+    "MiniGrid-KeyCorridorS3R1-v0",
+    "MiniGrid-Dynamic-Obstacles-Random-5x5-v0",
+    "BabyAI-GoToRedBall-v0",
+)
+_VECTOR_FAMILIES = (Units, Rotated, Mixed, Distractors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedEnvironment:
+    """An environment that a sensor shows in another way."""
+
+    base_id: str
+    """Id of the plain environment, with the same rules, actions and rewards."""
+    sensor: Sensor
+    """The function from its observations to the changed ones."""
+
+
+def sensor_of(env_id: str) -> ChangedEnvironment | None:
+    """The plain environment and the sensor behind one of our sensor ids; None for other ids."""
+    return SENSOR_IDS.get(env_id)
+
+
+def make_changed(*, changed: ChangedEnvironment, **settings: Any) -> gym.Env[Any, Any]:
+    """Make the environment of a sensor id."""
+    import minigrid  # noqa: F401  (registers the base)
+
+    base = gym.make(changed.base_id, disable_env_checker=True, **settings)
+    return ChangedSensors(base, changed.sensor)
+
+
+def _changed() -> Iterator[ChangedEnvironment]:
+    for base_id in _DOORKEYS:
+        for dose in COLOUR_DOSES:
+            yield ChangedEnvironment(base_id=base_id, sensor=Colours(number=dose))
+    for base_id in _CODED:
+        for number in NUMBERS:
+            yield ChangedEnvironment(base_id=base_id, sensor=Codes(number=number))
+    for base_id, scale in KNOWN_SCALES.items():
+        for vector_family in _VECTOR_FAMILIES:
+            for number in NUMBERS:
+                sensor = vector_family(number=number, scale=scale)
+                yield ChangedEnvironment(base_id=base_id, sensor=sensor)
+
+
+def _id_of(changed: ChangedEnvironment) -> str:
+    name = changed.base_id.removeprefix("MiniGrid-").removeprefix("BabyAI-").rpartition("-v")[0]
+    return f"{NAMESPACE}/{name}-{changed.sensor.family}{changed.sensor.number}-v0"
+
+
+SENSOR_IDS: Mapping[str, ChangedEnvironment] = MappingProxyType(
+    {_id_of(changed): changed for changed in _changed()}
+)
+"""The environments by id."""
