@@ -15,6 +15,7 @@ from .mission import (
 )
 from .names import UnknownNameError, nearest_names
 from .observations import make_env
+from .picture_sensors import ChannelsMixed, HueTurned, Inverted, Noise
 from .pictures import draw_pictures
 from .running_step import RUNNING_STEP, EnvironmentFailedError, track_step
 from .seeds import episode_seed
@@ -24,6 +25,7 @@ from .spaces import SpaceRow, compare_spaces, space_table
 from .states import StateUnavailableError
 from .suites import SUITES, Suite, get_suite, load_suite, suite_settings, unrelated_source
 from .tasks import Task, get_task
+from .tile_set import TileSet
 from .vector import BadNumberError, TaskVecEnv
 from .vector_sensors import Distractors, Mixed, Rotated, Units
 
@@ -37,11 +39,15 @@ __all__ = [
     "BadNumberError",
     "ChangedEnvironment",
     "ChangedSensors",
+    "ChannelsMixed",
     "Codes",
     "Colours",
     "Distractors",
     "EnvironmentFailedError",
+    "HueTurned",
+    "Inverted",
     "Mixed",
+    "Noise",
     "Rotated",
     "Sensor",
     "SpaceRow",
@@ -49,6 +55,7 @@ __all__ = [
     "Suite",
     "Task",
     "TaskVecEnv",
+    "TileSet",
     "Units",
     "UnknownNameError",
     "check_backend",

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from .block import BlockStep, Observations
 from .mission import MISSION_LENGTH, encode_mission
-from .observations import grid_space, picture_refusal, picture_space
-from .pictures import draw_pictures
+from .observations import check_picture, grid_space, shows_pictures
+from .picture_sensors import PictureSensor
+from .pictures import draw_pictures, picture_space
 from .procgen import (
     PROCGEN,
     PROCGEN_ACTION,
@@ -82,7 +83,7 @@ class EnvPoolBlock:
         self._pool_settings: dict[str, Any] = {"num_levels": game.n_levels} if game else {}
         if self._grid:
             self._pool_settings["mission_bytes"] = _MISSION_BYTES
-        self._picture = observation == "picture"
+        self._picture = observation == "picture" or shows_pictures(env_id)
         self._missions: NDArray[np.uint8] | None = None
         if self._grid and mission:
             self._missions = np.zeros((n_envs, MISSION_LENGTH), dtype=np.uint8)
@@ -100,9 +101,9 @@ class EnvPoolBlock:
             env = make_raw_env(self.env_id)
             plain, action_space = env.observation_space, env.action_space
             env.close()
+        if observation == "picture":
+            check_picture(self.env_id, plain)
         if not self._grid:
-            if observation == "picture":
-                raise ValueError(picture_refusal(self.env_id))
             return plain, action_space
         return (picture_space() if self._picture else grid_space(mission=mission)), action_space
 
@@ -191,7 +192,11 @@ class EnvPoolBlock:
         if not self._grid:
             plain: NDArray[Any] = raw
             return plain if self._sensor is None else self._sensor(plain)
-        image = raw["image"] if self._sensor is None else self._sensor(raw["image"])
+        image = raw["image"]
+        if isinstance(self._sensor, PictureSensor):
+            return self._sensor.draw(image)
+        if self._sensor is not None:
+            image = self._sensor(image)
         if self._picture:
             return draw_pictures(image)
         parts = {"image": image, "direction": raw["direction"].astype(np.uint8)[:, np.newaxis]}

@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from .grid_sensors import Codes
 from .mission import (
     MISSION_LENGTH,
     MISSION_VOCABULARY,
@@ -20,8 +21,9 @@ from .mission import (
     mission_varies,
     warn_hidden_mission,
 )
-from .pictures import PICTURE_SHAPE, draw_pictures
+from .pictures import PictureObservation
 from .registry import make_raw_env
+from .sensor_ids import sensor_of
 
 OBSERVATIONS = ("auto", "picture")
 MISSIONS = ("auto", "on", "off")
@@ -41,11 +43,6 @@ def grid_space(*, mission: bool) -> spaces.Dict:
     if mission:
         parts["mission"] = spaces.Box(0, MISSION_VOCABULARY - 1, (MISSION_LENGTH,), np.uint8)
     return spaces.Dict(parts)
-
-
-def picture_space() -> spaces.Box:
-    """The space of picture observations: uint8 (3, 56, 56), channel first."""
-    return spaces.Box(0, 255, PICTURE_SHAPE, np.uint8)
 
 
 def has_grid(space: spaces.Space[Any]) -> bool:
@@ -76,20 +73,6 @@ class GridObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordCon
         return result
 
 
-class PictureObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """Convert MiniGrid's raw observation to the picture of the agent's view."""
-
-    def __init__(self, env: gym.Env[dict[str, Any], Any]) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self)
-        super().__init__(env)
-        self.observation_space = picture_space()
-
-    def observation(self, observation: dict[str, Any]) -> NDArray[np.uint8]:
-        """The picture (3, 56, 56) of the raw observation."""
-        picture: NDArray[np.uint8] = draw_pictures(observation["image"][np.newaxis])[0]
-        return picture
-
-
 def make_env(
     env_id: str,
     *,
@@ -109,22 +92,39 @@ def make_env(
     return observe(env, env_id, observation=observation, mission=with_mission)
 
 
-def picture_refusal(env_id: str) -> str:
-    """The error text for an environment without a grid."""
-    return (
-        f"environment {env_id!r} does not have a grid to draw: observation='picture' is for "
-        f"MiniGrid and BabyAI. Use observation='auto'."
-    )
+def shows_pictures(env_id: str) -> bool:
+    """Whether the environment's own observations are pictures of a grid."""
+    changed = sensor_of(env_id)
+    return changed is not None and changed.sensor.reads == "picture"
+
+
+def check_picture(env_id: str, space: spaces.Space[Any]) -> None:
+    """Raise ValueError if an environment with the raw observation `space` cannot be drawn."""
+    changed = sensor_of(env_id)
+    if changed is not None and isinstance(changed.sensor, Codes):
+        raise ValueError(
+            f"environment {env_id!r} has other ids for the things in its grid, so that a picture "
+            f"would show other things: observation='picture' is for {changed.base_id!r} and its "
+            f"picture sensors, such as TileSet. Use observation='auto'."
+        )
+    if not has_grid(space) and not shows_pictures(env_id):
+        raise ValueError(
+            f"environment {env_id!r} does not have a grid to draw: observation='picture' is for "
+            f"MiniGrid and BabyAI. Use observation='auto'."
+        )
 
 
 def observe(
     env: gym.Env[Any, Any], env_id: str, *, observation: str, mission: bool
 ) -> gym.Env[Any, Any]:
     """Wrap a raw environment so that it gives the requested observation."""
-    if not has_grid(env.observation_space):
-        if observation == "picture":
+    if observation == "picture":
+        try:
+            check_picture(env_id, env.observation_space)
+        except ValueError:
             env.close()
-            raise ValueError(picture_refusal(env_id))
+            raise
+    if not has_grid(env.observation_space):
         return env
     if observation == "picture":
         return PictureObservation(env)

@@ -10,7 +10,10 @@ from typing import Any
 import gymnasium as gym
 
 from .grid_sensors import Codes, Colours
+from .picture_sensors import ChannelsMixed, HueTurned, Inverted, Noise
+from .pictures import PictureObservation
 from .sensors import ChangedSensors, Sensor
+from .tile_set import TileSet
 from .vector_sensors import KNOWN_SCALES, Distractors, Mixed, Rotated, Units
 
 NAMESPACE = "contrastive"
@@ -26,6 +29,8 @@ _CODED = (
     "MiniGrid-Dynamic-Obstacles-Random-5x5-v0",
     "BabyAI-GoToRedBall-v0",
 )
+_DRAWN = _DOORKEYS[:2]
+_PICTURE_FAMILIES = (HueTurned, Inverted, ChannelsMixed, Noise, TileSet)
 _VECTOR_FAMILIES = (Units, Rotated, Mixed, Distractors)
 
 
@@ -49,6 +54,8 @@ def make_changed(*, changed: ChangedEnvironment, **settings: Any) -> gym.Env[Any
     import minigrid  # noqa: F401  (registers the base)
 
     base = gym.make(changed.base_id, disable_env_checker=True, **settings)
+    if changed.sensor.reads == "picture":
+        base = PictureObservation(base)
     return ChangedSensors(base, changed.sensor)
 
 
@@ -59,6 +66,11 @@ def _changed() -> Iterator[ChangedEnvironment]:
     for base_id in _CODED:
         for number in NUMBERS:
             yield ChangedEnvironment(base_id=base_id, sensor=Codes(number=number))
+    for base_id in _DRAWN:
+        for picture_family in _PICTURE_FAMILIES:
+            for number in NUMBERS:
+                drawn = picture_family(number=number)
+                yield ChangedEnvironment(base_id=base_id, sensor=drawn)
     for base_id, scale in KNOWN_SCALES.items():
         for vector_family in _VECTOR_FAMILIES:
             for number in NUMBERS:
