@@ -15,15 +15,16 @@ from .mission import (
 )
 from .names import UnknownNameError, nearest_names
 from .observations import make_env
-from .picture_sensors import ChannelsMixed, HueTurned, Inverted, Noise
+from .offered_suites import SUITES, get_suite
+from .picture_sensors import ChannelsMixed, HueTurned, Inverted, Noise, Pictures
 from .pictures import draw_pictures
 from .running_step import RUNNING_STEP, EnvironmentFailedError, track_step
 from .seeds import episode_seed
-from .sensor_ids import ChangedEnvironment, sensor_of
+from .sensor_ids import ChangedEnvironment, sensor_families, sensor_of
 from .sensors import ChangedSensors, Sensor
 from .spaces import SpaceRow, compare_spaces, space_table
 from .states import StateUnavailableError
-from .suites import SUITES, Suite, get_suite, load_suite, suite_settings, unrelated_source
+from .suites import Suite, load_suite, suite_settings, unrelated_source
 from .tasks import Task, get_task
 from .tile_set import TileSet
 from .vector import BadNumberError, TaskVecEnv
@@ -48,6 +49,7 @@ __all__ = [
     "Inverted",
     "Mixed",
     "Noise",
+    "Pictures",
     "Rotated",
     "Sensor",
     "SpaceRow",
@@ -70,6 +72,7 @@ __all__ = [
     "make_vec",
     "mission_varies",
     "nearest_names",
+    "sensor_families",
     "sensor_of",
     "space_table",
     "suite_settings",

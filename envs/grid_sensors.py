@@ -50,7 +50,10 @@ class Codes(_GridSensor):
 
 @dataclass(frozen=True, kw_only=True)
 class Colours(_GridSensor):
-    """The first `number` colours change places in a cycle; see `colours.colour_permutation`."""
+    """As many colours as the number says change places in a cycle.
+
+    `colours.colour_permutation` names them.
+    """
 
     def __post_init__(self) -> None:
         colour_permutation(self.number)

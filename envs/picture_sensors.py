@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -50,6 +51,22 @@ class PictureSensor(Sensor):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pictures(PictureSensor):
+    """A grid becomes its picture, and a picture stays as it is."""
+
+    number: int = 0
+
+    def __call__(self, observations: Any) -> Any:
+        """Pictures (N, 3, 56, 56) of grid observations, which hold views as `image`."""
+        if isinstance(observations, Mapping):
+            return draw_pictures(observations)
+        return super().__call__(observations)
+
+    def _change(self, batch: Pixels) -> Pixels:
+        return batch.copy()
+
+
+@dataclass(frozen=True, kw_only=True)
 class HueTurned(PictureSensor):
     """Every hue is turned by one angle between 60° and 300°; greys stay."""
 
@@ -74,7 +91,7 @@ class Inverted(PictureSensor):
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelsMixed(PictureSensor):
-    """Each channel is a mean of all three, half of it another channel than before."""
+    """Each channel becomes a mean of all three, at least half of it another channel."""
 
     def _change(self, batch: Pixels) -> Pixels:
         shares = np.rint(mixture(self.number) * 2**16).astype(np.int32)  # exact sums

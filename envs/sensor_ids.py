@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 
 from .grid_sensors import Codes, Colours
-from .picture_sensors import ChannelsMixed, HueTurned, Inverted, Noise
+from .picture_sensors import ChannelsMixed, HueTurned, Inverted, Noise, Pictures
 from .pictures import PictureObservation
 from .sensors import ChangedSensors, Sensor
 from .tile_set import TileSet
@@ -67,6 +67,7 @@ def _changed() -> Iterator[ChangedEnvironment]:
         for number in NUMBERS:
             yield ChangedEnvironment(base_id=base_id, sensor=Codes(number=number))
     for base_id in _DRAWN:
+        yield ChangedEnvironment(base_id=base_id, sensor=Pictures())
         for picture_family in _PICTURE_FAMILIES:
             for number in NUMBERS:
                 drawn = picture_family(number=number)
@@ -79,11 +80,35 @@ def _changed() -> Iterator[ChangedEnvironment]:
 
 
 def _id_of(changed: ChangedEnvironment) -> str:
-    name = changed.base_id.removeprefix("MiniGrid-").removeprefix("BabyAI-").rpartition("-v")[0]
-    return f"{NAMESPACE}/{name}-{changed.sensor.family}{changed.sensor.number}-v0"
+    """Its id; `Pictures`, which draws nothing at random, has no number."""
+    sensor = changed.sensor
+    number = "" if isinstance(sensor, Pictures) else sensor.number
+    return f"{NAMESPACE}/{_short(changed.base_id)}-{sensor.family}{number}-v0"
+
+
+def _short(base_id: str) -> str:
+    return base_id.removeprefix("MiniGrid-").removeprefix("BabyAI-").rpartition("-v")[0]
 
 
 SENSOR_IDS: Mapping[str, ChangedEnvironment] = MappingProxyType(
     {_id_of(changed): changed for changed in _changed()}
 )
 """The environments by id."""
+
+
+def sensor_families() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Each family with its numbers, such as `Codes1-9`: a summary, and its environments' names.
+
+    An id is `contrastive/`, the environment's name, `-`, the family with one number, and `-v0`.
+    """
+    families: dict[str, list[ChangedEnvironment]] = {}
+    for changed in SENSOR_IDS.values():
+        families.setdefault(changed.sensor.family, []).append(changed)
+    rows = {}
+    for family, members in families.items():
+        numbers = sorted({each.sensor.number for each in members})
+        label = f"{family}{numbers[0]}-{numbers[-1]}" if numbers[-1] else family
+        names = tuple(dict.fromkeys(_short(each.base_id) for each in members))
+        summary = (type(members[0].sensor).__doc__ or "").partition("\n\n")[0]
+        rows[label] = (" ".join(summary.split()), names)
+    return rows

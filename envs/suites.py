@@ -1,4 +1,4 @@
-"""Suites: sets of source and target environments, with the frames to train on each."""
+"""Suites as data: source and target environments, with the frames to train on each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ import yaml
 from .names import UnknownNameError
 from .observations import OBSERVATIONS
 from .obstacles import SEVEN_ACTIONS_ID
-from .procgen import PROCGEN, PROCGEN_REFUSAL, procgen_available
 from .registry import find_spec
-from .sensor_ids import COLOUR_DOSES, NAMESPACE
 from .tasks import Task, get_task, task_in_range
 from .variants import BASE_OF_VARIANT
 
@@ -43,6 +41,8 @@ class Suite:
     """Names of agents that can learn the suite; the first is the default."""
     observation: str = "auto"
     """`auto` or `picture`; see `make_vec`."""
+    sensors: bool = False
+    """Whether targets differ from the sources in their sensors: only the actions must be equal."""
     return_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Returns that are score 0 and score 1, by id, if they differ from those of `get_task`."""
     learnt_score: float = 0.9
@@ -70,7 +70,7 @@ def suite_settings(suite: Suite) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for each in fields(Suite):
         value = getattr(suite, each.name)
-        if each.name == "unrelated" and value is None:
+        if each.name in ("unrelated", "sensors") and not value:
             continue
         if isinstance(value, tuple):
             value = list(value)
@@ -78,16 +78,6 @@ def suite_settings(suite: Suite) -> dict[str, Any]:
             value = {key: list(bounds) for key, bounds in value.items()}
         settings[each.name] = value
     return settings
-
-
-def get_suite(name: str) -> Suite:
-    """The suite called `name`. Raises UnknownNameError, which suggests similar names."""
-    if name not in SUITES:
-        hint = "A suite of your own is a YAML file."
-        if name == "procgen":
-            hint = PROCGEN_REFUSAL
-        raise UnknownNameError("suite", name, SUITES, hint=hint)
-    return SUITES[name]
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -168,6 +158,7 @@ def _check_fields(suite: Suite) -> None:
         whole = isinstance(value, int) and not isinstance(value, bool)
         _require(whole and value >= 1, key, "a whole number of at least 1", value)
     _require(suite.observation in OBSERVATIONS, "observation", f"one of {OBSERVATIONS}", suite)
+    _require(isinstance(suite.sensors, bool), "sensors", "true or false", suite.sensors)
     score = suite.learnt_score
     number = isinstance(score, int | float) and not isinstance(score, bool)
     _require(number and 0 < score <= 1, "learnt_score", "a number in (0, 1]", score)
@@ -199,110 +190,3 @@ def _require(fine: bool, key: str, expected: str, value: object) -> None:
     if not fine:
         value = value.observation if isinstance(value, Suite) else value
         raise ValueError(f"{key} of a suite must be {expected}, got {value!r}")
-
-
-def _suites() -> dict[str, Suite]:
-    grids = {size: f"MiniGrid-DoorKey-{size}-v0" for size in ("5x5", "6x6", "8x8")}
-    suites = (
-        Suite(
-            name="doorkey",
-            summary="the same task in larger rooms",
-            sources=(grids["5x5"],),
-            targets=(grids["6x6"], grids["8x8"]),
-            source_frames=200_000,
-            target_frames=200_000,
-            agents=("ppo",),
-        ),
-        Suite(
-            name="smoke",
-            summary="empty rooms, to see that everything runs; never a result",
-            sources=("MiniGrid-Empty-Random-5x5-v0",),
-            targets=(
-                "MiniGrid-Empty-Random-6x6-v0",
-                "MiniGrid-Empty-8x8-v0",
-                "MiniGrid-LavaGapS5-v0",
-            ),
-            source_frames=30_000,
-            target_frames=30_000,
-            agents=("ppo", "dqn"),
-        ),
-        Suite(
-            name="keydoor",
-            summary="keys, doors and corridors put together in new ways",
-            sources=(grids["5x5"], "MiniGrid-Unlock-v0", "MiniGrid-KeyCorridorS3R1-v0"),
-            targets=(grids["8x8"], "MiniGrid-UnlockPickup-v0", "MiniGrid-KeyCorridorS3R2-v0"),
-            source_frames=1_500_000,
-            target_frames=400_000,
-            agents=("ppo",),
-        ),
-        Suite(
-            name="appearance",
-            summary="the same tasks in other colours, with other obstacles and distractors",
-            sources=(
-                grids["5x5"],
-                "BabyAI-GoToRedBallGrey-v0",
-                "MiniGrid-SimpleCrossingS9N1-v0",
-                "MiniGrid-DistShift1-v0",
-            ),
-            targets=(
-                *(f"{NAMESPACE}/DoorKey-5x5-Colours{dose}-v0" for dose in COLOUR_DOSES),
-                "BabyAI-GoToRedBall-v0",
-                "MiniGrid-LavaCrossingS9N1-v0",
-                "MiniGrid-DistShift2-v0",
-            ),
-            source_frames=1_500_000,
-            target_frames=200_000,
-            agents=("ppo",),
-            learnt_score=0.8,  # BabyAI's own bot scores .92 in GoToRedBallGrey
-        ),
-        Suite(
-            name="dynamics",
-            summary="CartPole with other forces, lengths and masses, or left and right swapped",
-            sources=("CartPole-v1",),
-            targets=(
-                f"{NAMESPACE}/CartPole-Random-v0",
-                f"{NAMESPACE}/CartPole-Extreme-v0",
-                f"{NAMESPACE}/CartPole-SwappedActions-v0",
-            ),
-            source_frames=200_000,
-            target_frames=100_000,
-            agents=("dqn", "ppo"),
-        ),
-        Suite(
-            name="dynamics_acrobot",
-            summary="Acrobot with other lengths, masses and inertias",
-            sources=("Acrobot-v1",),
-            targets=(f"{NAMESPACE}/Acrobot-Random-v0", f"{NAMESPACE}/Acrobot-Extreme-v0"),
-            source_frames=300_000,
-            target_frames=100_000,
-            agents=("dqn", "ppo"),
-        ),
-        Suite(
-            name="pixels",
-            summary="doorkey, seen as pictures",
-            sources=(grids["5x5"],),
-            targets=(grids["6x6"], grids["8x8"]),
-            source_frames=500_000,
-            target_frames=300_000,
-            agents=("ppo",),
-            observation="picture",
-        ),
-    )
-    offered = [*suites, _procgen()] if procgen_available() else suites
-    return {suite.name: suite for suite in offered}
-
-
-def _procgen() -> Suite:
-    return Suite(
-        name="procgen",
-        summary="CoinRun, FruitBot and BossFight: from 200 easy levels to all of them",
-        sources=tuple(env_id for env_id, game in PROCGEN.items() if game.n_levels),
-        targets=tuple(env_id for env_id, game in PROCGEN.items() if not game.n_levels),
-        source_frames=25_000_000,
-        target_frames=1_000_000,
-        agents=("ppo",),
-    )
-
-
-SUITES: Mapping[str, Suite] = MappingProxyType(_suites())
-"""The suites by name."""

@@ -48,7 +48,8 @@ def test_the_python_of_a_page_runs(
         for callback in callbacks:
             if callback.learner is not None and callback.weight != 0.0:
                 assert callback.n_updates > 0, f"block {number} of {page.name} never used the loss"
-    assert page.name == "report.md" or any(callback.n_updates > 0 for callback in callbacks)
+    without_loss = page.name in ("report.md", "sensors.md")
+    assert without_loss or any(callback.n_updates > 0 for callback in callbacks)
 
 
 def test_both_pages_have_python() -> None:

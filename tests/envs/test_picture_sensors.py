@@ -19,6 +19,7 @@ from contrastive_distillation.envs import (
     HueTurned,
     Inverted,
     Noise,
+    Pictures,
     TileSet,
     draw_pictures,
     get_task,
@@ -175,6 +176,19 @@ def test_picture_ids_pass_both_checkers(env_id: str) -> None:
     gymnasium_check(env, skip_render_check=True)
     stable_baselines_check(env, warn=True)
     assert get_task(env_id).return_range == (0, 1)
+
+
+def test_pictures_of_a_grid_are_a_sensor_too() -> None:
+    seen = views(4)
+    expected = draw_pictures(seen)
+    grids = {"image": seen, "direction": np.zeros((4, 1), dtype=np.uint8)}
+    np.testing.assert_array_equal(Pictures()(grids), expected)
+    np.testing.assert_array_equal(draw_pictures(grids), expected)
+    np.testing.assert_array_equal(Pictures()(expected), expected)
+    for backend in ("auto", "gymnasium"):
+        drawn = make_vec("contrastive/DoorKey-5x5-Pictures-v0", 2, 0, backend).reset()
+        plain = make_vec("MiniGrid-DoorKey-5x5-v0", 2, 0, backend, observation="picture").reset()
+        np.testing.assert_array_equal(drawn, plain)
 
 
 class Camera(gym.Env[Any, Any]):

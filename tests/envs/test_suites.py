@@ -1,6 +1,7 @@
 """Suites: the ones offered hold what they promise, and one's own are read or refused clearly."""
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,15 @@ from contrastive_distillation.envs import (
     get_suite,
     get_task,
     load_suite,
+    make_env,
     make_vec,
     mission_varies,
+    sensor_of,
     suite_settings,
 )
+
+CHANGES_SPACE = re.compile("-Mixed|Distractors|Pictures")
+"""Ids of targets whose observations have another shape."""
 
 OWN: dict[str, Any] = {
     "summary": "a test",
@@ -39,6 +45,8 @@ def write(path: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize("suite", SUITES.values(), ids=lambda suite: suite.name)
 def test_one_agent_fits_all_of_a_suite(suite: Suite) -> None:
     ids = [*suite.sources, *suite.targets]
+    if suite.sensors:
+        ids = [env_id for env_id in ids if not CHANGES_SPACE.search(env_id)]
     vec = make_vec(ids, len(ids), 0, observation=suite.observation)
     vec.reset()
     vec.step(np.array([vec.action_space.sample() for _ in ids]))
@@ -47,6 +55,39 @@ def test_one_agent_fits_all_of_a_suite(suite: Suite) -> None:
     for env_id in ids:
         assert suite.task(env_id).env_id == env_id
     vec.close()
+
+
+@pytest.mark.parametrize(
+    "suite", [each for each in SUITES.values() if each.sensors], ids=lambda suite: suite.name
+)
+def test_sensor_suites_change_sensors_alone(suite: Suite) -> None:
+    assert set(suite.sources) & set(suite.targets), "one target is unchanged"
+    plain = make_env(suite.sources[0], observation=suite.observation)
+    for env_id in suite.targets:
+        changed = sensor_of(env_id)
+        if changed is None:
+            assert env_id in suite.sources
+            continue
+        assert changed.sensor.number <= 3 or env_id.endswith("Colours5-v0")
+        env = make_env(env_id, observation=suite.observation)
+        assert env.action_space == plain.action_space
+        differs = env.observation_space.shape != plain.observation_space.shape
+        assert differs == bool(CHANGES_SPACE.search(env_id))
+        assert suite.task(env_id).return_range == suite.task(suite.sources[0]).return_range
+    assert suite_settings(suite)["sensors"] is True
+    assert not any(
+        each.sensors for each in SUITES.values() if "sensors" not in suite_settings(each)
+    )
+
+
+def test_the_sensor_suites_of_the_design() -> None:
+    assert "sensors" not in suite_settings(get_suite("appearance"))
+    targets = get_suite("sensors").targets
+    assert "contrastive/DoorKey-5x5-Colours5-v0" in targets
+    assert sum("5x5-Codes" in env_id for env_id in targets) == 3
+    assert any("6x6-Codes" in env_id for env_id in targets)
+    assert get_suite("sensors_vectors").agents == ("dqn", "ppo")
+    assert {"sensors_pictures", "grid_to_pictures"} <= set(SUITES)
 
 
 def test_the_suites_of_the_design() -> None:
@@ -93,6 +134,7 @@ def test_own_suite(tmp_path: Path) -> None:
         ({"sources": "CartPole-v1"}, "sources of a suite must be a list"),
         ({"agents": ["ppo", "ppo"]}, "without repetitions"),
         ({"observation": "pixel"}, "observation of a suite must be one of"),
+        ({"sensors": "yes"}, "sensors of a suite must be true or false, got 'yes'"),
         ({"learnt_score": 2}, r"learnt_score of a suite must be a number in \(0, 1\]"),
         ({"sources": ["MiniGrid-Emty-5x5-v0"]}, "unknown environment.*MiniGrid-Empty-5x5-v0"),
         ({"return_ranges": {"X": [0, 1]}}, "unknown environment in return_ranges 'X'"),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from inspect import getmodule
 
 from contrastive_distillation.agents import SUMMARIES
-from contrastive_distillation.envs import SUITES, Suite, get_task
+from contrastive_distillation.envs import SUITES, Suite, get_task, sensor_families, sensor_of
 from contrastive_distillation.losses import LOSSES
 from contrastive_distillation.memory import EVICTIONS, MEMORIES, NEGATIVES, POSITIVES
 
@@ -24,6 +24,7 @@ def listing() -> str:
             "module:ID, will do)",
             _environments(),
         ),
+        ("Other sensors (contrastive/CartPole-Rotated4-v0 is one such id)", _sensors()),
         ("Agents (--agent)", _described(SUMMARIES.items())),
         (
             "Losses (--loss; none for none, package.module:Class for your own)",
@@ -62,9 +63,14 @@ def _environments() -> Iterator[str]:
     ids = dict.fromkeys(
         env_id for suite in SUITES.values() for env_id in (*suite.sources, *suite.targets)
     )
-    for env_id in sorted(ids):
+    for env_id in sorted(env_id for env_id in ids if sensor_of(env_id) is None):
         steps = get_task(env_id).max_episode_steps
         yield f"  {env_id}" if steps is None else f"  {env_id:<58}{steps:>6} steps at most"
+
+
+def _sensors() -> Iterator[str]:
+    for family, (summary, names) in sensor_families().items():
+        yield from _item(family, f"{summary} For {', '.join(names)}.")
 
 
 def _described(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -68,7 +68,7 @@ class ResolvedSettings:
             frames=frames,
             until_learnt=until_learnt,
             backend=self.backend,
-            n_envs=self._n_envs(len(env_ids)),
+            n_envs=self._n_envs(env_ids),
             mission=self.mission,
         )
         return TrainingSpec(
@@ -102,7 +102,7 @@ class ResolvedSettings:
 
     def check_memory(self) -> None:
         """Refuse a memory that is too small for the environments of a training."""
-        n_envs, rows = self._n_envs(1), EVICTIONS[self.loss.keep].rows_per_env
+        n_envs, rows = self._n_envs(self.suite.sources[:1]), EVICTIONS[self.loss.keep].rows_per_env
         if self.loss.memory_capacity < n_envs * rows:
             of_keep = "" if rows == 1 else f" times {rows} with --keep {self.loss.keep}"
             raise SettingsError(
@@ -110,11 +110,11 @@ class ResolvedSettings:
                 f"environments, {n_envs}{of_keep}"
             )
 
-    def _n_envs(self, n_tasks: int) -> int:
+    def _n_envs(self, env_ids: tuple[str, ...]) -> int:
         """As given, or the agent's default, rounded up to equal shares for the tasks."""
-        given = self.n_envs
+        given, n_tasks = self.n_envs, len(env_ids)
         if given is None:
-            observations, _ = spaces_of(self.suite.sources[0], self.suite.observation, self.mission)
+            observations, _ = spaces_of(env_ids[0], self.suite.observation, self.mission)
             default = default_n_envs(self.agent.name, observation_kind(observations))
             return -(-default // n_tasks) * n_tasks
         if given % n_tasks:
@@ -154,7 +154,7 @@ def resolve(
         source_mission = None
     env_ids = (*suite.sources, *trained_on)
     mission = bool(source_mission) or needs_mission(env_ids, suite.observation)
-    compare_all(suite, suite.sources[0], trained_on, mission, source_mission=source_mission)
+    _compare_spaces(suite, trained_on, mission, source_mission)
     check_backend(trained_on, settings.backend)
     of_sources, of_targets = _frames(settings, suite)
     resolved = ResolvedSettings(
@@ -179,6 +179,21 @@ def resolve(
     return resolved
 
 
+def _compare_spaces(
+    suite: Suite, trained_on: tuple[str, ...], mission: bool, source_mission: bool | None
+) -> None:
+    """Refuse environments that do not fit the source; in a sensor suite, observations may differ.
+
+    Raises:
+        SettingsError: with a table.
+    """
+    targets = [env_id for env_id in trained_on if suite.sensors and env_id in suite.targets]
+    others = [env_id for env_id in trained_on if env_id not in targets]
+    source = suite.sources[0]
+    compare_all(suite, source, others, mission, source_mission=source_mission)
+    compare_all(suite, source, targets, mission, source_mission=source_mission, actions_only=True)
+
+
 def choose_workers(given: int | None) -> int:
     """As given, or the number of cores, at most two."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -191,7 +206,8 @@ def _choose_loss(
     """The loss, for an agent that is known and that can act in the suite's environments."""
     if agent not in AGENTS:
         raise UnknownNameError("agent", agent, AGENTS, hint=f"There are: {', '.join(AGENTS)}.")
-    check_spaces(agent, suite.sources[0], suite, mission)
+    for env_id in (suite.sources[0], *(suite.targets if suite.sensors else ())):
+        check_spaces(agent, env_id, suite, mission)
     return choose_loss(settings, agent)
 
 

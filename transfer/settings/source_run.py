@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from contrastive_distillation.agents import AGENTS
-from contrastive_distillation.envs import Suite
+from contrastive_distillation.envs import Suite, sensor_of
 
 from ..errors import SettingsError
 from ..run_directory.directory import (
@@ -150,7 +150,10 @@ def suite_around(settings: TransferSettings, source_run: SourceRun) -> Suite:
         return suite
     ids = (*sources, *settings.target)
     ranges = {env_id: known for env_id, known in suite.return_ranges.items() if env_id in ids}
-    return replace(suite, targets=settings.target, return_ranges=ranges)
+    sensors = any(sensor_of(env_id) for env_id in settings.target)
+    return replace(
+        suite, targets=settings.target, return_ranges=ranges, sensors=suite.sensors or sensors
+    )
 
 
 def note_on_source(settings: TransferSettings, source_run: SourceRun) -> str:

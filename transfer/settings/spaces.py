@@ -58,18 +58,31 @@ def compare_all(
     mission: bool,
     *,
     source_mission: bool | None = None,
+    actions_only: bool = False,
 ) -> None:
-    """Refuse, with a table, environments that one agent cannot carry its weights between."""
+    """Refuse, with a table, environments that one agent cannot carry its weights between.
+
+    Args:
+        suite: says which kind of observation all have.
+        source: the environment that the others must equal.
+        others: the other environments.
+        mission: whether observations of the others hold the mission.
+        source_mission: the same of the source; None: as the others.
+        actions_only: whether observations may differ, as where the sensors change.
+    """
     of_source = mission if source_mission is None else source_mission
     known = spaces_of(source, suite.observation, of_source)
     tables = []
     for env_id in others:
         rows = compare_spaces(*known, *spaces_of(env_id, suite.observation, mission))
+        if actions_only:
+            rows = rows[-1:]
         if not all(row.fits for row in rows):
             tables.append(space_table(rows, source, env_id))
     if tables:
+        spaces = "actions" if actions_only else "observations and actions"
         raise SettingsError(
-            f"observations and actions must be those of {source} in every environment that shares "
+            f"{spaces} must be those of {source} in every environment that shares "
             "its agent; leave out what does not fit, or wrap it and name it as module:ID:\n\n"
             + "\n\n".join(tables)
         )

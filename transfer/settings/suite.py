@@ -5,7 +5,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from contrastive_distillation.agents import AGENTS
-from contrastive_distillation.envs import Suite, get_suite, load_suite, mission_varies
+from contrastive_distillation.envs import (
+    Pictures,
+    Suite,
+    get_suite,
+    load_suite,
+    mission_varies,
+    sensor_of,
+)
 
 from ..errors import SettingsError
 from .commands import TrainSettings, TransferSettings
@@ -40,7 +47,10 @@ def name_as_given(settings: TrainSettings | TransferSettings, suite: Suite) -> s
 
 
 def choose_suite(name: str | None, sources: tuple[str, ...], targets: tuple[str, ...]) -> Suite:
-    """The suite by this name, with other environments where the user named some."""
+    """The suite by this name, with other environments where the user named some.
+
+    With a target that is one of our sensor ids it is a sensor suite.
+    """
     if name is None and sources:
         suite = Suite(
             name="custom",
@@ -50,9 +60,12 @@ def choose_suite(name: str | None, sources: tuple[str, ...], targets: tuple[str,
             source_frames=DEFAULT_FRAMES,
             target_frames=DEFAULT_FRAMES,
             agents=tuple(AGENTS),
+            observation=_observation_of(targets),
         )
     else:
         suite = _with_others(_named_suite(name or DEFAULT_SUITE), sources, targets)
+    if any(sensor_of(env_id) for env_id in targets):
+        suite = replace(suite, sensors=True)
     for env_id in (*suite.sources, *suite.targets):
         suite.task(env_id)
     return suite
@@ -66,6 +79,14 @@ def _with_others(suite: Suite, sources: tuple[str, ...], targets: tuple[str, ...
     ranges = {k: v for k, v in suite.return_ranges.items() if k in (*sources, *targets)}
     name = f"{suite.name}-custom"
     return replace(suite, name=name, sources=sources, targets=targets, return_ranges=ranges)
+
+
+def _observation_of(targets: tuple[str, ...]) -> str:
+    """Pictures, where the sensors of a target change pictures."""
+    changed = [sensor_of(env_id) for env_id in targets]
+    sensors = [each.sensor for each in changed if each is not None]
+    changes = any(each.reads == "picture" and not isinstance(each, Pictures) for each in sensors)
+    return "picture" if changes else "auto"
 
 
 def _named_suite(name: str) -> Suite:

@@ -39,6 +39,8 @@ def check_arms(arms: Sequence[Arm], settings: TransferSettings, resolved: Resolv
                 f"--arms {arm.name}: --loss {settings.loss} takes no teacher that could be random; "
                 "choose another loss, or leave out the arm"
             )
+        if arm.source_kind is not None:
+            _check_carried(arm, resolved)
         if arm.unrelated and settings.from_ is not None:
             raise SettingsError(
                 f"--arms {arm.name}: has a source of its own, but --from names one for every arm; "
@@ -57,6 +59,18 @@ def _unrelated(arm: Arm, suite: Suite) -> str:
             "one by default, a suite of your own names it: unrelated: ID"
         )
     return other
+
+
+def _check_carried(arm: Arm, resolved: ResolvedSettings) -> None:
+    """Refuse an arm that carries weights to a target whose observations have another shape."""
+    suite = resolved.suite
+    try:
+        compare_all(suite, suite.sources[0], suite.targets, resolved.mission)
+    except SettingsError as error:
+        raise SettingsError(
+            f"--arms {arm.name}: carries the source's weights to every target, but {error}\n\n"
+            "Leave out the arm, or name with --target the targets that fit"
+        ) from None
 
 
 def _check_loss(arm: Arm, name: str, agent: str) -> None:
