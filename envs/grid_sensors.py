@@ -26,8 +26,8 @@ class _GridSensor(Sensor):
         if box.dtype != np.uint8 or len(box.shape) != 3 or box.shape[-1] != 3:
             raise ValueError(
                 f"{self.family} changes MiniGrid's views, uint8 (height, width, 3) of types, "
-                f"colours and states; the observation space is {box}. For vectors there are "
-                f"Units, Rotated, Mixed and Distractors."
+                f"colours and states; these observations are {box.dtype} {box.shape}. For vectors "
+                f"there are Units, Rotated, Mixed and Distractors."
             )
         return box
 

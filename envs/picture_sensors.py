@@ -29,7 +29,7 @@ class PictureSensor(Sensor):
         if box.dtype != np.uint8 or len(box.shape) != 3 or 3 not in (box.shape[0], box.shape[-1]):
             raise ValueError(
                 f"{self.family} changes pictures of three colours, uint8 (3, height, width) or "
-                f"(height, width, 3); the observation space is {box}. Put the sensor around the "
+                f"(height, width, 3); these are {box.dtype} {box.shape}. Put the sensor around the "
                 f"environment before grey scales and frame stacks."
             )
         return spaces.Box(0, 255, box.shape, np.uint8)
@@ -115,7 +115,8 @@ class Noise(PictureSensor):
     def _change(self, batch: Pixels) -> Pixels:
         patterns = _patterns(self.number, batch.shape[1:])
         chosen = [zlib.crc32(each.tobytes()) % len(patterns) for each in batch]
-        noisy: Pixels = np.clip(batch + patterns[chosen], 0, 255).astype(np.uint8)
+        noise = patterns[np.array(chosen, dtype=np.intp)]
+        noisy: Pixels = np.clip(batch + noise, 0, 255).astype(np.uint8)
         return noisy
 
 

@@ -14,6 +14,7 @@ from .pictures import N_COLOURS, N_STATES, N_TYPES, PICTURE_SHAPE, TILE_SIZE, dr
 from .sensors import numbered_draws
 
 _BLOCKS = 4  # a new tile consists of 4×4 blocks
+_N_TILE_BYTES = 3 * TILE_SIZE**2
 _LEVELS = (30, 130, 230)  # of red, green and blue
 
 
@@ -29,8 +30,8 @@ class TileSet(PictureSensor):
         """The same space. Raises ValueError unless it is that of MiniGrid's pictures."""
         if box.dtype != np.uint8 or box.shape != PICTURE_SHAPE:
             raise ValueError(
-                f"TileSet draws MiniGrid's pictures, uint8 {PICTURE_SHAPE}, with other tiles; the "
-                f"observation space is {box}. Use HueTurned, Inverted, ChannelsMixed or Noise."
+                f"TileSet draws MiniGrid's pictures, uint8 {PICTURE_SHAPE}, with other tiles; "
+                f"these are {box.dtype} {box.shape}. Use HueTurned, Inverted, ChannelsMixed or Noise."
             )
         return box
 
@@ -38,7 +39,7 @@ class TileSet(PictureSensor):
         n, channels, height, width = batch.shape
         rows, columns, size = height // TILE_SIZE, width // TILE_SIZE, TILE_SIZE
         tiles = batch.reshape(n, channels, rows, size, columns, size).transpose(0, 2, 4, 1, 3, 5)
-        drawn = new_tiles(self.number)[_recognise(tiles.reshape(n * rows * columns, -1))]
+        drawn = new_tiles(self.number)[_recognise(tiles.reshape(-1, _N_TILE_BYTES))]
         drawn = drawn.reshape(tiles.shape).transpose(0, 3, 1, 4, 2, 5)
         return np.ascontiguousarray(drawn).reshape(batch.shape)
 
@@ -75,7 +76,7 @@ def _half(draws: np.random.RandomState) -> NDArray[np.bool_]:
 @lru_cache(maxsize=1)
 def _distinct_tiles() -> tuple[NDArray[np.int64], NDArray[np.intp]]:
     """The checksum of each distinct tile, in rising order, and a (agent, cell) that it draws."""
-    checksums = _checksums(drawn_tiles().reshape(-1, 3 * TILE_SIZE**2))
+    checksums = _checksums(drawn_tiles().reshape(-1, _N_TILE_BYTES))
     return np.unique(checksums, return_index=True)
 
 

@@ -60,8 +60,9 @@ class _VectorSensor(Sensor):
         """A float32 box that holds every changed vector of `box`."""
         if len(box.shape) != 1:
             raise ValueError(
-                f"{self.family} changes vectors; the observation space is {box}. Wrap the "
-                f"environment in gymnasium.wrappers.FlattenObservation first."
+                f"{self.family} changes vectors; these observations have the shape {box.shape}. "
+                f"Put the sensor around the environment before frame stacks, or wrap it in "
+                f"gymnasium.wrappers.FlattenObservation first."
             )
         divisor = self._divisor(box.shape[0])
         low, high = self._bounds(box.low / divisor, box.high / divisor)

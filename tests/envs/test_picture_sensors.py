@@ -122,6 +122,7 @@ def test_drawing_at_once_equals_changing_the_picture(sensor: PictureSensor) -> N
     np.testing.assert_array_equal(pictures, kept)
     alone = np.concatenate([sensor(each[np.newaxis]) for each in pictures])
     np.testing.assert_array_equal(sensor(pictures), alone)
+    assert sensor(pictures[:0]).shape == (0, 3, 56, 56)
     assert len({each.tobytes() for each in alone}) == len({each.tobytes() for each in pictures})
 
 

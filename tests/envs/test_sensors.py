@@ -32,7 +32,7 @@ from contrastive_distillation.envs.sensor_ids import SENSOR_IDS
 SCALE = (2.4, 2.0, 0.21, 2.0)
 VECTORS = [family(number=4, scale=SCALE) for family in (Units, Rotated, Mixed, Distractors)]
 IDS = [
-    *(f"contrastive/DoorKey-5x5-Codes{number}-v0" for number in (1, 9)),
+    "contrastive/DoorKey-5x5-Codes9-v0",
     "contrastive/DoorKey-6x6-Codes2-v0",
     "contrastive/DoorKey-8x8-Colours3-v0",
     "contrastive/GoToRedBall-Codes3-v0",
@@ -109,6 +109,7 @@ def test_vectors_can_be_undone(sensor: Any, batch: NDArray[np.float32]) -> None:
 @settings(max_examples=20, deadline=None)
 def test_a_row_does_not_depend_on_its_batch(sensor: Sensor, batch: NDArray[np.float32]) -> None:
     alone = np.concatenate([sensor(row[np.newaxis]) for row in batch])
+    assert sensor(batch[:0]).shape == (0, *alone.shape[1:])
     np.testing.assert_array_equal(sensor(batch), alone)
 
 
@@ -199,13 +200,13 @@ def test_undone_observations_are_those_of_the_plain_environment(env_id: str, bac
         pytest.importorskip("envpool")
     changed = sensor_of(env_id)
     assert changed is not None
-    vec, base = (make_vec(each, 4, 3, backend) for each in (env_id, changed.base_id))
+    vec, base = (make_vec(each, 2, 3, backend) for each in (env_id, changed.base_id))
     seen, plain = vec.reset(), base.reset()
     rng, n_ends = np.random.default_rng(1), 0
     ends = env_id.startswith(("contrastive/DoorKey-5x5", "contrastive/GoTo", "contrastive/Cart"))
     for _ in range(260 if ends else 50):
         assert_plain(env_id, seen, plain)
-        actions = rng.integers(0, vec.action_space.n, 4)
+        actions = rng.integers(0, vec.action_space.n, 2)
         seen, rewards, dones, infos = vec.step(actions)
         plain, plain_rewards, plain_dones, plain_infos = base.step(actions)
         np.testing.assert_array_equal(rewards, plain_rewards)
@@ -216,7 +217,7 @@ def test_undone_observations_are_those_of_the_plain_environment(env_id: str, bac
                 n_ends += 1
                 last = [_batch(each["terminal_observation"]) for each in (one, other)]
                 assert_plain(env_id, *last)
-        for row in range(4):
+        for row in range(2):
             assert vec.observation_space.contains(_row(seen, row))
     assert n_ends > 0 or not ends
     vec.close()
