@@ -31,7 +31,8 @@ class TileSet(PictureSensor):
         if box.dtype != np.uint8 or box.shape != PICTURE_SHAPE:
             raise ValueError(
                 f"TileSet draws MiniGrid's pictures, uint8 {PICTURE_SHAPE}, with other tiles; "
-                f"these are {box.dtype} {box.shape}. Use HueTurned, Inverted, ChannelsMixed or Noise."
+                f"these are {box.dtype} {box.shape}. Use HueTurned, Inverted, ChannelsMixed or "
+                f"Noise."
             )
         return box
 
