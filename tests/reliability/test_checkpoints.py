@@ -7,7 +7,9 @@ import stat
 from pathlib import Path
 
 import pytest
+import yaml
 
+from contrastive_distillation.transfer import RunDirectoryError
 from contrastive_distillation.transfer.run_directory import signing
 from contrastive_distillation.transfer.training import checkpoints as files
 from contrastive_distillation.transfer.training.checkpoints import CheckpointError, CheckpointStore
@@ -161,3 +163,12 @@ def test_the_key_is_for_its_user_alone(tmp_path: Path, monkeypatch: pytest.Monke
         signing.sign({"a": 1})
     shutil.rmtree(tmp_path)
     assert not signing.is_signed({"a": 1}, signature), "another key is another user"
+
+
+def test_a_run_with_edited_agent_settings_is_not_continued(interrupted: Trainer) -> None:
+    path = interrupted.directory / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["agent_settings"]["learning_rate"] = 0.5
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(RunDirectoryError, match=r"agent_settings\.learning_rate is 0\.5, but the"):
+        interrupted.run()

@@ -40,9 +40,10 @@ BEST = "checkpoints/best.zip"
 INTERRUPTED = "checkpoints/interrupted.zip"
 
 RESOLVED = "resolved"
-"""Key of ``config.yaml`` for values that are not settings; ``--config`` skips it."""
+"""Key of ``config.yaml`` for values that follow from the settings."""
 AGENT_SETTINGS = "agent_settings"
-"""Key of ``config.yaml`` for the agent's own hyperparameters; not part of the identity."""
+"""Key of ``config.yaml`` for the agent's own hyperparameters, which follow from the settings too;
+not part of the identity."""
 
 NOT_IDENTITY = frozenset(
     {
@@ -142,7 +143,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
     old, new = identity(plain(old)), identity(plain(new))
     if old.get("command") == new.get("command") == "ablate":
         old, new = ({k: v for k, v in each.items() if k not in _GROWING} for each in (old, new))
-    before, after = _flat(old), _flat(new)
+    before, after = flattened(old), flattened(new)
     keys = dict.fromkeys([*before, *after])
     found = [
         (k, before.get(k, _ADDED.get(k)), after.get(k, _ADDED.get(k)))
@@ -153,13 +154,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
     return [entry for entry in found if entry not in nested] or nested
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Config:
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> Config:
+    """A nested mapping as one of ``outer.inner`` → value."""
     flat: Config = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
@@ -188,6 +190,27 @@ def start_directory(
     with contextlib.suppress(KeyUnusableError):  # unsigned: it counts as another user's
         made["signature"] = sign(config_digest(text))
     write_json(directory / MANIFEST, made)
+
+
+def check_agent_settings(directory: Path, numbers: Mapping[str, float]) -> None:
+    """Refuse to continue a run whose ``config.yaml`` says other hyperparameters than its agent's.
+
+    Args:
+        directory: the run directory.
+        numbers: the agent's hyperparameters.
+
+    Raises:
+        RunDirectoryError: the file was edited, or is of a version with other defaults.
+    """
+    kept = read_config(directory).get(AGENT_SETTINGS, {})
+    for key, value in flattened({AGENT_SETTINGS: kept}).items():
+        expected = plain(dict(numbers)).get(key.partition(".")[2])
+        if value != expected:
+            raise RunDirectoryError(
+                f"{directory / CONFIG}: {key} is {value}, but the agent of this run has "
+                f"{expected}; these values record what the agent has and set nothing: restore "
+                "the file, or start a new run in another directory"
+            )
 
 
 def config_digest(text: str) -> Config:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, TypeVar, Union
 
 import tyro
 import yaml
@@ -20,7 +20,10 @@ _TYRO = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes, tyro.conf.
 
 _REPEATABLE = "--vary"
 
-_SKIPPED = (RESOLVED, AGENT_SETTINGS)
+_RECORDED = (RESOLVED, AGENT_SETTINGS)
+"""Keys of a run's ``config.yaml`` that no flag sets."""
+
+_AnySettings = TypeVar("_AnySettings", bound=Settings)
 
 
 def parse_command_line(words: Sequence[str], *, program: str = "run_agent.py") -> Settings:
@@ -79,8 +82,21 @@ def _defaults(
     }
     path = _config_path(words) if name == command else None
     if path is not None:
-        values |= from_mapping(kind, _read_config(path, name), origin=path)
+        values |= from_mapping(kind, _read_config(path, name)[0], origin=path)
     return kind(**values)
+
+
+def read_settings_file(
+    kind: type[_AnySettings], path: str
+) -> tuple[_AnySettings, dict[str, object]]:
+    """The settings of a ``--config`` file without any flag, and what it records beside them.
+
+    Raises:
+        SettingsError: it cannot be read, or has an unknown key or a value out of range.
+    """
+    command = next(name for name, each in COMMANDS.items() if each is kind)
+    values, recorded = _read_config(path, command)
+    return kind(**from_mapping(kind, values, origin=path)), recorded
 
 
 def _config_path(words: Sequence[str]) -> str | None:
@@ -92,7 +108,8 @@ def _config_path(words: Sequence[str]) -> str | None:
     return None
 
 
-def _read_config(path: str, command: str) -> dict[str, object]:
+def _read_config(path: str, command: str) -> tuple[dict[str, object], dict[str, object]]:
+    """The settings in a file, and its values of `_RECORDED`."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -101,7 +118,7 @@ def _read_config(path: str, command: str) -> dict[str, object]:
         line = str(error).replace("\n", " ")
         raise SettingsError(f"--config {path}: is not YAML: {line}") from None
     if values is None:
-        return {}
+        return {}, {}
     if not isinstance(values, dict):
         raise SettingsError(f"--config {path}: must be a mapping of settings, key: value")
     if values.get("trust"):
@@ -113,4 +130,5 @@ def _read_config(path: str, command: str) -> dict[str, object]:
     written_for = values.pop("command", command)
     if written_for != command:
         raise SettingsError(f"--config {path}: is for the command {written_for!r}, not {command!r}")
-    return {key: value for key, value in values.items() if key not in _SKIPPED}
+    recorded = {key: values.pop(key) for key in _RECORDED if key in values}
+    return values, recorded

@@ -10,6 +10,7 @@ from contrastive_distillation.envs import Suite, suite_settings
 from ..errors import SettingsError
 from ..run_directory.directory import RESOLVED, default_directory
 from ..settings.arms import Arm, choose_arms
+from ..settings.command_line import read_settings_file
 from ..settings.commands import AblateSettings, TrainSettings, TransferSettings
 from ..settings.loss_settings import Value
 from ..settings.resolve import ResolvedSettings, choose_workers, resolve
@@ -17,6 +18,7 @@ from ..settings.source_run import find_source_run, note_on_source, source_checkp
 from ..settings.spec import TrainingSpec, to_config
 from .arm_trainings import ArmTrainings, check_arms
 from .ray_executor import import_ray
+from .recorded_values import check_recorded
 from .variations import check_axes_are_used, read_axes, variants_of
 
 
@@ -59,6 +61,8 @@ def plan_train(settings: TrainSettings) -> Plan:
     Raises:
         ValueError: for anything that cannot be trained as asked.
     """
+    if settings.config is not None:
+        _check_file(settings, settings.config)
     resolved = resolve(settings)
     suite = resolved.suite
     first = resolved.training(
@@ -85,7 +89,7 @@ def plan_train(settings: TrainSettings) -> Plan:
         workers=choose_workers(settings.workers),
         resume=settings.resume,
         trust=settings.trust,
-        notes=_notes(resolved),
+        notes=_notes(resolved, specs),
     )
 
 
@@ -98,6 +102,8 @@ def plan_transfer(settings: TransferSettings) -> Plan:
         ValueError: for anything that cannot be done as asked, such as a setting that cannot vary;
             also, with a table, where observations or actions of a target do not fit the source.
     """
+    if settings.config is not None:
+        _check_file(settings, settings.config)
     vary: tuple[str, ...] = ()
     command, executor = "transfer", "local"
     if isinstance(settings, AblateSettings):
@@ -116,10 +122,11 @@ def plan_transfer(settings: TransferSettings) -> Plan:
                 f"--vary {name}=…: the agent of --from is trained already; leave out one of the two"
             )
     config = _config(settings, resolved, command)
+    specs = _specs(settings, arms, axes, resolved)
     return Plan(
         command=command,
         suite=suite,
-        specs=_specs(settings, arms, axes, resolved),
+        specs=specs,
         config=config,
         directory=_directory(settings.output, config, settings.suite or suite.name),
         workers=settings.workers if executor == "ray" else choose_workers(settings.workers),
@@ -129,10 +136,18 @@ def plan_transfer(settings: TransferSettings) -> Plan:
         n_retries=1 if command == "ablate" else 0,
         given_source=None if source_run is None else source_run.result,
         notes=(
-            *_notes(resolved),
+            *_notes(resolved, specs),
             *(() if source_run is None else (note_on_source(settings, source_run),)),
         ),
     )
+
+
+def _check_file(settings: TrainSettings | TransferSettings, path: str) -> None:
+    """Refuse a ``--config`` file with values that are not settings and were edited."""
+    alone, recorded = read_settings_file(type(settings), path)
+    if recorded:
+        plan = plan_train(alone) if isinstance(alone, TrainSettings) else plan_transfer(alone)
+        check_recorded(recorded, plan.config, plan.specs[0], origin=path)
 
 
 def _specs(
@@ -196,12 +211,18 @@ def _config(settings: TransferSettings, resolved: ResolvedSettings, command: str
     return config
 
 
-def _notes(resolved: ResolvedSettings) -> tuple[str, ...]:
+def _notes(resolved: ResolvedSettings, specs: Sequence[TrainingSpec]) -> tuple[str, ...]:
     suite, agent = resolved.suite, resolved.agent.name
-    if agent in suite.agents:
-        return ()
-    made_for = " and ".join(suite.agents)
-    return (f"The suite {suite.name} is made for {made_for}; {agent} may not learn it.",)
+    notes = [
+        f"{spec.task.frames:_} frames are rounded up to {spec.most_frames:_}, a multiple of the "
+        f"{spec.task.n_envs} environments that step together."
+        for spec in specs
+        if spec.task.frames % spec.task.n_envs and not spec.source.extra_frames
+    ]
+    if agent not in suite.agents:
+        made_for = " and ".join(suite.agents)
+        notes.append(f"The suite {suite.name} is made for {made_for}; {agent} may not learn it.")
+    return tuple(dict.fromkeys(notes))
 
 
 def _seeds(settings: TrainSettings | TransferSettings) -> range:

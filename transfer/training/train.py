@@ -42,6 +42,7 @@ from ..run_directory.directory import (
     CURVES,
     MEMORY,
     agent_file,
+    check_agent_settings,
     clear_directory,
     fingerprint,
     read_config,
@@ -119,12 +120,14 @@ def run_training(
             weights = None
             if source is not None:
                 weights = read_weights(agent_file(source, spec.source.checkpoint))
+            numbers = _numbers(model)
             if checkpoint is None:
-                numbers = _numbers(model)
                 start_directory(directory, spec.config(), command=command, agent_settings=numbers)
                 if weights is not None:
                     carried = carry_weights(model, weights, mode=spec.source.mode)
                     write_text(directory / CARRIED, f"{carried}\n")
+            else:
+                check_agent_settings(directory, numbers)
 
             auxiliary = join_loss(spec, source, model, weights)
             if checkpoint is None:
@@ -190,6 +193,12 @@ def build(spec: TrainingSpec, env: VecEnv) -> BaseAlgorithm:
     model = build_agent(spec.agent.name, env, seed=spec.seed, device=spec.runtime.device, **gamma)
     env.seed(_env_seed(spec))  # the model has seeded it with its own
     return model
+
+
+def agent_settings(spec: TrainingSpec) -> dict[str, float]:
+    """The settings of the spec's agent that are plain numbers."""
+    with contextlib.closing(_make_env(spec)) as env:
+        return _numbers(build(spec, env))
 
 
 def _agent_callbacks(spec: TrainingSpec, model: BaseAlgorithm) -> list[BaseCallback]:
