@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.preprocessing import is_image_space
@@ -21,10 +21,11 @@ from torch import nn
 from .advantage_floor import AdvantageFloor
 from .encoders import PictureEncoder, VectorEncoder
 from .entropy_anneal import EntropyAnneal
+from .exact_frames import ExactDQN, ExactPPO
 from .grid_encoder import N_CELL_VALUES, GridEncoder
 from .policies import DistinctActorCriticPolicy, DistinctDQNPolicy
 
-AGENTS: Mapping[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN}
+AGENTS: Mapping[str, type[BaseAlgorithm]] = {"ppo": ExactPPO, "dqn": ExactDQN}
 """Agents by the name the command line uses."""
 
 SUMMARIES: Mapping[str, str] = {

@@ -64,7 +64,9 @@ class MatchedPasses(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         if isinstance(self.model, PPO):  # learns after every rollout, though less with target_kl
-            n_before = self.model.num_timesteps // self._unit_passes - 1
+            n_before = (
+                self.model.num_timesteps - 1
+            ) // self._unit_passes  # the last may be shorter
             n_done = self.units_after(n_before)
         else:  # does not learn after every rollout
             n_done = self.model._n_updates

@@ -24,7 +24,7 @@ def nearest_names(name: str, names: Iterable[str], n: int = 3) -> list[str]:
 
 
 _FEW = 12
-"""Up to this many names are all listed if none is similar."""
+"""Up to this many names are all listed."""
 
 
 class UnknownNameError(ValueError):
@@ -42,6 +42,6 @@ class UnknownNameError(ValueError):
         text = f"unknown {kind} {name!r}."
         if self.nearest:
             text += f" Nearest: {', '.join(self.nearest)}."
-        elif 0 < len(known) <= _FEW:
+        if len(self.nearest) < len(known) <= _FEW:
             text += f" Choose from: {', '.join(known)}."
         super().__init__(f"{text} {hint}".rstrip())

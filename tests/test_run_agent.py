@@ -127,6 +127,17 @@ def test_bad_arguments(words: list[str], says: str, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
+    ("agent", "says"),
+    [
+        ("sac", "error: unknown agent 'sac'. Choose from: ppo, dqn."),
+        ("pop", "error: unknown agent 'pop'. Nearest: ppo. Choose from: ppo, dqn."),
+    ],
+)
+def test_names_are_listed_once(agent: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "train", "--agent", agent) == says
+
+
+@pytest.mark.parametrize(
     ("setting", "says"),
     [
         ("band_low=-0.1", "band_low is -0.1; it must lie in [0, 1]"),

@@ -205,7 +205,7 @@ def _choose_loss(
 ) -> LossSpec:
     """The loss, for an agent that is known and that can act in the suite's environments."""
     if agent not in AGENTS:
-        raise UnknownNameError("agent", agent, AGENTS, hint=f"There are: {', '.join(AGENTS)}.")
+        raise UnknownNameError("agent", agent, AGENTS)
     for env_id in (suite.sources[0], *(suite.targets if suite.sensors else ())):
         check_spaces(agent, env_id, suite, mission)
     return choose_loss(settings, agent)

@@ -157,8 +157,9 @@ class TrainingSpec:
 
     @property
     def most_frames(self) -> int:
-        """Frames it trains for at most."""
-        return self.task.frames + self.source.extra_frames
+        """Frames it trains for at most: as asked, rounded up to whole steps of its environments."""
+        n_steps = -(-(self.task.frames + self.source.extra_frames) // self.task.n_envs)
+        return n_steps * self.task.n_envs
 
     @property
     def stream(self) -> int:
