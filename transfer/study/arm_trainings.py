@@ -1,5 +1,6 @@
 """The trainings of one arm: its source, and each of its targets."""
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,7 +9,7 @@ from contrastive_distillation.envs import Suite, unrelated_source
 from contrastive_distillation.losses import LOSSES
 
 from ..errors import SettingsError
-from ..settings.arms import ARMS, OWN, Arm
+from ..settings.arms import ARMS, OWN, Arm, arm_of
 from ..settings.commands import TransferSettings
 from ..settings.loss_choice import loss_named, without_loss
 from ..settings.resolve import ResolvedSettings
@@ -49,6 +50,23 @@ def check_arms(arms: Sequence[Arm], settings: TransferSettings, resolved: Resolv
         if arm.unrelated:
             suite = resolved.suite
             compare_all(suite, suite.sources[0], [_unrelated(arm, suite)], resolved.mission)
+
+
+def check_distinct(variants: Sequence["ArmTrainings"]) -> None:
+    """Refuse two arms that train the same agents.
+
+    Raises:
+        SettingsError: naming both, and their loss.
+    """
+    known: dict[str, str] = {}
+    for each in variants:
+        label, same = each.variant.label, known.setdefault(each.identity(), each.variant.label)
+        if same != label:
+            raise SettingsError(
+                f"--arms {arm_of(same)} {arm_of(label)}: {same} and {label} would train the same "
+                f"agents with --loss {each.variant.settings.loss}; leave out one of the two arms, "
+                "or choose another --loss"
+            )
 
 
 def _unrelated(arm: Arm, suite: Suite) -> str:
@@ -114,6 +132,23 @@ class ArmTrainings:
             if self.variant.label in ARMS and not arm.loss_settings:
                 raise
             raise SettingsError(f"{self.variant.label}: {error}") from error
+
+    def identity(self) -> str:
+        """The settings of its source and its first target, without their names, as text."""
+        target, source = next(self.targets(0)), self.source(0)
+        kind = loss_named(target.loss.name)
+        taught = kind is not None and (
+            kind.takes_teacher or kind.takes_source_policy or kind.needs_source
+        )
+        taken = target.source
+        unnamed = replace(
+            taken,
+            directory=taken.directory and "source",
+            adds_frames_of=taken.adds_frames_of and "source",
+            teacher=taken.teacher and taught,
+        )
+        specs = [replace(target, source=unnamed), *([] if source is None else [source])]
+        return json.dumps([spec.config() for spec in specs], sort_keys=True, default=str)
 
     def source(self, seed: int) -> TrainingSpec | None:
         """The source it waits for, as a part of its own arm alone; None where it waits for none."""

@@ -16,7 +16,7 @@ from ..settings.loss_settings import Value
 from ..settings.resolve import ResolvedSettings, choose_workers, resolve
 from ..settings.source_run import find_source_run, note_on_source, source_checkpoint
 from ..settings.spec import TrainingSpec, to_config
-from .arm_trainings import ArmTrainings, check_arms
+from .arm_trainings import ArmTrainings, check_arms, check_distinct
 from .ray_executor import import_ray
 from .recorded_values import check_recorded
 from .variations import check_axes_are_used, read_axes, variants_of
@@ -163,6 +163,7 @@ def _specs(
         for variant in variants_of(arm, settings, axes)
     ]
     check_axes_are_used(axes, [each.variant.label for each in variants])
+    check_distinct(variants)
     specs: list[TrainingSpec] = []
     for seed in _seeds(settings):
         sources: dict[str, TrainingSpec] = {}

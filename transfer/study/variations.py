@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from contrastive_distillation.losses import AuxiliaryLoss
+from contrastive_distillation.losses import AuxiliaryLoss, ContrastiveDistillation
 
 from ..errors import SettingsError
 from ..settings.arms import OWN, Arm
@@ -111,8 +111,14 @@ def _word(value: Value) -> str:
 def variants_of(
     arm: Arm, settings: TransferSettings, axes: Mapping[str, tuple[Value, ...]]
 ) -> Iterator[Variant]:
-    """The arm under every variation that makes a difference to it, each once."""
+    """The arm under every variation that makes a difference to it, each once.
+
+    Arms that train with the run's loss are named after contrastive distillation; with another loss,
+    their labels say which.
+    """
     seen: set[str] = set()
+    if settings.loss != ContrastiveDistillation.name and "loss" not in axes:
+        axes = {"loss": (settings.loss,), **axes}
     for values in itertools.product(*axes.values()):
         whole = tuple(zip(axes, values, strict=True))
         tried = varied(settings, whole, arm)

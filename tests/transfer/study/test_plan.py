@@ -1,8 +1,15 @@
 """What a plan says before it starts."""
 
+from typing import Any
+
 import pytest
 
-from contrastive_distillation.transfer import TrainSettings, TransferSettings, plan_transfer
+from contrastive_distillation.transfer import (
+    SettingsError,
+    TrainSettings,
+    TransferSettings,
+    plan_transfer,
+)
 from contrastive_distillation.transfer.study.plan import plan_train
 
 CARTPOLE, VARIED = "CartPole-v1", "contrastive/CartPole-Random-v0"
@@ -35,3 +42,46 @@ def test_each_rounding_of_a_transfer_is_named_once() -> None:
         "1_000 frames are rounded up to 1_024",
         "2_000 frames are rounded up to 2_016",
     ]
+
+
+def labels(*arms: str, **settings: Any) -> list[str]:
+    """The arms in the tables of a transfer, as its trainings on the target name them."""
+    chosen = TransferSettings(source=(CARTPOLE,), target=(VARIED,), arms=arms, **settings)
+    return [spec.arms[0] for spec in plan_transfer(chosen).specs if spec.role == "target"]
+
+
+def test_an_arm_with_the_runs_loss_says_which_it_is() -> None:
+    arms = ("contrastive_distillation", "contrastive_target_only", "equal_compute", "fine_tune")
+    assert labels(*arms, loss="curl") == [
+        "contrastive_distillation+loss=curl",
+        "contrastive_target_only+loss=curl",
+        "equal_compute+loss=curl",
+        "fine_tune",
+    ]
+    assert labels(*arms) == list(arms)
+    assert labels("contrastive_distillation", "atc", loss="none") == [
+        "contrastive_distillation+loss=none",
+        "atc",
+    ]
+
+
+def test_a_source_says_its_loss_too() -> None:
+    settings = TransferSettings(
+        source=(CARTPOLE,), target=(VARIED,), arms=("contrastive_distillation",), loss="curl"
+    )
+    source, target = plan_transfer(settings).specs
+    assert source.name == target.needs == "sources/with_loss+loss=curl-seed0"
+
+
+@pytest.mark.parametrize(
+    ("loss", "arms"),
+    [
+        ("curl", ("contrastive_distillation", "curl")),
+        ("atc", ("fine_tune", "atc", "contrastive_distillation")),
+        ("crd", ("contrastive_target_only", "crd")),
+        ("none", ("contrastive_distillation", "fine_tune")),
+    ],
+)
+def test_two_arms_that_are_one_agent_are_refused(loss: str, arms: tuple[str, ...]) -> None:
+    with pytest.raises(SettingsError, match="would train the same agents"):
+        labels(*arms, loss=loss)
