@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from stable_baselines3 import DQN, PPO
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
@@ -27,7 +26,8 @@ class ExactPPO(PPO):
         n_rollout_steps: int,
     ) -> bool:
         """Collect one rollout; the buffer is as long as it."""
-        n_rollout_steps = _at_most_left(self, n_rollout_steps)
+        left = self._total_timesteps - self.num_timesteps
+        n_rollout_steps = _at_most(n_rollout_steps, left, self.n_envs)
         rollout_buffer.buffer_size = n_rollout_steps  # its reset() allocates the arrays
         return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
 
@@ -43,12 +43,12 @@ class ExactDQN(DQN):
     ) -> RolloutReturn:
         """Collect the steps before one replay."""
         if train_freq.unit == TrainFrequencyUnit.STEP:
-            n_steps = _at_most_left(self, train_freq.frequency)
+            left = self._total_timesteps - self.num_timesteps
+            n_steps = _at_most(train_freq.frequency, left, self.n_envs)
             train_freq = TrainFreq(n_steps, TrainFrequencyUnit.STEP)
         return super().collect_rollouts(env, callback, train_freq, *args, **kwargs)
 
 
-def _at_most_left(model: BaseAlgorithm, n_steps: int) -> int:
-    """Steps of all environments, at most as many as `learn()` still has frames for."""
-    left = model._total_timesteps - model.num_timesteps
-    return min(n_steps, -(-left // model.n_envs)) if left > 0 else n_steps
+def _at_most(n_steps: int, left: int, n_envs: int) -> int:
+    """Steps of all environments, at most as many as `learn()` has frames left for."""
+    return min(n_steps, -(-left // n_envs)) if left > 0 else n_steps

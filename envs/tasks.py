@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from .procgen import PROCGEN
 from .registry import find_spec, make_raw_env
 from .variants import BASE_OF_VARIANT
-
-_UNKNOWN_RANGE = (0.0, 1.0)
 
 # Acrobot: -500 is never reaching the goal; -60 lies just above the best agents of RL Baselines3 Zoo
 # (QR-DQN -69, PPO -73). Thresholds of success are Gymnasium's own.
@@ -35,48 +32,41 @@ class Task:
 
     env_id: str
     """A Gymnasium id, or `module:ID`."""
-    return_range: tuple[float, float]
-    """The returns that are score 0 and score 1."""
-    success_return: float
-    """The smallest return of a successful episode."""
+    return_range: tuple[float, float] | None
+    """The returns that are score 0 and score 1; None: unknown, scores are the returns."""
+    success_return: float | None
+    """The smallest return of a successful episode; None if it is unknown."""
     max_episode_steps: int | None
     """Steps after which an episode is truncated; None if it varies or is unknown."""
 
     def score(self, returns: ArrayLike) -> NDArray[np.float64]:
-        """Map returns of any shape to scores: linear over `return_range`, clipped to [0, 1]."""
+        """Map returns of any shape to scores: linear over `return_range`, clipped to [0, 1].
+
+        The returns themselves if their range is unknown.
+        """
+        if self.return_range is None:
+            return np.asarray(returns, dtype=np.float64)
         low, high = self.return_range
         scores: NDArray[np.float64] = (np.asarray(returns, dtype=np.float64) - low) / (high - low)
         return np.clip(scores, 0.0, 1.0)
 
+    def is_learnt(self, score: float, learnt_score: float) -> bool | None:
+        """Whether a mean score counts as learnt; None if nothing is known of the returns.
+
+        With an unknown range of returns, a mean return of `success_return` does.
+        """
+        if self.return_range is not None:
+            return score >= learnt_score
+        return None if self.success_return is None else score >= self.success_return
+
 
 def get_task(env_id: str) -> Task:
-    """The task of `env_id`.
+    """The task of `env_id`. Raises UnknownNameError for an unknown id.
 
-    For an environment without an entry here, the return range is from 0 to its
-    `reward_threshold`. If it has none, the range is from 0 to 1, with a warning, since that is
-    rarely right: set `return_ranges` in a suite. Raises UnknownNameError for an unknown id.
+    The return range of an environment without an entry here is unknown: a `reward_threshold` says
+    when it is learnt, but not the return of an agent that has learnt nothing.
     """
-    known, limit = _look_up(env_id)
-    if known is None:
-        warnings.warn(
-            f"the return range of {env_id!r} is unknown: returns of 0 to 1 become scores of 0 to "
-            f"1. Set return_ranges in a suite of your own.",
-            stacklevel=2,
-        )
-        known = (_UNKNOWN_RANGE, 1.0)
-    return Task(
-        env_id=env_id, return_range=known[0], success_return=known[1], max_episode_steps=limit
-    )
-
-
-def task_in_range(env_id: str, return_range: tuple[float, float]) -> Task:
-    """The task of `env_id` with another return range.
-
-    If the return of a success is unknown, it is nine tenths of the range.
-    """
-    known, limit = _look_up(env_id)
-    low, high = return_range
-    success_return = known[1] if known else low + 0.9 * (high - low)
+    return_range, success_return, limit = _look_up(env_id)
     return Task(
         env_id=env_id,
         return_range=return_range,
@@ -85,23 +75,36 @@ def task_in_range(env_id: str, return_range: tuple[float, float]) -> Task:
     )
 
 
+def task_in_range(env_id: str, return_range: tuple[float, float]) -> Task:
+    """The task of `env_id` with another return range.
+
+    If the return of a success is unknown, it is nine tenths of the range.
+    """
+    _, success_return, limit = _look_up(env_id)
+    low, high = return_range
+    return Task(
+        env_id=env_id,
+        return_range=return_range,
+        success_return=low + 0.9 * (high - low) if success_return is None else success_return,
+        max_episode_steps=limit,
+    )
+
+
 @cache
-def _look_up(env_id: str) -> tuple[tuple[tuple[float, float], float] | None, int | None]:
-    """The return range and the return of a success, if known, and the length of an episode."""
+def _look_up(env_id: str) -> tuple[tuple[float, float] | None, float | None, int | None]:
+    """The return range, the return of a success and the length of an episode, if known."""
     spec = find_spec(env_id)
     base_id = BASE_OF_VARIANT.get(env_id, env_id)
     limit = spec.max_episode_steps
     if env_id in PROCGEN:
         low, high = PROCGEN[env_id].return_range
-        return ((low, high), low + 0.9 * (high - low)), limit
+        return (low, high), low + 0.9 * (high - low), limit
     if base_id.startswith(("MiniGrid-", "BabyAI-")):
-        return _GRID, _grid_limit(base_id)
+        return *_GRID, _grid_limit(base_id)
     if base_id in _KNOWN:
-        return _KNOWN[base_id], limit or find_spec(base_id).max_episode_steps
+        return *_KNOWN[base_id], limit or find_spec(base_id).max_episode_steps
     threshold = spec.reward_threshold
-    if threshold is not None and threshold > 0:
-        return ((0.0, float(threshold)), float(threshold)), limit
-    return None, limit
+    return None, None if threshold is None else float(threshold), limit
 
 
 def _grid_limit(env_id: str) -> int | None:

@@ -192,9 +192,16 @@ def test_a_warning_is_shown_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run_agent, "_WARNED", set())
-    words = ["train", "--env", "Pendulum-v1", "--agent", "dqn"]
+    Path("loud_envs.py").write_text(
+        "import warnings, gymnasium\n"
+        "def make():\n"
+        "    warnings.warn('this pendulum is loud')\n"
+        "    return gymnasium.make('Pendulum-v1').unwrapped\n"
+        "gymnasium.register('loud/Pendulum-v0', entry_point=make)\n"
+    )
+    words = ["train", "--env", "loud_envs:loud/Pendulum-v0", "--agent", "dqn"]
     said = refused(capsys, *words) + refused(capsys, *words)
-    assert said.count("the return range of 'Pendulum-v1' is unknown") == 1
+    assert said.count("warning: this pendulum is loud") == 1
 
 
 def test_an_output_that_is_no_run_is_left_alone(

@@ -170,8 +170,17 @@ def test_scores() -> None:
     assert doorkey.max_episode_steps == 250
 
 
-def test_a_task_nobody_knows_warns() -> None:
-    with pytest.warns(UserWarning, match="the return range of 'Pendulum-v1' is unknown"):
-        assert get_task("Pendulum-v1").return_range == (0, 1)
+def test_without_a_known_range_scores_are_returns() -> None:
+    pendulum = get_task("Pendulum-v1")
+    assert (pendulum.return_range, pendulum.success_return) == (None, None)
+    assert pendulum.score([-1200.5, 3]).tolist() == [-1200.5, 3]
+    assert pendulum.is_learnt(1e9, 0.9) is None
+    car = get_task("MountainCarContinuous-v0")  # its threshold is 90, an idle agent's return 0
+    assert car.score(-33.0) == -33
+    assert (car.is_learnt(-33, 0.9), car.is_learnt(90, 0.9)) == (False, True)
+    assert get_task("CartPole-v1").is_learnt(0.91, 0.9) is True
+
+
+def test_unknown_tasks() -> None:
     with pytest.raises(UnknownNameError):
         get_task("Nothing-v0")

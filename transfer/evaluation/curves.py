@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args
 
 from ..run_directory.atomic_files import write_bytes
 from ..settings.spec import TrainingSpec
@@ -40,8 +40,13 @@ class _Point:
     @classmethod
     def from_row(cls, row: dict[str, str]) -> Self:
         """A point from a row of `csv.DictReader`."""
-        kinds: dict[str, Any] = {field.name: field.type for field in fields(cls)}
-        return cls(**{name: kind(row[name]) for name, kind in kinds.items()})
+        return cls(**{each.name: _read(each.type, row[each.name]) for each in fields(cls)})
+
+
+def _read(hint: Any, text: str) -> Any:
+    """A value from its text; an empty one is None where that is allowed."""
+    kind, *others = get_args(hint) or (hint,)
+    return None if others and not text else kind(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +54,11 @@ class CurvePoint(_Point):
     """One evaluation: a line of ``curves.csv``."""
 
     score: float
-    """Mean normalised return, in [0, 1]."""
+    """Mean normalised return, in [0, 1]; the mean return if the range of returns is unknown."""
     return_mean: float
     return_std: float
-    success_rate: float
+    success_rate: float | None
+    """None if the return of a success is unknown."""
     episodes: int
     wall_seconds: float
     """Since the training's start, evaluations included."""

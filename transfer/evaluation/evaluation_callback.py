@@ -11,7 +11,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from contrastive_distillation.envs import Suite
+from contrastive_distillation.envs import Suite, Task
 from contrastive_distillation.memory import Memory
 
 from ..run_directory.atomic_files import write_with
@@ -87,8 +87,9 @@ class EvaluationCallback(BaseCallback):
         self.stopped = False
         """Whether `stop` ended the training; its last rollout is then finished."""
         self._asked_to_stop = False
-        self.learnt = dict.fromkeys(spec.task.env_ids, False)
-        """Environment id → whether its score reached the threshold in the last evaluation."""
+        self.learnt: dict[str, bool | None] = dict.fromkeys(spec.task.env_ids, False)
+        """Environment id → whether its score reached the threshold in the last evaluation; None
+        if there is no threshold."""
         self._ends_early = False
         self._elapsed = 0.0
 
@@ -191,6 +192,7 @@ class EvaluationCallback(BaseCallback):
             f"evaluation/{point.env_id}/{name}": getattr(point, name)
             for point in points
             for name in ("score", "return_mean", "success_rate")
+            if getattr(point, name) is not None
         }
         note_scalars(self.logger, scalars, frames=self.num_timesteps)
         self.seconds += time.perf_counter() - started
@@ -227,13 +229,18 @@ class EvaluationCallback(BaseCallback):
         ]
         self.outlook = Outlook(
             lengths=tuple(float(episodes.lengths.mean()) for episodes in played),
-            scored=any(point.score > 0 for point in points),
+            scored=any(
+                point.score > 0 or self._task(point).return_range is None for point in points
+            ),
         )
         return points
 
-    def _reaches_threshold(self, points: list[CurvePoint]) -> dict[str, bool]:
+    def _reaches_threshold(self, points: list[CurvePoint]) -> dict[str, bool | None]:
         threshold = self._spec.task.suite.learnt_score
-        return {point.env_id: point.score >= threshold for point in points}
+        return {p.env_id: self._task(p).is_learnt(p.score, threshold) for p in points}
+
+    def _task(self, point: CurvePoint) -> Task:
+        return self._spec.task.suite.task(point.env_id)
 
 
 def play(
@@ -272,12 +279,17 @@ def play_once(
 
 
 def measures(suite: Suite, episodes: Episodes) -> dict[str, Any]:
-    """Score, mean and standard deviation of the returns, success rate, number of episodes."""
+    """Score, mean and standard deviation of the returns, success rate, number of episodes.
+
+    The success rate is None if the return of a success is unknown.
+    """
     task = suite.task(episodes.env_id)
     return {
         "score": float(np.mean(task.score(episodes.returns))),
         "return_mean": float(np.mean(episodes.returns)),
         "return_std": float(np.std(episodes.returns)),
-        "success_rate": float(np.mean(episodes.returns >= task.success_return)),
+        "success_rate": None
+        if task.success_return is None
+        else float(np.mean(episodes.returns >= task.success_return)),
         "episodes": len(episodes.returns),
     }

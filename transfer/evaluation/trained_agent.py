@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ..run_directory.directory import FINAL, INTERRUPTED, Chosen, RunDirectoryEr
 from ..settings.commands import EvaluateSettings
 from ..settings.source_run import read_spec
 from ..settings.spaces import compare_all
+from ..settings.suite import raw_returns
 from .evaluation_callback import measures, play_once
 from .schedule import EVALUATE_INDEX
 
@@ -110,7 +111,11 @@ def evaluate(agent: TrainedAgent, settings: EvaluateSettings, console: Console) 
     say(console, f"Agent: {agent.file}")
     if not agent.is_whole:
         say(console, "This run was interrupted: the agent has not finished its training.")
-    show(console, _table(rows))
+    tasks = [agent.suite.task(env_id) for env_id in rows]
+    unknown = [task.env_id for task in tasks if task.return_range is None]
+    show(console, _table(rows, without_score=unknown))
+    if unknown:
+        say(console, raw_returns(unknown))
     say(console, str(path), style="bold")
 
 
@@ -123,7 +128,7 @@ def _append(path: Path, evaluation: Mapping[str, Any]) -> None:
     write_json(path, {"evaluations": [*earlier, evaluation]})
 
 
-def _table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
+def _table(rows: Mapping[str, Mapping[str, Any]], *, without_score: Sequence[str]) -> Table:
     table = plain_table()
     table.add_column("environment", overflow="fold", min_width=30)
     for heading in ("score", "return", "successes", "length", "episodes"):
@@ -131,9 +136,9 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
     for env_id, row in rows.items():
         table.add_row(
             env_id,
-            f"{row['score']:.2f}",
+            "–" if env_id in without_score else f"{row['score']:.2f}",
             f"{row['return_mean']:.2f} ± {row['return_std']:.2f}",
-            f"{100 * row['success_rate']:.0f} %",
+            "–" if row["success_rate"] is None else f"{100 * row['success_rate']:.0f} %",
             f"{row['length_mean']:.0f}",
             str(row["episodes"]),
         )

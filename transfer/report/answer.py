@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..settings.arms import ARMS, OWN, arm_of
+from ..settings.suite import raw_returns
 from .arm_statistics import ArmSummary, auc, difference, reference_of, scores_of
 from .experiment import Experiment
 from .formatting import number, signed, with_interval
@@ -162,6 +163,8 @@ def _caveats(experiment: Experiment, arms: list[ArmSummary]) -> tuple[str, ...]:
             f"This run's loss is {experiment.config['loss']}; these arms, which are named after "
             f"contrastive distillation, train with it: {names}."
         )
+    if experiment.raw_ids:
+        caveats.append(raw_returns(experiment.raw_ids))
     missed = {(row.arm, row.seed) for row in experiment.targets if row.source_learnt is False}
     started = {(row.arm, row.seed) for row in experiment.targets if row.source_learnt is not None}
     if missed:

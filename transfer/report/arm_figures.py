@@ -116,7 +116,7 @@ def compute_figure(arms: Sequence[ArmSummary], styles: Mapping[str, Style]) -> P
             axes.plot([x], [y], color=style.colour, marker=style.marker, markersize=7,
                       linestyle="none", label=in_legend(arm.label))  # fmt: skip
         axes.set_xlim(0, 1.12 * max(arm.seconds.value for arm in known if arm.seconds))
-        unit(axes, "area under the curve")
+        _unit_if_scores(axes, [arm.auc.value for arm in known if arm.auc])
         axes.set_xlabel("seconds of learning on a target")
         legend_below(figure, axes)
         shown = (f"{readable(a.label)} {seconds(a.seconds.value)}" for a in known if a.seconds)
@@ -124,6 +124,14 @@ def compute_figure(arms: Sequence[ArmSummary], styles: Mapping[str, Style]) -> P
             figure, name="compute", title="Area under the curve against seconds of learning.",
             alt=f"Area under the curve against seconds of learning: {'; '.join(shown)}.",
         )  # fmt: skip
+
+
+def _unit_if_scores(axes: Axes, areas: Sequence[float]) -> None:
+    """Scale the vertical axis from 0 to 1, unless areas are of raw returns."""
+    if all(0.0 <= area <= 1.0 for area in areas):
+        unit(axes, "area under the curve")
+    else:
+        axes.set_ylabel("area under the curve")
 
 
 def source_map(experiment: Experiment) -> Picture | None:
@@ -266,7 +274,7 @@ def _axis_figure(
             axes.set_xscale("log")
             axes.minorticks_off()
         axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
-        unit(axes, "area under the curve")
+        _unit_if_scores(axes, [arm.auc.value for arm in own if arm.auc])
         axes.set_xlabel(name)
         legend_below(figure, axes)
         return finished(

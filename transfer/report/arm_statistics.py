@@ -112,13 +112,13 @@ class ArmSummary(Compared):
     final: Estimate | None
     """Interquartile mean of the final scores."""
     gap: Estimate | None
-    """Optimality gap of the final scores."""
+    """Optimality gap of the final scores; None if scores are raw returns."""
     difference: Estimate | None
     """Mean area less the reference's, paired over seeds."""
     improvement: Estimate | None
     """Probability that a run has a larger area than a run of the reference."""
     forward: Estimate | None
-    """Mean forward transfer."""
+    """Mean forward transfer; None likewise."""
     retention: Estimate | None
     """Score on the sources after training on the target, less that before."""
     seconds: Estimate | None
@@ -166,7 +166,8 @@ def _summarise_arm(experiment: Experiment, label: str, areas: Mapping[str, Score
     reference = scores_beside(experiment, label, main, areas)
     scratch = scores_beside(experiment, label, SCRATCH, areas)
     forward, is_raw = None, False
-    if scratch is not None and area.seeds:
+    has_raw = not set(targets).isdisjoint(experiment.raw_ids)
+    if not has_raw and scratch is not None and area.seeds:
         forward = mean_forward_transfer(area.table, scratch.table, seeded())
         is_raw = bool(forward_transfer(area.table, scratch.table).is_raw.any())
     return ArmSummary(
@@ -176,7 +177,7 @@ def _summarise_arm(experiment: Experiment, label: str, areas: Mapping[str, Score
         reference=counterpart(experiment, label, main),
         auc=_estimate(area, interquartile_means),
         final=_estimate(ends, interquartile_means),
-        gap=_estimate(ends, optimality_gaps),
+        gap=None if has_raw else _estimate(ends, optimality_gaps),
         difference=None if reference is None else difference(area, reference),
         improvement=improvement(area.table, reference.table, seeded(), whole_runs=True)
         if reference is not None and area.seeds

@@ -40,7 +40,10 @@ def learning_curves(
                 most = max(frames[-1] for frames, _ in lines)
                 lines = [each for each in lines if each[0][-1] >= most / 2]
             _draw_lines(axes, styles[label], label, lines, band=label in with_bands(labels))
-        unit(axes, "score")
+        if env_id in experiment.raw_ids:
+            axes.set_ylabel("return")
+        else:
+            unit(axes, "score")
         thousands(axes, "frames on this target" if role == "target" else "frames, all sources")
         axes.set_title(short_env(env_id))
         legend_below(figure, axes)

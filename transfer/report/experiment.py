@@ -87,6 +87,11 @@ class Experiment:
         return _in_order(self.config.get("target"), ids)
 
     @property
+    def raw_ids(self) -> list[str]:
+        """Environments whose scores are raw returns, because the range of returns is unknown."""
+        return list(dict.fromkeys(row.env_id for row in self.rows if row.is_raw))
+
+    @property
     def seeds(self) -> list[int]:
         """Seeds of the trainings on targets, or of all trainings if there are none."""
         return sorted({row.seed for row in self.targets or self.rows})

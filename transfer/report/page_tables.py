@@ -9,11 +9,21 @@ import numpy as np
 import pandas as pd
 
 from ..run_directory.logger import PROGRESS
+from ..settings.suite import raw_returns
 from .arm_statistics import ArmSummary, Compared, estimate_of, reference_of
 from .experiment import Experiment
-from .formatting import MISSING, NOT_LEARNT, WORSE, frames, number, score, with_interval
+from .formatting import (
+    MISSING,
+    NOT_LEARNT,
+    WORSE,
+    frames,
+    number,
+    score,
+    with_interval,
+)
 from .labels import readable, short_env
 from .scores import Survival
+from .summary import SummaryRow
 from .target_statistics import HALF, TargetSummary
 
 
@@ -114,18 +124,21 @@ def source_table(experiment: Experiment) -> PageTable:
         sources = [source for source in experiment.sources if source.arm == arms[0]]
         for env_id in dict.fromkeys(source.env_id for source in sources):
             own = [source for source in sources if source.env_id == env_id]
-            missed = [source.seed for source in own if not source.learnt]
+            missed = [source.seed for source in own if source.learnt is False]
+            learnt = MISSING if all(source.learnt is None for source in own) else "all"
             rows.append(
                 (
                     short_env(env_id),
                     readable(own[0].source_kind or " ".join(arms)),
                     with_interval(estimate_of([source.final_score for source in own])),
                     ", ".join(frames(source.frames) for source in own),
-                    "all" if not missed else f"{NOT_LEARNT} not seed {', '.join(map(str, missed))}",
+                    learnt
+                    if not missed
+                    else f"{NOT_LEARNT} not seed {', '.join(map(str, missed))}",
                 )
             )
     headings = ("source", "trained", "final score", "frames, by seed", "learnt")
-    any_missed = any(not source.learnt for source in experiment.sources)
+    any_missed = any(source.learnt is False for source in experiment.sources)
     note = f"{NOT_LEARNT} not learnt within its frames; included in all numbers."
     return PageTable(headings=headings, rows=tuple(rows), note=note if any_missed else "")
 
@@ -190,11 +203,17 @@ def train_table(experiment: Experiment) -> PageTable:
                 short_env(env_id),
                 with_interval(estimate_of([row.auc for row in own])),
                 with_interval(estimate_of([row.final_score for row in own])),
-                score(float(np.mean([row.final_success_rate for row in own]))),
+                _success_rate(own),
                 ", ".join(frames(row.frames) for row in own),
-                f"{sum(row.learnt for row in own)} of {len(own)}",
+                f"{sum(row.learnt is True for row in own)} of {len(own)}",
             )
         )
     headings = ("environment", "area under curve", "final score", "success rate", "frames",
                 "learnt")  # fmt: skip
-    return PageTable(headings=headings, rows=tuple(rows))
+    note = raw_returns(experiment.raw_ids) if experiment.raw_ids else ""
+    return PageTable(headings=headings, rows=tuple(rows), note=note)
+
+
+def _success_rate(rows: Sequence[SummaryRow]) -> str:
+    rates = [row.final_success_rate for row in rows if row.final_success_rate is not None]
+    return score(float(np.mean(rates))) if rates else MISSING

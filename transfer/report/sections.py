@@ -38,7 +38,9 @@ def arm_section(experiment: Experiment, arms: Sequence[ArmSummary], styles: Styl
         "seeds are resampled, since the targets of a seed share its source. The difference is of "
         "means, paired over seeds.",
         tables=(arm_table(experiment, arms),),
-        pictures=_present([*figures, profile_figure(experiment, styles)]),
+        pictures=_present(
+            figures if experiment.raw_ids else [*figures, profile_figure(experiment, styles)]
+        ),
     )
 
 
@@ -58,7 +60,7 @@ def target_sections(
     for env_id in experiment.curve_ids:
         own = [each for each in targets if each.env_id == env_id]
         pictures = [learning_curves(experiment, env_id, "target", styles)]
-        if own:
+        if own and env_id not in experiment.raw_ids:
             pictures.append(survival_curves(experiment, env_id, styles))
         sections.append(
             Section(

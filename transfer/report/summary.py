@@ -1,7 +1,7 @@
 """Summaries of finished trainings: one row for each arm, seed and environment."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType
@@ -40,11 +40,13 @@ class SummaryRow:
     """In the reference environment, at the end."""
     final_return_mean: float
     final_return_std: float
-    final_success_rate: float
+    final_success_rate: float | None
+    """None if the return of a success is unknown."""
     final_episodes: int
     final_backend: str
     frames: int
-    learnt: bool
+    learnt: bool | None
+    """None if nothing says when the environment is learnt."""
     source_frames: int | None
     """Frames its source took; None without a source."""
     source_learnt: bool | None
@@ -69,6 +71,8 @@ class SummaryRow:
     source_kind: str | None = None
     """How its source was trained, with the settings that vary; None without a source. For a source:
     how it was trained itself."""
+    is_raw: bool = False
+    """Whether scores and areas are raw returns, because the range of returns is unknown."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> Self:
@@ -190,7 +194,7 @@ def _row(
         frames=result["frames"],
         learnt=result["learnt"][env_id],
         source_frames=None if source is None else source["frames"],
-        source_learnt=None if source is None else all(source["learnt"].values()),
+        source_learnt=None if source is None else all_learnt(source["learnt"].values()),
         frames_per_second=result["frames_per_second"],
         seconds=result["seconds"],
         evaluation_seconds=result["evaluation_seconds"],
@@ -202,7 +206,14 @@ def _row(
         best_frames=best.get("frames"),
         best_score=best["final"][env_id]["score"] if "final" in best else None,
         source_kind=_source_kind(spec),
+        is_raw=bool(final.get("is_raw")),
     )
+
+
+def all_learnt(learnt: Iterable[bool | None]) -> bool | None:
+    """Whether all are learnt; None if that of the others is unknown."""
+    found = set(learnt)
+    return False if False in found else None if None in found else True
 
 
 def write_summary(path: Path, rows: Sequence[SummaryRow]) -> None:

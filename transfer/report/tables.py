@@ -9,8 +9,9 @@ from rich.text import Text
 
 from ..console import plain_table
 from ..settings.arms import ARMS, arm_of, is_part_of
+from ..settings.suite import raw_returns
 from .arm_statistics import estimate_of
-from .formatting import NOT_LEARNT, WORSE
+from .formatting import MISSING, NOT_LEARNT, WORSE
 from .summary import SummaryRow
 
 
@@ -109,6 +110,8 @@ def _numbers(values: Sequence[float], *, signed: bool = False, mark: str = "") -
         return text
     low, high = found.low, found.high
     between = f"{low:+.2f} {high:+.2f}" if signed else f"{low:.2f}–{high:.2f}"
+    if low < 0 and not signed:
+        between = f"{low:.2f} to {high:.2f}"
     return f"{text}\n{between}{' ' if mark else ''}"
 
 
@@ -116,21 +119,31 @@ def _frames(values: Sequence[int]) -> str:
     return f"{np.mean(values):,.0f}".replace(",", "_")
 
 
-def _learnt(values: Sequence[bool]) -> str:
+def _successes(rows: Sequence[SummaryRow]) -> str:
+    rates = [row.final_success_rate for row in rows if row.final_success_rate is not None]
+    return f"{100 * np.mean(rates):.0f} %" if rates else MISSING
+
+
+def _learnt(values: Sequence[bool | None]) -> str:
     if all(values):
         return "yes"
-    return f"{NOT_LEARNT} no" if not any(values) else f"{NOT_LEARNT} {sum(values)} of {len(values)}"
+    if None in values:
+        return MISSING
+    return (
+        f"{NOT_LEARNT} no"
+        if not any(values)
+        else f"{NOT_LEARNT} {sum(value is True for value in values)} of {len(values)}"
+    )
 
 
 def _source(rows: Sequence[SummaryRow]) -> str:
     frames = [row.source_frames for row in rows if row.source_frames is not None]
     if not frames:
         return ""
-    learnt = [bool(row.source_learnt) for row in rows]
-    missed = len(learnt) - sum(learnt)
+    missed = sum(row.source_learnt is False for row in rows)
     if not missed:
         return _frames(frames)
-    of = "" if len(learnt) == 1 else f"{missed}/{len(learnt)}"
+    of = "" if len(rows) == 1 else f"{missed}/{len(rows)}"
     return f"{_frames(frames)} {NOT_LEARNT}{of}"
 
 
@@ -139,14 +152,14 @@ def _legend(rows: Sequence[SummaryRow]) -> Text:
     n_seeds = len({row.seed for row in targets})
     backends = ", ".join(sorted({row.final_backend for row in rows}))
     lines = [
-        "Scores are normalised returns, 0 to 1. AUC: area under the learning curve.",
+        f"{_scores(rows)} AUC: area under the learning curve.",
         "jumpstart: score before the first frame, less that of scratch.",
         f"final: final score in the reference environment ({backends}).",
         "source: frames of its training.",
     ]
     if n_seeds > 1:
         lines.append(f"Means over {n_seeds} seeds; below them, 95 % bootstrap intervals.")
-    unlearnt = [row for row in rows if row.role == "source" and not row.learnt]
+    unlearnt = [row for row in rows if row.role == "source" and row.learnt is False]
     if unlearnt or any(row.source_learnt is False for row in targets):
         lines.append(f"{NOT_LEARNT}: the source was not learnt within its frames.")
     longer = {arm_of(row.arm) for row in targets if row.counted_from}
@@ -157,7 +170,25 @@ def _legend(rows: Sequence[SummaryRow]) -> Text:
     return Text("\n".join(lines), style="dim")
 
 
-def train_table(rows: Sequence[SummaryRow]) -> Table:
+def _scores(rows: Sequence[SummaryRow]) -> str:
+    """What scores are."""
+    raw = list(dict.fromkeys(row.env_id for row in rows if row.is_raw))
+    if not raw:
+        return "Scores are normalised returns, 0 to 1."
+    if all(row.is_raw for row in rows):
+        return raw_returns(raw)
+    return f"Scores are normalised returns, 0 to 1. {raw_returns(raw)}"
+
+
+def train_tables(rows: Sequence[SummaryRow]) -> RenderableType:
+    """The table of `train`, with a line below it if its scores are raw returns."""
+    table = _train_table(rows)
+    if not any(row.is_raw for row in rows):
+        return table
+    return Group(table, Text(_scores(rows), style="dim"))
+
+
+def _train_table(rows: Sequence[SummaryRow]) -> Table:
     """Score, successes and frames of each environment after `train`."""
     table = _table({"environment": 24}, "AUC", "final", "best", "success", "frames", "learnt")
     for env_id in dict.fromkeys(row.env_id for row in rows):
@@ -167,7 +198,7 @@ def train_table(rows: Sequence[SummaryRow]) -> Table:
             _numbers([row.auc for row in own]),
             _numbers([row.final_score for row in own]),
             _best(own),
-            f"{100 * np.mean([row.final_success_rate for row in own]):.0f} %",
+            _successes(own),
             _frames([row.frames for row in own]),
             _learnt([row.learnt for row in own]),
         )

@@ -42,6 +42,7 @@ class TargetSummary(Compared):
 def summarise_target(experiment: Experiment, env_id: str) -> list[TargetSummary]:
     """A summary of each arm on one target."""
     rows = [row for row in experiment.targets if row.env_id == env_id]
+    is_raw = env_id in experiment.raw_ids
     areas = {label: scores_of(experiment, label, auc, [env_id]) for label in experiment.arms}
     found = []
     for label in dict.fromkeys(row.arm for row in rows):
@@ -50,7 +51,9 @@ def summarise_target(experiment: Experiment, env_id: str) -> list[TargetSummary]
         ends = [asymptote([point.score for point in curve]) for curve in curves]
         jumps = [row.jumpstart for row in own if row.jumpstart is not None]
         against = scores_beside(experiment, label, SCRATCH, areas)
-        forward = None if against is None else forward_transfer(areas[label].table, against.table)
+        forward = None
+        if against is not None and not is_raw:
+            forward = forward_transfer(areas[label].table, against.table)
         found.append(
             TargetSummary(
                 label=label,
@@ -62,9 +65,11 @@ def summarise_target(experiment: Experiment, env_id: str) -> list[TargetSummary]
                 over_scratch=None if against is None else difference(areas[label], against),
                 forward=None if forward is None else float(forward.values.mean()),
                 forward_is_raw=forward is not None and bool(forward.is_raw.any()),
-                to_half=survival(curves, HALF),
-                to_learnt=survival(curves, experiment.learnt_score),
-                to_half_charged=survival(
+                to_half=None if is_raw else survival(curves, HALF),
+                to_learnt=None if is_raw else survival(curves, experiment.learnt_score),
+                to_half_charged=None
+                if is_raw
+                else survival(
                     curves, HALF, {r.seed: float(r.source_frames or r.counted_from) for r in own}
                 ),
             )

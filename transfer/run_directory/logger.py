@@ -53,6 +53,8 @@ def note_scalars(logger: Logger, values: Mapping[str, float], *, frames: int) ->
 class PacedLog(BaseCallback):
     """Logs a row about every `_FRAMES_PER_ROW` frames on-policy, independent of resumes.
 
+    A last rollout that is shorter than the others is logged, too.
+
     Stable-Baselines3 counts rollouts from the start of each `learn()`; off-policy it counts
     episodes, which a checkpoint keeps.
     """
@@ -63,8 +65,8 @@ class PacedLog(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         if isinstance(self.model, OnPolicyAlgorithm):
-            iteration = self.num_timesteps // self._n_frames
-            if iteration % max(1, _FRAMES_PER_ROW // self._n_frames) == 0:
+            iteration, is_shorter = divmod(self.num_timesteps, self._n_frames)
+            if is_shorter or iteration % max(1, _FRAMES_PER_ROW // self._n_frames) == 0:
                 self.model.dump_logs(iteration)
 
     def _on_step(self) -> bool:

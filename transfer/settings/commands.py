@@ -126,6 +126,12 @@ class _Learning:
     gamma: Annotated[float | None, real(0, 1), _default("the agent's")] = None
     """Discount per step."""
 
+    return_range: Annotated[tuple[float, float] | None, _text("LOW HIGH", "the environment's")] = (
+        None
+    )
+    """Returns that are score 0 and score 1, in every environment of the run. Where they are
+    unknown, scores are raw returns."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _TrainScope:

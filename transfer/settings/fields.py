@@ -136,6 +136,8 @@ def _check_plain(kind: Any, value: object) -> object:
             raise SettingsError(f"must be one of {', '.join(choices)}")
         return value
     if get_origin(kind) is tuple:
+        if get_args(kind) == (float, float):
+            return _low_and_high(value)
         values = [value] if isinstance(value, str) else value
         if not isinstance(values, (list, tuple)) or not all(isinstance(v, str) for v in values):
             raise SettingsError("must be a list of names")
@@ -145,6 +147,16 @@ def _check_plain(kind: Any, value: object) -> object:
     if kind is str and not isinstance(value, str):
         raise SettingsError("must be text")
     return value
+
+
+def _low_and_high(value: Any) -> tuple[float, float]:
+    number = Number(float, -math.inf, math.inf)
+    low, high = value if isinstance(value, (list, tuple)) and len(value) == 2 else (None, None)
+    with contextlib.suppress(SettingsError):
+        low, high = number.check(low), number.check(high)
+        if low < high:
+            return low, high
+    raise SettingsError("must be two numbers, the lower one first")
 
 
 def annotations_of(settings: type) -> dict[str, Any]:

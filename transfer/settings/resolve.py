@@ -21,7 +21,7 @@ from .loss_choice import choose_loss, with_published_where_known
 from .source_run import SourceRun, suite_around
 from .spaces import check_spaces, compare_all, spaces_of
 from .spec import AgentSpec, LossSpec, RuntimeSpec, TaskSpec, TrainingSpec
-from .suite import name_as_given, needs_mission, suite_of_settings
+from .suite import in_range, name_as_given, needs_mission, suite_of_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,8 @@ class ResolvedSettings:
     backend: str
     n_envs: int | None
     """As given; None: the agent's default."""
+    return_range: tuple[float, float] | None = None
+    """As given."""
     source_frames: int
     target_frames: int
 
@@ -69,6 +71,7 @@ class ResolvedSettings:
             until_learnt=until_learnt,
             backend=self.backend,
             n_envs=self._n_envs(env_ids),
+            return_range=self.return_range,
             mission=self.mission,
         )
         return TrainingSpec(
@@ -156,6 +159,8 @@ def resolve(
     mission = bool(source_mission) or needs_mission(env_ids, suite.observation)
     _compare_spaces(suite, trained_on, mission, source_mission)
     check_backend(trained_on, settings.backend)
+    if settings.return_range is not None:
+        suite = in_range(suite, settings.return_range)
     of_sources, of_targets = _frames(settings, suite)
     resolved = ResolvedSettings(
         suite=suite,
@@ -172,6 +177,7 @@ def resolve(
         ),
         backend=settings.backend,
         n_envs=settings.n_envs,
+        return_range=settings.return_range,
         source_frames=of_sources,
         target_frames=of_targets,
     )

@@ -61,6 +61,10 @@ class TaskSpec:
     """Whether to stop as soon as every environment is learnt."""
     backend: str = "auto"
     n_envs: int = 1
+    return_range: tuple[float, float] | None = field(
+        default=None, metadata=_at("return_range", optional=True)
+    )
+    """As the user gave it, for every environment; the suite has it in its `return_ranges`."""
     mission: bool = field(default=False, metadata=_at(f"{RESOLVED}.mission"))
     """Whether observations of a grid hold the mission; one answer for sources and targets."""
 

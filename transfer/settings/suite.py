@@ -1,7 +1,7 @@
 """The suite that a command's settings name, and what observations of its environments hold."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from contrastive_distillation.agents import AGENTS
@@ -69,6 +69,21 @@ def choose_suite(name: str | None, sources: tuple[str, ...], targets: tuple[str,
     for env_id in (*suite.sources, *suite.targets):
         suite.task(env_id)
     return suite
+
+
+def in_range(suite: Suite, return_range: tuple[float, float]) -> Suite:
+    """The suite with this range of returns in every environment."""
+    env_ids = (*suite.sources, *suite.targets)
+    return replace(suite, return_ranges=dict.fromkeys(env_ids, return_range))
+
+
+def raw_returns(env_ids: Sequence[str]) -> str:
+    """Says which environments have raw returns for scores, and how to change that."""
+    whose = "its scores are" if len(env_ids) == 1 else "their scores are"
+    return (
+        f"The range of returns of {' and '.join(env_ids)} is unknown: {whose} raw returns. Give "
+        "one with --return-range LOW HIGH, or as return_ranges of a suite."
+    )
 
 
 def _with_others(suite: Suite, sources: tuple[str, ...], targets: tuple[str, ...]) -> Suite:

@@ -16,6 +16,7 @@ from ..settings.loss_settings import Value
 from ..settings.resolve import ResolvedSettings, choose_workers, resolve
 from ..settings.source_run import find_source_run, note_on_source, source_checkpoint
 from ..settings.spec import TrainingSpec, to_config
+from ..settings.suite import raw_returns
 from .arm_trainings import ArmTrainings, check_arms, check_distinct
 from .ray_executor import import_ray
 from .recorded_values import check_recorded
@@ -65,6 +66,12 @@ def plan_train(settings: TrainSettings) -> Plan:
         _check_file(settings, settings.config)
     resolved = resolve(settings)
     suite = resolved.suite
+    for task in map(suite.task, suite.sources if settings.until_learnt else ()):
+        if task.return_range is None and task.success_return is None:
+            raise SettingsError(
+                f"--until-learnt: nothing says when {task.env_id} is learnt; give the range of its "
+                "returns, --return-range LOW HIGH, or leave the flag out"
+            )
     first = resolved.training(
         suite.sources,
         frames=resolved.source_frames,
@@ -194,6 +201,8 @@ def _config(settings: TransferSettings, resolved: ResolvedSettings, command: str
         "source_frames": resolved.source_frames,
         "seeds": settings.seeds,
     }
+    if settings.return_range is not None:
+        config["return_range"] = list(settings.return_range)
     if settings.from_ is not None:
         del config["source"], config["source_frames"]
     if isinstance(settings, AblateSettings):
@@ -220,6 +229,11 @@ def _notes(resolved: ResolvedSettings, specs: Sequence[TrainingSpec]) -> tuple[s
         for spec in specs
         if spec.task.frames % spec.task.n_envs and not spec.source.extra_frames
     ]
+    tasks = [
+        suite.task(env_id) for env_id in dict.fromkeys(env for s in specs for env in s.task.env_ids)
+    ]
+    if unknown := [task.env_id for task in tasks if task.return_range is None]:
+        notes.append(raw_returns(unknown))
     if agent not in suite.agents:
         made_for = " and ".join(suite.agents)
         notes.append(f"The suite {suite.name} is made for {made_for}; {agent} may not learn it.")

@@ -10,7 +10,7 @@ from rich.console import Console
 from ..console import say, show
 from ..errors import DONE, FAILED
 from ..report.formatting import NOT_LEARNT
-from ..report.tables import train_table, transfer_tables
+from ..report.tables import train_tables, transfer_tables
 from ..run_directory.directory import (
     CARRIED,
     CONFIG,
@@ -205,10 +205,11 @@ def _line(name: str, outcome: Outcome, result: dict[str, Any] | None, *, is_sour
     best = result["best"]["frames"]
     best_at = ", its best" if best == result["frames"] else f", best after {best:_}"
     missed = (
-        f"  {NOT_LEARNT} not learnt" if is_source and not all(result["learnt"].values()) else ""
+        f"  {NOT_LEARNT} not learnt" if is_source and False in result["learnt"].values() else ""
     )
+    measured = "return" if any(e.get("is_raw") for e in result["final"].values()) else "score"
     return (
-        f"{name}  score {mean:.2f} after {result['frames']:_} frames{best_at}, "
+        f"{name}  {measured} {mean:.2f} after {result['frames']:_} frames{best_at}, "
         f"{result['frames_per_second']:.0f} frames/s{missed}"
     )
 
@@ -225,7 +226,7 @@ def _carried(directory: Path) -> str:
 def _show(plan: Plan, console: Console) -> None:
     rows = summary_rows(plan)
     if rows:
-        show(console, train_table(rows) if plan.command == "train" else transfer_tables(rows))
+        show(console, train_tables(rows) if plan.command == "train" else transfer_tables(rows))
     say(console, str(plan.directory), style="bold")
     for name, line in _files(plan):
         if (plan.directory / name).exists():

@@ -76,7 +76,11 @@ def finish(
             memory=memory,
         )
         return {
-            episodes.env_id: {**measures(task.suite, episodes), "backend": episodes.backend}
+            episodes.env_id: {
+                **measures(task.suite, episodes),
+                "backend": episodes.backend,
+                "is_raw": task.suite.task(episodes.env_id).return_range is None,
+            }
             for episodes in played
         }
 

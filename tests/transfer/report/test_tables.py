@@ -8,7 +8,7 @@ from rich.console import Console
 
 from contrastive_distillation.transfer.console import show
 from contrastive_distillation.transfer.report.summary import SummaryRow
-from contrastive_distillation.transfer.report.tables import train_table, transfer_tables
+from contrastive_distillation.transfer.report.tables import train_tables, transfer_tables
 from contrastive_distillation.transfer.study.display import LineDisplay
 from contrastive_distillation.transfer.study.progress import RunProgress
 
@@ -122,7 +122,7 @@ def test_what_varies_stands_below_its_arm() -> None:
 def test_train_table_fits(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(file=io.StringIO(), width=120)
     long_id = "contrastive/CartPole-SwappedActions-v0"
-    show(console, train_table([replace(ROW, env_id=long_id, seed=seed) for seed in range(3)]))
+    show(console, train_tables([replace(ROW, env_id=long_id, seed=seed) for seed in range(3)]))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(len(line.rstrip()) for line in lines) <= 80
 

@@ -1,11 +1,13 @@
 """What a plan says before it starts."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from contrastive_distillation.transfer import (
     SettingsError,
+    TrainingSpec,
     TrainSettings,
     TransferSettings,
     plan_transfer,
@@ -85,3 +87,34 @@ def test_a_source_says_its_loss_too() -> None:
 def test_two_arms_that_are_one_agent_are_refused(loss: str, arms: tuple[str, ...]) -> None:
     with pytest.raises(SettingsError, match="would train the same agents"):
         labels(*arms, loss=loss)
+
+
+def test_an_unknown_range_of_returns_is_said_before_the_training() -> None:
+    (note,) = plan_train(TrainSettings(env=("Pendulum-v1",), frames=64)).notes
+    assert note == (
+        "The range of returns of Pendulum-v1 is unknown: its scores are raw returns. Give one with "
+        "--return-range LOW HIGH, or as return_ranges of a suite."
+    )
+
+
+def test_a_range_is_that_of_every_environment_and_is_kept() -> None:
+    settings = TransferSettings(
+        source=("Pendulum-v1",), target=("Pendulum-v1",), arms=("scratch",),
+        return_range=(-1600.0, 0.0), frames=2_048,
+    )  # fmt: skip
+    plan = plan_transfer(settings)
+    assert plan.notes == ()
+    (spec,) = plan.specs
+    assert spec.task.suite.task("Pendulum-v1").score([-1600, -400, 5]).tolist() == [0, 0.75, 1]
+    assert plan.config["return_range"] == [-1600, 0]
+    read = TrainingSpec.from_config(spec.config(), name=spec.name, arms=spec.arms, needs=None)
+    assert read == spec
+    other = plan_transfer(replace(settings, return_range=None))
+    assert "return_range" not in other.config and other.directory != plan.directory
+
+
+def test_nothing_says_when_raw_returns_are_learnt() -> None:
+    with pytest.raises(SettingsError, match="--until-learnt: nothing says when Pendulum-v1 is"):
+        plan_train(TrainSettings(env=("Pendulum-v1",), until_learnt=True))
+    car = TrainSettings(env=("MountainCarContinuous-v0",), until_learnt=True)
+    assert plan_train(car).specs[0].task.until_learnt, "Gymnasium's threshold says it"
