@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -19,10 +20,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from .advantage_floor import AdvantageFloor
-from .encoders import PictureEncoder, VectorEncoder
+from .encoders import SMALLEST_PICTURE, PictureEncoder, VectorEncoder
 from .entropy_anneal import EntropyAnneal
 from .exact_frames import ExactDQN, ExactPPO
-from .grid_encoder import N_CELL_VALUES, GridEncoder
+from .grid_encoder import GridEncoder, why_not_a_grid
 from .policies import DistinctActorCriticPolicy, DistinctDQNPolicy
 
 AGENTS: Mapping[str, type[BaseAlgorithm]] = {"ppo": ExactPPO, "dqn": ExactDQN}
@@ -88,19 +89,29 @@ _DISTINCT = {"ppo": DistinctActorCriticPolicy, "dqn": DistinctDQNPolicy}
 
 
 def observation_kind(space: gym.Space[Any]) -> str:
-    """ "grid" | "picture" | "vector" | "mixed": which encoder reads observations of this space."""
-    if isinstance(space, gym.spaces.Dict):
-        image = space.spaces.get("image")
-        is_grid = (
-            {"image", "direction"} <= set(space.spaces)
-            and isinstance(image, gym.spaces.Box)
-            and len(image.shape) == 3
-            and image.high.max() < N_CELL_VALUES
-        )
-        if is_grid:
-            return "grid"
-        return "mixed" if any(map(is_image_space, space.spaces.values())) else "vector"
-    return "picture" if is_image_space(space) else "vector"
+    """Which encoder reads observations of a space, chosen by what the space holds.
+
+    Returns:
+        "grid": MiniGrid's cells (`GridEncoder`); "picture": bytes, 36×36 or larger
+        (`PictureEncoder`); "mixed": a Dict with such pictures beside other parts
+        (Stable-Baselines3's `CombinedExtractor`); "vector": all numbers one after the other
+        (`VectorEncoder`), also those of smaller pictures.
+    """
+    if not isinstance(space, gym.spaces.Dict):
+        return "picture" if _is_large_picture(space) else "vector"
+    if why_not_a_grid(space) is None:
+        return "grid"
+    pictures = [part for part in space.spaces.values() if is_image_space(part)]
+    return "mixed" if pictures and all(map(_is_large_picture, pictures)) else "vector"
+
+
+def _is_large_picture(space: gym.Space[Any]) -> bool:
+    """Whether a space holds pictures that are large enough for convolutions."""
+    if not isinstance(space, gym.spaces.Box) or not is_image_space(space):
+        return False
+    channels_first = np.argmin(space.shape) == 0  # else Stable-Baselines3 moves the last axis
+    rows_and_columns = space.shape[1:] if channels_first else space.shape[:2]
+    return min(rows_and_columns) >= SMALLEST_PICTURE
 
 
 def default_n_envs(agent: str, kind: str = "grid") -> int:

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from .distinct_rows import confirmed_distinct_rows
 
+SMALLEST_PICTURE = 36
+"""Rows and columns that the convolutions need."""
+
 
 class PictureEncoder(BaseFeaturesExtractor):
     """Encodes pictures (C, H, W) in [0, 1]: three convolutions and one linear layer.
@@ -35,7 +38,7 @@ class PictureEncoder(BaseFeaturesExtractor):
     ) -> None:
         super().__init__(observation_space, features_dim)
         n_channels, height, width = observation_space.shape
-        if min(height, width) < 36:
+        if min(height, width) < SMALLEST_PICTURE:
             raise ValueError(f"a picture of {height}×{width} is too small; 36×36 is the smallest")
         self.encode_distinct = encode_distinct
         self.convolutions = nn.Sequential(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
+import numpy as np
 import torch
 import torch.nn.functional as F
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -13,6 +16,13 @@ from .distinct_rows import distinct_rows
 N_CELL_VALUES = 11
 """Values of one MiniGrid cell channel: object types reach 10, colours 5, states 3."""
 
+N_CELL_CHANNELS = 3
+"""Type, colour and state."""
+
+SMALLEST_VIEW = 7
+"""Rows and columns that the convolutions need. Smaller views are padded; so are even numbers, of
+which the pooling would leave out the last."""
+
 EMBEDDING_STD = 0.1
 """Of the initial embeddings. With 1, the value function of a fresh agent is loud noise where
 rewards are rare, and PPO follows it: DoorKey-5x5 was not learnt in 150k frames; with 0.3 on 2 of 3
@@ -22,9 +32,10 @@ seeds, with 0.1 on 3 of 3 within 90k."""
 class GridEncoder(BaseFeaturesExtractor):
     """Encodes MiniGrid's partial view: cell embeddings, three 2×2 convolutions, one linear layer.
 
-    Expects a `Dict` space with `image` (H, W, 3) of (type, colour, state) identifiers,
-    `direction` (1,) and, optionally, `mission` (L,) tokens with 0 as padding; the values arrive
-    as float32 from Stable-Baselines3's preprocessing and are used as indices.
+    Expects a `Dict` space with `image` (H, W, 3) of (type, colour, state) identifiers up to 10
+    and, optionally, `direction` (1,) up to 3 and `mission` (L,) tokens with 0 as padding, all of
+    whole numbers; they arrive as float32 from Stable-Baselines3's preprocessing and are used as
+    indices. Views are padded with 0 ("unseen") to odd numbers of rows and columns, at least 7.
 
     A cell is the sum of the embeddings of its type, colour and state. With `encode_distinct`
     each distinct observation of a batch is encoded once (MiniGrid's views repeat, so a minibatch
@@ -34,7 +45,7 @@ class GridEncoder(BaseFeaturesExtractor):
     to rounding.
 
     Raises:
-        ValueError: the space lacks `image` or `direction`, or the view is smaller than 7×7.
+        ValueError: the space is another one; see `why_not_a_grid`.
     """
 
     cell_values: Tensor
@@ -49,16 +60,17 @@ class GridEncoder(BaseFeaturesExtractor):
         encode_distinct: bool = True,
     ) -> None:
         super().__init__(observation_space, features_dim)
-        missing = {"image", "direction"} - set(observation_space.spaces)
-        if missing:
+        refusal = why_not_a_grid(observation_space)
+        if refusal is not None:
             raise ValueError(
-                f"GridEncoder needs the keys 'image' and 'direction', missing {sorted(missing)} "
-                f"in {sorted(observation_space.spaces)}; for other Dict spaces use "
-                "Stable-Baselines3's CombinedExtractor"
+                f"GridEncoder reads MiniGrid's observations, but {refusal}: make the environment "
+                "with contrastive_distillation.envs.make_vec, or use Stable-Baselines3's "
+                "CombinedExtractor"
             )
-        height, width, n_channels = observation_space["image"].shape  # type: ignore[misc]
-        if min(height, width) < 7:
-            raise ValueError(f"a grid view of {height}×{width} is too small; 7×7 is the smallest")
+        rows, columns, n_channels = observation_space["image"].shape  # type: ignore[misc]
+        height, width = (max(n, SMALLEST_VIEW) // 2 * 2 + 1 for n in (rows, columns))
+        self._view = height, width
+        self._padding = (0, width - columns, 0, height - rows)
         self.encode_distinct = encode_distinct
         self.cells = nn.Embedding(N_CELL_VALUES * n_channels, embedding_dim)
         self.convolutions = nn.Sequential(
@@ -71,10 +83,13 @@ class GridEncoder(BaseFeaturesExtractor):
             nn.ReLU(),
             nn.Flatten(),
         )
-        self.directions = nn.Embedding(4, embedding_dim)
+        self.directions: nn.Embedding | None = None
         with torch.no_grad():
             view = torch.zeros(1, embedding_dim, height, width)
-            n_flat = self.convolutions(view).shape[1] + embedding_dim
+            n_flat = self.convolutions(view).shape[1]
+        if "direction" in observation_space.spaces:
+            self.directions = nn.Embedding(4, embedding_dim)
+            n_flat += embedding_dim
         self.words: nn.EmbeddingBag | None = None
         if "mission" in observation_space.spaces:
             n_words = int(observation_space["mission"].high.max()) + 1  # type: ignore[attr-defined]
@@ -94,7 +109,12 @@ class GridEncoder(BaseFeaturesExtractor):
         image = observations["image"]
         n_rows, n_channels = len(image), image.shape[-1]
         powers = N_CELL_VALUES ** torch.arange(n_channels, device=image.device)
-        parts = [(image @ powers.to(image.dtype)).reshape(n_rows, -1), observations["direction"]]
+        cells = image @ powers.to(image.dtype)
+        if any(self._padding):
+            cells = F.pad(cells, self._padding)
+        parts = [cells.reshape(n_rows, -1)]
+        if self.directions is not None:
+            parts.append(observations["direction"])
         if self.words is not None:
             parts.append(observations["mission"].reshape(n_rows, -1))
         codes = torch.cat(parts, dim=1).long()
@@ -104,17 +124,20 @@ class GridEncoder(BaseFeaturesExtractor):
         return F.embedding(inverse, self._encode(codes.index_select(0, representatives)))
 
     def _encode(self, codes: Tensor) -> Tensor:
-        """Features (B, features_dim) of int64 codes (B, H·W cells + 1 direction [+ L words])."""
-        height, width, _ = self._observation_space["image"].shape  # type: ignore[index]
-        n_cells = height * width
-        cells = codes[:, :n_cells].view(-1, height, width)
+        """Features (B, features_dim) of int64 codes (B, H·W cells [+ 1 direction] [+ L words])."""
+        height, width = self._view
+        n_read = height * width
+        cells = codes[:, :n_read].view(-1, height, width)
         pooled = self._pooled_once(cells) if self.encode_distinct else self._pooled(cells)
         second, third = self.convolutions[3], self.convolutions[5]
         assert isinstance(second, nn.Conv2d) and isinstance(third, nn.Conv2d)
         views = F.relu(_convolved(third, F.relu(_convolved(second, pooled))))
-        features = [views.permute(0, 3, 1, 2).flatten(1), self.directions(codes[:, n_cells])]
+        features = [views.permute(0, 3, 1, 2).flatten(1)]
+        if self.directions is not None:
+            features.append(self.directions(codes[:, n_read]))
+            n_read += 1
         if self.words is not None:
-            features.append(_mean_of_words(self.words, codes[:, n_cells + 1 :]))
+            features.append(_mean_of_words(self.words, codes[:, n_read:]))
         return self.linear(torch.cat(features, dim=1))  # type: ignore[no-any-return]
 
     def _pooled(self, cells: Tensor) -> Tensor:
@@ -145,6 +168,37 @@ class GridEncoder(BaseFeaturesExtractor):
         convolved = F.relu(_convolved(first, embedded.view(len(representatives), 3, 3, -1)))
         pooled = convolved.amax(dim=(1, 2))
         return F.embedding(inverse, pooled).view(n_views, height, width, -1)
+
+
+def why_not_a_grid(space: gym.Space[Any]) -> str | None:
+    """Why `GridEncoder` cannot read observations of a space; None if it can.
+
+    The names of the keys are not enough: a camera and a heading may have the same ones.
+    """
+    if not isinstance(space, gym.spaces.Dict) or "image" not in space.spaces:
+        return f"{space} is not a Dict with the key 'image'"
+    others = sorted(set(space.spaces) - {"image", "direction", "mission"})
+    if others:
+        return f"it would not see the key {others[0]!r}"
+    image, direction = space["image"], space.spaces.get("direction")
+    mission = space.spaces.get("mission")
+    if not (_holds_codes(image, N_CELL_VALUES) and len(image.shape or ()) == 3):
+        return f"'image' is {image}, expected whole numbers (H, W, 3) from 0 to 10"
+    assert image.shape is not None
+    if image.shape[2] != N_CELL_CHANNELS:
+        return f"'image' has {image.shape[2]} channels, expected {N_CELL_CHANNELS}"
+    if direction is not None and not (_holds_codes(direction, 4) and direction.shape == (1,)):
+        return f"'direction' is {direction}, expected one whole number from 0 to 3"
+    if mission is not None and not (_holds_codes(mission, 2**16) and len(mission.shape or ()) == 1):
+        return f"'mission' is {mission}, expected a row of whole numbers from 0 on"
+    return None
+
+
+def _holds_codes(space: gym.Space[Any], n_values: int) -> bool:
+    """Whether a space is a Box of whole numbers from 0 to below `n_values`."""
+    if not isinstance(space, gym.spaces.Box) or not np.issubdtype(space.dtype, np.integer):
+        return False
+    return bool(space.low.min() >= 0 and space.high.max() < n_values)
 
 
 def _cell_values(n_channels: int) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any, Self
 
+import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -115,10 +115,19 @@ class RecordMemory(BaseCallback):
             self.logger.record("memory/known_returns", self.memory.known_fraction())
 
     def _raw(self, seen: Any) -> Any:
-        """A copy of the observations `seen` by the model, as they were before VecNormalize."""
+        """A copy of the observations `seen` by the model, as they were before VecNormalize.
+
+        Their dtypes are those of the space: environments in a SubprocVecEnv may give others.
+        """
+        space = self.model.observation_space
         if self._normalised is not None and self._normalised.norm_obs:
-            seen = self._normalised.get_original_obs()
-        return copy.deepcopy(seen)
+            seen, space = (
+                self._normalised.get_original_obs(),
+                self._normalised.venv.observation_space,
+            )
+        if isinstance(space, gym.spaces.Dict):
+            return {key: _cast(key, seen[key], part) for key, part in space.spaces.items()}
+        return _cast("", seen, space)
 
     def save(self, path: str | Path) -> None:
         """Write the memory to a safetensors file that `load` reads; no code is stored.
@@ -140,6 +149,23 @@ class RecordMemory(BaseCallback):
             ValueError: the file is broken, or of another version.
         """
         return cls(load_memory(Path(path), keep=keep))
+
+
+def _cast(key: str, values: Any, space: gym.Space[Any]) -> np.ndarray:
+    """A copy of observations (N, ...) in the dtype of their space.
+
+    Raises:
+        ValueError: the dtype cannot hold them.
+    """
+    seen = np.asarray(values)
+    cast = np.array(seen, dtype=space.dtype)
+    if cast.dtype.kind != "f" and not np.array_equal(cast, seen):
+        name = f"observation {key!r}" if key else "an observation"
+        raise ValueError(
+            f"{name} holds {seen[cast != seen].flat[0]}, which {cast.dtype}, the dtype of its "
+            f"space, cannot hold: correct the environment's observation_space, now {space}"
+        )
+    return cast
 
 
 def discount_of(model: BaseAlgorithm) -> float:

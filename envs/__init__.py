@@ -4,7 +4,9 @@
 environments that EnvPool has and Gymnasium for the others; observations are the same in both.
 """
 
+from .contract import ContractError
 from .grid_sensors import Codes, Colours
+from .gymnasium_block import quiet, stack_observations
 from .make import BACKENDS, check_backend, make_vec
 from .mission import (
     MISSION_LENGTH,
@@ -14,7 +16,7 @@ from .mission import (
     mission_varies,
 )
 from .names import UnknownNameError, nearest_names
-from .observations import make_env
+from .observations import compared_spaces, make_env
 from .offered_suites import SUITES, get_suite
 from .picture_sensors import ChannelsMixed, HueTurned, Inverted, Noise, Pictures
 from .pictures import draw_pictures
@@ -43,6 +45,7 @@ __all__ = [
     "ChannelsMixed",
     "Codes",
     "Colours",
+    "ContractError",
     "Distractors",
     "EnvironmentFailedError",
     "HueTurned",
@@ -62,6 +65,7 @@ __all__ = [
     "UnknownNameError",
     "check_backend",
     "compare_spaces",
+    "compared_spaces",
     "draw_pictures",
     "encode_mission",
     "episode_seed",
@@ -72,9 +76,11 @@ __all__ = [
     "make_vec",
     "mission_varies",
     "nearest_names",
+    "quiet",
     "sensor_families",
     "sensor_of",
     "space_table",
+    "stack_observations",
     "suite_settings",
     "track_step",
     "unrelated_source",

@@ -102,7 +102,7 @@ class EnvPoolBlock:
             plain, action_space = env.observation_space, env.action_space
             env.close()
         if observation == "picture":
-            check_picture(self.env_id, plain)
+            check_picture(self.env_id, has_grid=self._grid)
         if not self._grid:
             return plain, action_space
         return (picture_space() if self._picture else grid_space(mission=mission)), action_space

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -54,10 +55,10 @@ class GymnasiumBlock:
         """Start a new episode in every environment."""
         first = []
         for i, (env, seed, option) in enumerate(zip(self.envs, self._seeds, options, strict=True)):
-            with track_step(self.env_id, i), _quiet(self.env_id):
+            with track_step(self.env_id, i), quiet(self.env_id):
                 first.append(env.reset(seed=seed, options=option or None)[0])
         self._seeds = [None] * self.n_envs
-        return self._stack(first)
+        return stack_observations(self.observation_space, first)
 
     def step(self, actions: NDArray[Any]) -> BlockStep:
         """Step every environment, and reset those whose episode ended."""
@@ -80,17 +81,17 @@ class GymnasiumBlock:
             if info:
                 infos[i] = info
             if terminated[i] or truncated[i]:
-                last.append(observation)
-                with track_step(self.env_id, i), _quiet(self.env_id):
+                last.append(copy.deepcopy(observation))  # the environment may reuse its array
+                with track_step(self.env_id, i), quiet(self.env_id):
                     observation, _ = env.reset()
             following.append(observation)
         return BlockStep(
-            observations=self._stack(following),
+            observations=stack_observations(self.observation_space, following),
             rewards=rewards,
             terminated=terminated,
             truncated=truncated,
             finished=np.flatnonzero(terminated | truncated),
-            last_observations=self._stack(last) if last else None,
+            last_observations=stack_observations(self.observation_space, last) if last else None,
             infos=infos,
         )
 
@@ -105,19 +106,19 @@ class GymnasiumBlock:
         for env in self.envs:
             env.close()
 
-    def _stack(self, observations: list[Any]) -> Observations:
-        """Stack one observation per environment into arrays of the space's dtype."""
-        space = self.observation_space
-        if isinstance(space, gym.spaces.Dict):
-            return {
-                key: np.array([each[key] for each in observations], dtype=part.dtype)
-                for key, part in space.spaces.items()
-            }
-        return np.array(observations, dtype=space.dtype)
+
+def stack_observations(space: gym.Space[Any], observations: Sequence[Any]) -> Observations:
+    """Stack N observations of a space into arrays (N, …) of its dtypes."""
+    if isinstance(space, gym.spaces.Dict):
+        return {
+            key: np.array([each[key] for each in observations], dtype=part.dtype)
+            for key, part in space.spaces.items()
+        }
+    return np.array(observations, dtype=space.dtype)
 
 
 @contextlib.contextmanager
-def _quiet(env_id: str) -> Iterator[None]:
+def quiet(env_id: str) -> Iterator[None]:
     """Suppress the messages that BabyAI prints while it draws a level ("Sampling rejected: …")."""
     if "BabyAI" not in env_id:
         yield

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
+
+import gymnasium as gym
 
 from .block import Block
 from .envpool_block import EnvPoolBlock, check_envpool_has, envpool_has
 from .gymnasium_block import GymnasiumBlock
-from .observations import resolve_mission
+from .observations import compared_spaces, resolve_mission
 from .registry import find_spec
 from .spaces import compare_spaces, space_table
 from .vector import TaskVecEnv
@@ -136,12 +138,7 @@ def _check_spaces(blocks: list[Block]) -> None:
     """Raise ValueError, with a table, if the spaces of `blocks` differ."""
     first = blocks[0]
     for other in blocks[1:]:
-        rows = compare_spaces(
-            first.observation_space,
-            first.action_space,
-            other.observation_space,
-            other.action_space,
-        )
+        rows = compare_spaces(*_compared(first), *_compared(other))
         if not all(row.fits for row in rows):
             for block in blocks:
                 block.close()
@@ -149,3 +146,10 @@ def _check_spaces(blocks: list[Block]) -> None:
                 f"{first.env_id!r} and {other.env_id!r} cannot share one agent:\n"
                 + space_table(rows, first.env_id, other.env_id)
             )
+
+
+def _compared(block: Block) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """A block's spaces, discrete ones with the `start` that the environment gave them."""
+    if block.envs:
+        return compared_spaces(block.envs[0])
+    return block.observation_space, block.action_space

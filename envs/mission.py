@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import warnings
+import zlib
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -46,30 +48,41 @@ _TOKEN_OF_WORD = {word: token for token, word in enumerate(MISSION_WORDS, start=
 @lru_cache(maxsize=65_536)
 def _tokens(mission: str) -> bytes:
     words = re.findall(r"[^\s,.]+", mission.lower())
-    for word in words:
-        if word not in _TOKEN_OF_WORD:
-            raise ValueError(
-                f"the mission {mission!r} has the word {word!r}, which is not in the mission "
-                f'vocabulary. Leave the mission out (mission="off"), or use an environment '
-                f"of MiniGrid or BabyAI."
-            )
-    if len(words) > MISSION_LENGTH:
-        raise ValueError(
-            f"the mission {mission!r} has {len(words)} words; an observation holds "
-            f'{MISSION_LENGTH}. Leave the mission out (mission="off"), or use another environment.'
+    found = [token for word in words for token in _tokens_of(word)]
+    if len(found) > MISSION_LENGTH:
+        warnings.warn(
+            f"missions of more than {MISSION_LENGTH} words are cut: the agent sees the first "
+            f"{MISSION_LENGTH} of {mission!r}",
+            stacklevel=4,
         )
     tokens = np.zeros(MISSION_LENGTH, dtype=np.uint8)
-    tokens[: len(words)] = [_TOKEN_OF_WORD[word] for word in words]
+    tokens[: len(found)] = found[:MISSION_LENGTH]
     return tokens.tobytes()
+
+
+def _tokens_of(word: str) -> tuple[int, ...]:
+    """The token of a word in the vocabulary; two for another word, which a hash of it chooses.
+
+    So a vocabulary of one size, and with it the size of every saved encoder, does for all words.
+    """
+    if word in _TOKEN_OF_WORD:
+        return (_TOKEN_OF_WORD[word],)
+    first, second = divmod(zlib.crc32(word.encode()) % len(MISSION_WORDS) ** 2, len(MISSION_WORDS))
+    return first + 1, second + 1
 
 
 def encode_mission(mission: str) -> NDArray[np.uint8]:
     """The words of `mission` as (32,) uint8 tokens, padded with 0.
 
-    Commas and capital letters are ignored. Raises ValueError for a word that is not in the
-    vocabulary and for a mission of more than 32 words.
+    Commas and capital letters are ignored. A word that is not in the vocabulary becomes two
+    tokens. Tokens after the 32nd are left out, with a warning.
     """
     return np.frombuffer(_tokens(mission), dtype=np.uint8).copy()
+
+
+def is_text(space: gym.Space[Any]) -> bool:
+    """Whether a space holds text: MiniGrid's MissionSpace, or Gymnasium's Text."""
+    return isinstance(space, gym.spaces.Text) or hasattr(space, "mission_func")
 
 
 def mission_varies(env_ids: Sequence[str]) -> bool:
@@ -91,7 +104,7 @@ def warn_hidden_mission(env_ids: Sequence[str]) -> None:
     names = ", ".join(alone or dict.fromkeys(env_ids))
     warnings.warn(
         f"the mission of {names} varies, but the observation does not hold it: the agent cannot "
-        f'know its goal. Use mission="auto" with the grid observation.',
+        "know its goal. Use the grid observation, which holds it.",
         stacklevel=4,
     )
 
@@ -107,6 +120,8 @@ def _missions_of(env_id: str) -> frozenset[str] | None:
         if not isinstance(space, gym.spaces.Dict) or "mission" not in space.spaces:
             return None
         mission = space["mission"]
+        if not is_text(mission):
+            return None
         choices = getattr(mission, "ordered_placeholders", None)
         if "babyai" in type(env.unwrapped).__module__ or not hasattr(mission, "mission_func"):
             return frozenset()

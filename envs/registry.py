@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from typing import Any
 
 import gymnasium as gym
 
 from . import variants  # noqa: F401  (registers our own environments)
+from .contract import Contract
 from .names import UnknownNameError
 
 
@@ -34,17 +36,30 @@ def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
 
 
 def make_raw_env(env_id: str, *, render_mode: str | None = None) -> gym.Env[Any, Any]:
-    """The environment without our wrappers.
+    """The environment with its own observations, checked by `Contract`.
 
-    Raises UnknownNameError for an unknown id, ValueError if a package that it needs is missing.
+    Raises UnknownNameError for an unknown id, ValueError if the environment cannot be made: its
+    constructor raises an error, it does not draw in `render_mode`, or a package is missing.
     """
     spec = find_spec(env_id)
     try:
         options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-        return gym.make(spec, disable_env_checker=True, **options)
+        return Contract(gym.make(spec, disable_env_checker=True, **options))
     except gym.error.DependencyNotInstalled as error:
         raise ValueError(
             f"environment {env_id!r} needs a package that is missing: {error}"
+        ) from error
+    except Exception as error:  # a constructor can raise anything
+        text = " ".join(str(error).split())
+        if render_mode is not None and "'render_mode'" in text:
+            raise ValueError(
+                f"environment {env_id!r} cannot be drawn: its constructor does not accept "
+                f"render_mode={render_mode!r}"
+            ) from error
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"environment {env_id!r} cannot be made: its constructor failed in {where.name}() of "
+            f"{where.filename}, line {where.lineno}: {text or 'an error without a text'}"
         ) from error
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from .contract import ContractError
+
 
 class RunningStep:
     """The step or reset that runs now: written by the environments, read by another thread."""
@@ -45,14 +47,15 @@ def track_step(env_id: str, env_index: int) -> Iterator[None]:
 
 
 class EnvironmentFailedError(RuntimeError):
-    """An environment raised an error, which is the cause (`__cause__`).
+    """An environment raised an error, or ContractError was raised for it: the cause (`__cause__`).
 
-    Attributes: `env_id`, `env_index`.
+    Attributes: `env_id`, `env_index`, `reason`.
     """
 
     def __init__(self, *, env_id: str, env_index: int, error: Exception) -> None:
         self.env_id, self.env_index = env_id, env_index
         text = " ".join(str(error).split())
-        super().__init__(
-            f"environment {env_id!r} (number {env_index}) raised {type(error).__name__}: {text}"
-        )
+        broken = isinstance(error, ContractError)
+        self.reason = text if broken else f"raised {type(error).__name__}: {text}"
+        separator = ": " if broken else " "
+        super().__init__(f"environment {env_id!r} (number {env_index}){separator}{self.reason}")

@@ -34,6 +34,10 @@ class BadNumberError(ValueError):
         )
 
 
+_OUR_INFOS = {"episode", "terminal_observation", "TimeLimit.truncated"}
+"""Infos that `TaskVecEnv` fills; those of the same name that an environment gives are dropped."""
+
+
 class TaskVecEnv(VecEnv):
     """Blocks of environments, one block for each task, as one `VecEnv`.
 
@@ -120,7 +124,7 @@ class TaskVecEnv(VecEnv):
     def _fill_infos(self, infos: list[dict[str, Any]], start: int, step: BlockStep) -> None:
         """Fill the infos of one block's finished episodes, and reset their counters."""
         for i, info in step.infos.items():
-            infos[start + i].update(info)
+            infos[start + i].update({key: info[key] for key in info if key not in _OUR_INFOS})
         if step.last_observations is None:
             return
         self._check_numbers(step.last_observations, None, envs=start + step.finished)

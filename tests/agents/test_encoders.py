@@ -105,9 +105,10 @@ def test_both_paths_equal_embeddings_and_then_convolutions(
     batch["image"] = torch.randint(0, 11, (20, *size, 3)).double()
     batch["mission"][:3] = 0  # no word at all
     batch["mission"][3:8, 5:] = 0
-    embedded = sum(
-        encoder.cells(batch["image"][..., channel].long() + 11 * channel) for channel in range(3)
-    )
+    rows, columns = size
+    padding = (0, 0, 0, 1 - columns % 2, 0, 1 - rows % 2)  # to odd numbers
+    shown = torch.nn.functional.pad(batch["image"], padding).long()
+    embedded = sum(encoder.cells(shown[..., channel] + 11 * channel) for channel in range(3))
     views = encoder.convolutions(embedded.permute(0, 3, 1, 2))
     directions = encoder.directions(batch["direction"][:, 0].long())
     words = encoder.words(batch["mission"].long())
@@ -138,11 +139,51 @@ def test_widths() -> None:
     assert vector(torch.zeros(5, 4)).shape == (5, 8)
 
 
-def test_errors_name_what_is_missing() -> None:
-    with pytest.raises(ValueError, match="missing \\['direction'\\]"):
-        GridEncoder(gym.spaces.Dict(image=GRID["image"]))
-    with pytest.raises(ValueError, match="5×7 is too small"):
-        image = gym.spaces.Box(0, 10, (5, 7, 3), np.uint8)
-        GridEncoder(gym.spaces.Dict(image=image, direction=GRID["direction"]))
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        (gym.spaces.Dict(direction=GRID["direction"]), "with the key 'image'"),
+        (gym.spaces.Dict({**GRID.spaces, "battery": GRID["direction"]}), "not see .* 'battery'"),
+        (gym.spaces.Dict(image=gym.spaces.Box(0, 255, (7, 7, 3), np.uint8)), "from 0 to 10"),
+        (gym.spaces.Dict(image=gym.spaces.Box(0, 1, (7, 7, 3))), "whole numbers"),
+        (gym.spaces.Dict(image=gym.spaces.Box(0, 1, (7, 7, 20), np.uint8)), "20 channels"),
+        (
+            gym.spaces.Dict(image=GRID["image"], direction=gym.spaces.Discrete(4)),
+            r"'direction' is Discrete\(4\)",
+        ),
+    ],
+)
+def test_what_a_grid_encoder_would_misread_is_refused(space: gym.spaces.Dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        GridEncoder(space)
+
+
+def test_small_pictures_are_refused() -> None:
     with pytest.raises(ValueError, match="too small"):
         PictureEncoder(gym.spaces.Box(0, 255, (3, 20, 20), np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3), (5, 8, 3), (7, 7, 3), (9, 12, 3)])
+@pytest.mark.parametrize("with_direction", [False, True])
+def test_grids_of_any_size_are_seen_whole(shape: tuple[int, ...], with_direction: bool) -> None:
+    """Every cell and the direction count, in both paths alike."""
+    parts = {"image": gym.spaces.Box(0, 10, shape, np.uint8)}
+    if with_direction:
+        parts["direction"] = GRID["direction"]
+    torch.manual_seed(0)
+    encoder = GridEncoder(gym.spaces.Dict(parts))
+    torch.nn.init.normal_(encoder.cells.weight)
+    image = torch.randint(0, 11, (1, *shape)).float()
+    seen = {"image": image, "direction": torch.ones(1, 1)}
+    n_cells = shape[0] * shape[1]
+    many = {key: value.repeat(n_cells + 1, *[1] * (value.ndim - 1)) for key, value in seen.items()}
+    for cell in range(n_cells):
+        many["image"].view(n_cells + 1, n_cells, 3)[cell, cell] += 1
+    many["image"] %= 11
+    features = encoder(many)
+    encoder.encode_distinct = False
+    torch.testing.assert_close(encoder(many), features)
+    for cell in range(n_cells):
+        assert not torch.equal(features[cell], features[-1]), cell
+    if with_direction:
+        assert not torch.equal(encoder({**seen, "direction": torch.zeros(1, 1)}), features[-1:])

@@ -13,6 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from contrastive_distillation.agents import (
     AuxiliaryLossCallback,
@@ -160,3 +161,53 @@ def test_a_file_without_a_memory_is_refused(tmp_path: Path) -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="memory is 50000, expected an object such as"):
         RecordMemory(50_000)  # type: ignore[arg-type]
+
+
+class Careless(gym.Env[Any, np.int64]):
+    """Declares float32 and a byte; gives what arithmetic makes of them after the first step."""
+
+    observation_space = gym.spaces.Dict(
+        a=gym.spaces.Box(-10, 10, (4,), np.float32), n=gym.spaces.Box(0, 255, (1,), np.uint8)
+    )
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, count: float = 1.0) -> None:
+        self._count = count
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        super().reset(**options)
+        self._step = 0
+        return {"a": np.zeros(4, np.float32), "n": np.zeros(1, np.uint8)}, {}
+
+    def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._step += 1
+        seen = {"a": self.np_random.normal(size=4), "n": np.array([self._count * self._step])}
+        return seen, 1.0, self._step == LENGTH, False, {}
+
+
+class Uncast(DummyVecEnv):
+    """Like SubprocVecEnv, it returns the observations as the environments give them."""
+
+    def _save_obs(self, env_idx: int, obs: Any) -> None:
+        self._given = {**getattr(self, "_given", {}), env_idx: obs}
+
+    def _obs_from_buf(self) -> Any:
+        given = [self._given[i] for i in range(self.num_envs)]
+        return {key: np.stack([each[key] for each in given]) for key in given[0]}
+
+
+def test_observations_are_kept_in_the_dtypes_of_their_space() -> None:
+    model = PPO("MultiInputPolicy", Uncast([Careless] * 2), n_steps=16, batch_size=16)
+    memory = EpisodicMemory(capacity=64)
+    model.learn(64, callback=RecordMemory(memory))
+    kept = memory.observations(memory.rows())
+    assert isinstance(kept, dict) and len(memory) == 64
+    assert kept["a"].dtype == np.float32 and kept["n"].dtype == np.uint8
+    assert set(np.unique(kept["n"])) == set(range(LENGTH))
+
+
+def test_what_their_dtype_cannot_hold_is_refused() -> None:
+    env = Uncast([lambda: Careless(count=0.5)])
+    model = PPO("MultiInputPolicy", env, n_steps=16, batch_size=16)
+    with pytest.raises(ValueError, match=r"'n' holds 0\.5, which uint8"):
+        model.learn(16, callback=RecordMemory(EpisodicMemory(capacity=64)))

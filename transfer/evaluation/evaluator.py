@@ -24,6 +24,8 @@ from contrastive_distillation.envs import (
     get_task,
     make_env,
     make_vec,
+    quiet,
+    stack_observations,
     track_step,
 )
 from contrastive_distillation.memory import concatenate, take
@@ -84,21 +86,29 @@ class _Stage(abc.ABC):
         """Close the environments."""
 
 
-class _PythonStage(_Stage):
+class PythonStage(_Stage):
     """Single Gymnasium environments, stepped one after the other; finished ones are not stepped."""
 
     backend = "gymnasium"
 
-    def __init__(self, env_id: str, observation: str, mission: bool) -> None:
+    def __init__(
+        self, env_id: str, *, observation: str, mission: bool, render_mode: str | None = None
+    ) -> None:
         super().__init__(env_id)
-        self._make = functools.partial(make_env, env_id, observation=observation, mission=mission)
-        self._envs: list[gym.Env[Any, Any]] = [self._make()]
-        self._discrete = isinstance(self._envs[0].action_space, gym.spaces.Discrete)
+        self._make = functools.partial(
+            make_env, env_id, observation=observation, mission=mission, render_mode=render_mode
+        )
+        self.envs: list[gym.Env[Any, Any]] = [self._make()]
+        self._space = self.envs[0].observation_space
+        self._discrete = isinstance(self.envs[0].action_space, gym.spaces.Discrete)
 
     def reset(self, seed: int, n_episodes: int) -> Observations:
-        self._envs += [self._make() for _ in range(n_episodes - len(self._envs))]
-        with contextlib.redirect_stdout(None):  # BabyAI prints while it draws a level
-            observations = stack([self._envs[i].reset(seed=seed + i)[0] for i in range(n_episodes)])
+        self.envs += [self._make() for _ in range(n_episodes - len(self.envs))]
+        first = []
+        for i in range(n_episodes):
+            with track_step(self.env_id, i), quiet(self.env_id):
+                first.append(self.envs[i].reset(seed=seed + i)[0])
+        observations = stack_observations(self._space, first)
         self._n_steps = 0
         self._check_numbers(observations)
         return observations
@@ -109,10 +119,10 @@ class _PythonStage(_Stage):
         steps = []
         for i, action in zip(self.going, actions, strict=True):
             with track_step(self.env_id, int(i)):
-                steps.append(self._envs[i].step(int(action) if self._discrete else action))
+                steps.append(self.envs[i].step(int(action) if self._discrete else action))
         rewards = np.array([step[1] for step in steps], np.float32)
         dones = np.array([step[2] or step[3] for step in steps], np.bool_)
-        observations = stack([step[0] for step in steps])
+        observations = stack_observations(self._space, [step[0] for step in steps])
         self._n_steps += 1
         self._check_numbers(observations, rewards)
         return observations, rewards, dones
@@ -132,7 +142,7 @@ class _PythonStage(_Stage):
                 )
 
     def close(self) -> None:
-        for env in self._envs:
+        for env in self.envs:
             env.close()
 
 
@@ -218,7 +228,7 @@ def _make_stage(env_id: str, backend: str, observation: str, mission: bool) -> _
         if stage.backend != "gymnasium":
             return stage
         stage.close()
-    return _PythonStage(env_id, observation, mission)
+    return PythonStage(env_id, observation=observation, mission=mission)
 
 
 @contextlib.contextmanager
@@ -240,10 +250,3 @@ def own_randomness(seed: int, device: torch.device | None = None) -> Iterator[in
         finally:
             np.random.set_state(numpy_state)
             random.setstate(python_state)
-
-
-def stack(observations: Sequence[Any]) -> Observations:
-    """Stack single observations into a batch (N, …)."""
-    if isinstance(observations[0], dict):
-        return {key: np.stack([each[key] for each in observations]) for key in observations[0]}
-    return np.stack(observations)

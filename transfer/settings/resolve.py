@@ -117,8 +117,8 @@ class ResolvedSettings:
         """As given, or the agent's default, rounded up to equal shares for the tasks."""
         given, n_tasks = self.n_envs, len(env_ids)
         if given is None:
-            observations, _ = spaces_of(env_ids[0], self.suite.observation, self.mission)
-            default = default_n_envs(self.agent.name, observation_kind(observations))
+            spaces = spaces_of(env_ids[0], self.suite.observation, self.mission)
+            default = default_n_envs(self.agent.name, observation_kind(spaces.observation))
             return -(-default // n_tasks) * n_tasks
         if given % n_tasks:
             lower = given // n_tasks * n_tasks
