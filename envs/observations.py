@@ -135,12 +135,19 @@ def observe(
             raise
     if observation == "picture" and is_view:
         env = PictureObservation(env)
-    elif is_view and set(space) == _GRID_KEYS and is_text(space["mission"]):
+    elif content == "view" and _is_minigrids(space):
         env = GridObservation(env, mission=mission)
     else:
         env = _converted(env, content, mission=mission)
     action = plain_action(env.action_space)
     return env if action is None else PlainAction(env, action)
+
+
+def _is_minigrids(space: spaces.Space[Any]) -> bool:
+    """Whether a raw observation has the parts that MiniGrid's has, with the mission as text."""
+    if not isinstance(space, spaces.Dict) or set(space.spaces) != _GRID_KEYS:
+        return False
+    return is_text(space["mission"])
 
 
 def compared_spaces(env: gym.Env[Any, Any]) -> tuple[spaces.Space[Any], spaces.Space[Any]]:

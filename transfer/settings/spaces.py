@@ -99,7 +99,7 @@ def check_spaces(agent: str, env_id: str, suite: Suite, mission: bool) -> None:
 def _check_buildable(agent: str, env_id: str, suite: Suite, mission: bool) -> None:
     """Build the agent for one environment, and let it act once."""
     vec = make_vec([env_id], 1, 0, "gymnasium", observation=suite.observation, mission=mission)
-    small = {"buffer_size": 1} if agent == "dqn" else {}
+    small: dict[str, Any] = {"buffer_size": 1} if agent == "dqn" else {}
     with contextlib.closing(vec):
         try:
             build_agent(agent, vec, seed=0, **small).predict(cast(Any, vec.reset()))
