@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor, nn
 
 from contrastive_distillation.losses import AuxiliaryLoss
-from contrastive_distillation.memory import Memory, Observations
+from contrastive_distillation.memory import Memory
 
 from .frozen_policy import FrozenPolicy
 from .learner import Learner
 from .observation_encoder import ObservationEncoder, blank_observations
+from .spaces import difference, unsuited
 from .teachers import FrozenTeacher
+
+_N_COMPARED = 1024  # rows of a memory, about
 
 
 def check_loss(loss: object) -> None:
@@ -101,10 +103,10 @@ def check_stepped(changed: Iterable[nn.Parameter], learner: Learner, loss: Auxil
     """Check that the encoder's optimiser steps every parameter that the loss changes.
 
     Raises:
-        ValueError: it does not step one of them.
+        ValueError: it does not step one of them that is not frozen.
     """
     stepped = {id(parameter) for parameter in learner.named_parameters().values()}
-    if any(id(parameter) not in stepped for parameter in changed):
+    if any(id(parameter) not in stepped for parameter in changed if parameter.requires_grad):
         raise ValueError(
             f"{loss.name} changes parameters of the policy that the encoder's optimiser does not "
             "step; name another encoder, or leave them out of changed_parameters "
@@ -116,7 +118,7 @@ def check_teachers(model: BaseAlgorithm, loss: AuxiliaryLoss) -> None:
     """Check that every frozen teacher or policy of the loss reads the model's observations.
 
     Raises:
-        ValueError: one was trained on observations of other keys or shapes.
+        ValueError: one was trained on observations of another space, see `difference`.
     """
     for teacher in loss.modules():
         if isinstance(teacher, FrozenTeacher):
@@ -130,30 +132,31 @@ def check_teachers(model: BaseAlgorithm, loss: AuxiliaryLoss) -> None:
                 )
         else:
             continue
-        own = model.observation_space
-        if _layout(theirs) != _layout(own):
+        if (reason := difference(theirs, model.observation_space)) is not None:
             raise ValueError(
-                f"the teacher reads observations of {theirs}, the model has {own}: take a teacher "
-                "that was trained on observations of the same shape, or wrap the environment so "
-                "that both see the same"
+                f"the teacher reads other observations than the model: {reason}; take a teacher "
+                "that was trained on the same observations, or wrap the environment so that both "
+                "see the same"
             )
 
 
 def check_memories(model: BaseAlgorithm, *memories: Memory | None) -> None:
-    """Check that the observations in memories have the model's keys and shapes.
+    """Check that the observations in memories could be the model's.
 
     Raises:
-        ValueError: those of one memory do not, or the model's cannot be stored.
+        ValueError: those of one memory have other keys, shapes or dtypes, or whole numbers that
+            the model's space lacks; or the model's cannot be stored.
     """
-    own = _shapes(blank_observations(model.observation_space, 1))
+    blank_observations(model.observation_space, 1)
     for memory in memories:
         if memory is None or len(memory) == 0:
             continue
-        theirs = _shapes(memory.observations(memory.rows()[:1]))
-        if theirs != own:
+        rows = memory.rows()
+        some = rows[:: max(1, len(rows) // _N_COMPARED)]
+        if (reason := unsuited(memory.observations(some), model.observation_space)) is not None:
             raise ValueError(
-                f"a memory holds observations of shape {theirs}, the model observes {own}: give "
-                "the model a new memory, and as source_memory one of the same observations"
+                f"a memory holds other observations than the model's: {reason}; give the model a "
+                "new memory, and as source_memory one of the same observations"
             )
 
 
@@ -182,19 +185,6 @@ def _described(terms: object) -> str:
             "{" + ", ".join(f"{name!r}: {_described(term)}" for name, term in terms.items()) + "}"
         )
     return f"a {type(terms).__name__}"
-
-
-def _shapes(observations: Observations) -> dict[str, tuple[int, ...]] | tuple[int, ...]:
-    """Shape of one observation, or of each part of a Dict."""
-    if isinstance(observations, dict):
-        return {key: array.shape[1:] for key, array in sorted(observations.items())}
-    return observations.shape[1:]
-
-
-def _layout(space: gym.Space[Any]) -> dict[str, tuple[type, tuple[int, ...] | None]]:
-    """Kind and shape of each part of a space."""
-    parts = space.spaces if isinstance(space, gym.spaces.Dict) else {"": space}
-    return {key: (type(part), part.shape) for key, part in parts.items()}
 
 
 def _same(first: torch.device, second: torch.device) -> bool:

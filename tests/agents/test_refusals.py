@@ -79,7 +79,7 @@ def test_a_teacher_of_other_observations_is_refused(other: str) -> None:
     source = PPO("MlpPolicy", env, policy_kwargs=dict(KWARGS), n_steps=16, batch_size=16)
     loss = ContrastiveDistillation(teacher=FrozenTeacher.from_model(source))
     joined = AuxiliaryLossCallback(loss, memory=EpisodicMemory(capacity=500))
-    with pytest.raises(ValueError, match=r"the teacher reads observations of .* the model has Box"):
+    with pytest.raises(ValueError, match=r"the teacher reads other observations .*the model's Box"):
         ppo().learn(32, callback=joined)
 
 
@@ -190,7 +190,7 @@ def test_a_memory_of_other_observations_is_refused() -> None:
     env = make_vec_env("Pendulum-v1", n_envs=1, seed=0)
     other = PPO("MlpPolicy", env, policy_kwargs=dict(KWARGS), n_steps=16, batch_size=16)
     other.learn(32, callback=join(memory=seen))
-    said = r"memory holds observations of shape \(3,\), the model observes \(4,\)"
+    said = r"memory holds other observations than the model's: of shape \(3,\)"
     for given in ({"memory": seen}, {"source_memory": seen}):
         with pytest.raises(ValueError, match=said):
             ppo().learn(32, callback=join(**given))
