@@ -224,7 +224,11 @@ class AuxiliaryLoss(nn.Module):
         return {n: value for n, value in values.items() if isinstance(value, int | float | str)}
 
     def build(self, learner: Learner) -> None:
-        """Create heads, on `learner.device`."""
+        """Create heads, on `learner.device`, and forget what earlier trainings left.
+
+        A loss object may be used for several models, one after the other: each training starts as
+        with a new object.
+        """
 
     def sample(
         self,

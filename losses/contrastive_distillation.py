@@ -186,6 +186,7 @@ class ContrastiveDistillation(ArraysInState, AuxiliaryLoss):
             )
         if self.teacher is not None and self.has_source_term:
             self.source_head = projection_head(learner.n_features, self.teacher.n_features)
+        self.source_keys = None if self.teacher is None else FrozenKeys(self.teacher)
         self._learner = learner
         self.restore_arrays({})  # the samplers' state belonged to another learner
         self.to(learner.device)

@@ -58,6 +58,10 @@ class Kickstarting(PolicyDistillation):
         self.decay, self.floor = checks.numbers(0, 1, decay=decay, floor=floor)
         self.register_buffer("n_updates", torch.tensor(0))
 
+    def build(self, learner: Learner) -> None:
+        super().build(learner)
+        self.n_updates.zero_()
+
     def sample(
         self,
         memory: Memory,

@@ -59,6 +59,11 @@ class QDagger(PolicyDistillation):
         self.register_buffer("shortfall", torch.tensor(1.0))
         self.register_buffer("looked_at", torch.tensor(-1))
 
+    def build(self, learner: Learner) -> None:
+        super().build(learner)
+        self.shortfall.fill_(1.0)
+        self.looked_at.fill_(-1)
+
     def sample(
         self,
         memory: Memory,
