@@ -127,8 +127,18 @@ def default_n_envs(agent: str, kind: str = "grid") -> int:
 
 
 def default_weight(agent: str) -> float:
-    """The default weight of the loss, chosen by measurement."""
-    return {"ppo": 0.3, "dqn": 0.1}[agent]
+    """The default weight of the loss, chosen by measurement.
+
+    Raises:
+        ValueError: an unknown agent.
+    """
+    weights = {"ppo": 0.3, "dqn": 0.1}
+    if agent not in weights:
+        raise ValueError(
+            f"there is no default weight for the agent '{agent}', only for "
+            f"{', '.join(weights)}; choose a weight"
+        )
+    return weights[agent]
 
 
 def build_agent(

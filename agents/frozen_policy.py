@@ -17,6 +17,7 @@ from .action_logits import action_logits, acts_by, seen_by
 from .module_copy import copy_module
 from .observation_encoder import Normalise, Observations
 from .teachers import FrozenNormalise
+from .weight_names import with_every_name
 from .weights import copy_weights
 
 
@@ -55,7 +56,7 @@ class FrozenPolicy(nn.Module):
         """
         frozen = cls.from_model(like)
         copy_weights(
-            weights,
+            with_every_name(weights, like.policy),
             frozen.policy.state_dict(),
             of="the source policy",
             advice="the source needs the same agent, architecture and action space as the target",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .encoder_lookup import read_encoder
 from .observation_encoder import Normalise, ObservationEncoder, Observations
 from .teacher_zip import encoder_with_weights, rebuilt_encoder, statistics_of
+from .weight_names import with_every_name
 from .weights import copy_weights
 
 
@@ -120,7 +121,7 @@ class FrozenTeacher(nn.Module):
         theirs = followed.state_dict(keep_vars=True).values()
         own = teacher.encoder.state_dict().values()
         copy_weights(
-            weights,
+            with_every_name(weights, like.policy),
             {names[id(tensor)]: copied for tensor, copied in zip(theirs, own, strict=True)},
             of="the teacher",
             advice="the teacher needs an encoder of the same architecture",
@@ -146,12 +147,13 @@ class FrozenTeacher(nn.Module):
         which runs their code: only with `trust=True`.
 
         Args:
-            path: the zip, or a run directory.
+            path: the zip, with or without its ending, or a run directory.
             encoder: a module built as the source's features extractor was; a copy is used.
             at: where it stands in the policy: a path such as "actor.features_extractor"; "auto"
                 takes the first place whose weights fit. With `trust`, as in `find_encoder`.
             observation_space: what `encoder` reads; not needed for a `BaseFeaturesExtractor`.
-            normalize_images: whether the source's policy scaled pictures to [0, 1].
+            normalize_images: whether the source's policy scaled pictures to [0, 1]; refused if the
+                zip says otherwise.
             vec_normalize: the source's observation statistics, if it had any; a path to what
                 `VecNormalize.save` wrote is a pickle and needs `trust=True`.
             trust: allow unpickling.

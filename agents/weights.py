@@ -16,8 +16,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
-from .encoder_lookup import find_encoder
+from .encoder_lookup import find_encoder, find_stages
 from .observation_encoder import forked_generators
+from .weight_names import same_tensors, with_every_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +96,15 @@ def random_weights(model: BaseAlgorithm, *, seed: int) -> dict[str, Tensor]:
 
 
 def zip_of(path: str | Path) -> Path:
-    """The model's zip at a path, or in the run directory there; ValueError if there is none."""
+    """The model's zip at a path, or in the run directory there; ValueError if there is none.
+
+    As in Stable-Baselines3, the ending `.zip` may be left out.
+    """
     path = Path(path)
-    if path.is_dir():
-        path = path / "checkpoints" / "final.zip"
-    if not path.is_file():
-        raise ValueError(f"no weights at {path}: expected a run directory or a model's zip")
-    return path
+    for found in (path / "checkpoints" / "final.zip", path, Path(f"{path}.zip")):
+        if found.is_file():
+            return found
+    raise ValueError(f"no weights at {path}: expected a run directory or a model's zip")
 
 
 def is_encoder_parameter(name: str) -> bool:
@@ -110,44 +113,75 @@ def is_encoder_parameter(name: str) -> bool:
 
 
 def carry_weights(
-    model: BaseAlgorithm, weights: Mapping[str, Tensor], *, mode: str = "fine_tune"
+    model: BaseAlgorithm,
+    weights: Mapping[str, Tensor],
+    *,
+    mode: str = "fine_tune",
+    encoder: str = "auto",
 ) -> CarryReport:
     """Copy a source policy's weights into a model by name and shape, and say what was carried.
+
+    A tensor that the model has under several names (a shared features extractor) is carried once,
+    from the first of the names that the source has.
 
     Args:
         model: the target model, freshly built.
         weights: the source policy's state dict.
         mode: one of `TRANSFER_MODES`; where the head is not carried it stays freshly initialised.
+        encoder: which part is the encoder, see `find_encoder`; "auto": every features extractor.
 
     Raises:
-        ValueError: an unknown mode, or no encoder parameter fits.
+        ValueError: an unknown mode, or no encoder parameter fits; where the head is carried and
+            the features extractors have no parameters: nothing fits.
     """
     if mode not in TRANSFER_MODES:
         raise ValueError(f"unknown transfer mode '{mode}'; choose one of {list(TRANSFER_MODES)}")
-    own = model.policy.state_dict()
+    policy = model.policy
+    own, of_encoder = policy.state_dict(keep_vars=True), _encoder_names(model, encoder)
     carries_head = TRANSFER_MODES[mode].carries_head
-    carried = [
-        name
-        for name, tensor in weights.items()
-        if name in own
-        and own[name].shape == tensor.shape
-        and (carries_head or is_encoder_parameter(name))
-    ]
-    if not any(is_encoder_parameter(name) for name in carried):
+    if not of_encoder and not carries_head:
+        find_stages(policy, encoder, algorithm=type(model).__name__)  # says what to name instead
+    weights = with_every_name(weights, policy)
+    fits = {
+        name: weights[name]
+        for name, tensor in own.items()
+        if name in weights
+        and weights[name].shape == tensor.shape
+        and (carries_head or name in of_encoder)
+    }
+    if not fits or (of_encoder and of_encoder.isdisjoint(fits)):
         raise ValueError(
             "nothing of the source's encoder fits the target's: their architectures differ; "
             "train the source with the same agent, observation and encoder"
         )
+    taken: dict[int, Tensor] = {}
     with torch.no_grad():
-        for name in carried:
-            own[name].copy_(weights[name])
-    if isinstance(model.policy, DQNPolicy):
-        model.policy.q_net_target.load_state_dict(model.policy.q_net.state_dict())
+        for name, tensor in fits.items():
+            if id(own[name]) not in taken:
+                taken[id(own[name])] = tensor
+                own[name].copy_(tensor)
+    carried = [
+        name for name in weights if name in fits and torch.equal(taken[id(own[name])], fits[name])
+    ]
+    if isinstance(policy, DQNPolicy):
+        policy.q_net_target.load_state_dict(policy.q_net.state_dict())
     return CarryReport(
         carried=tuple(carried),
-        fresh=tuple(name for name in own if name not in carried),
+        fresh=tuple(name for name, tensor in own.items() if id(tensor) not in taken),
         left_behind=tuple(name for name in weights if name not in carried),
     )
+
+
+def _encoder_names(model: BaseAlgorithm, encoder: str) -> set[str]:
+    """Names of the encoder's weights; with those of the target networks that follow it."""
+    if encoder == "auto":
+        return {name for name in model.policy.state_dict() if is_encoder_parameter(name)}
+    stages, _ = find_stages(model.policy, encoder, algorithm=type(model).__name__)
+    names = same_tensors(model.policy, stages)
+    followers = {
+        f"{part}_target{dot}{rest}" for part, dot, rest in (n.partition(".") for n in names)
+    }
+    return names | (followers & model.policy.state_dict().keys())
 
 
 def misfit(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str | None:
@@ -206,12 +240,15 @@ class EncoderRate(BaseCallback):
         self.factor = factor
         self.encoder = encoder
         self._hooks: list[Any] = []
+        self._frozen: list[Tensor] = []
 
     def _on_training_start(self) -> None:
         found, optimizer = find_encoder(self.model, self.encoder)
         self._parameters = list(found.parameters())
+        self._thaw()
         if self.factor == 0.0:
-            for parameter in self._parameters:
+            self._frozen = [p for p in self._parameters if p.requires_grad]
+            for parameter in self._frozen:
                 parameter.requires_grad_(False)
                 parameter.grad = None
             return
@@ -234,9 +271,12 @@ class EncoderRate(BaseCallback):
 
     def _on_training_end(self) -> None:
         self._remove_hooks()
-        if self.factor == 0.0:
-            for parameter in self._parameters:
-                parameter.requires_grad_(True)
+        self._thaw()
+
+    def _thaw(self) -> None:
+        """Unfreeze what this callback has frozen."""
+        while self._frozen:
+            self._frozen.pop().requires_grad_(True)
 
     def _remove_hooks(self) -> None:
         while self._hooks:
