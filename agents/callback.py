@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.linalg import vector_norm
 
 from contrastive_distillation.losses import AuxiliaryLoss
@@ -29,11 +29,11 @@ from .checks import (
     whole_number,
 )
 from .diagnostics import EncoderDiagnostics
-from .encoder_lookup import find_encoder
+from .encoder_lookup import find_encoder, parts_of, same_parts, trained_parts_of
 from .heads import Heads
 from .learner import Learner, reward_scale_of
 from .observation_encoder import ObservationEncoder, forked_generators
-from .record_memory import RecordMemory, discount_of
+from .record_memory import RecordMemory, discount_of, not_called_by_learn
 from .schedules import Schedule, check_weight
 from .teachers import MovingAverageTeacher
 from .update_frequency import DEFAULT_EVERY, default_every, default_n_anchors
@@ -166,6 +166,8 @@ class AuxiliaryLossCallback(RecordMemory):
             memory, encoder=encoder, frames=self.diagnostics_frames, loss=loss
         )
         self._handles: list[Any] = []
+        self._parts: list[Any] = []
+        self._n_rollouts = self._n_steps_seen = 0
         self._has_warned = False
         self._tensors_to_load: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
 
@@ -173,18 +175,39 @@ class AuxiliaryLossCallback(RecordMemory):
 
     def _init_callback(self) -> None:
         self.detach()
-        encoder, self._optimizer = find_encoder(self.model, self.encoder)
-        if self.learner is None or self.learner.policy is not self.model.policy:
-            self.learner = self._build(encoder)
-        check_device(self.model, self.learner.encoder, self.loss)
-        check_teachers(self.model, self.loss)
+        self._look_up()
         check_memories(self.model, self.memory, self.source_memory)
-        self.learner.encoder.normalise = encoder.normalise
-        self.learner.reward_scale = partial(reward_scale_of, self.model)
+        self._diagnostics.init_callback(self.model)
+
+    def _look_up(self) -> None:
+        """Find the encoder and its optimiser as they are now; build the loss if they are others."""
+        encoder, self._optimizer = find_encoder(self.model, self.encoder)
+        parts = [self.model.policy, *parts_of(encoder.stages)]
+        if self.learner is None or not same_parts(parts, self._parts):
+            if self.learner is not None and self.learner.policy is self.model.policy:
+                _log.info("the model's encoder is another than before: the loss's heads are new")
+            self.learner = self._build(encoder)
+        self._parts, self._looked_at = parts, trained_parts_of(self.model.policy)
+        learner = self.learner
+        learner.encoder.stages, learner.encoder.normalise = encoder.stages, encoder.normalise
+        learner.optimizer = self._optimizer
+        learner.reward_scale = partial(reward_scale_of, self.model)
+        check_device(self.model, learner.encoder, self.loss)
+        check_teachers(self.model, self.loss)
+        self._changed = self.loss.changed_parameters(learner)
+        check_stepped(self._changed, learner, self.loss)
         for module in self.loss.modules():
             if isinstance(module, MovingAverageTeacher):
                 module.follow(encoder.normalise)
-        self._diagnostics.init_callback(self.model)
+
+    def _look_again(self) -> None:
+        """Look up the encoder if the policy has changed; about once for each update."""
+        self._n_rollouts += 1
+        passed = max(self._n_rollouts, self.n_steps - self._n_steps_seen)
+        if self._n_rollouts == 1 or passed >= self.steps_per_update:
+            self._n_rollouts, self._n_steps_seen = 1, self.n_steps
+            if not same_parts(trained_parts_of(self.model.policy), self._looked_at):
+                self._look_up()
 
     def _build(self, encoder: ObservationEncoder) -> Learner:
         """Build the loss's heads and their optimiser, without using the global generators."""
@@ -197,10 +220,8 @@ class AuxiliaryLossCallback(RecordMemory):
         with forked_generators(encoder.device):
             torch.manual_seed(self.seed)
             self.loss.build(learner)
+        self.loss.metrics = {}
         self.loss.to(encoder.device)
-        changed = self.loss.changed_parameters(learner)
-        check_stepped(changed, learner, self.loss)
-        self._changed = [parameter for parameter in changed if parameter.requires_grad]
         self.heads = Heads(self.loss.head_parameters(), learning_rate=self.head_learning_rate)
         if self._tensors_to_load is not None:
             of_loss, of_heads = self._tensors_to_load
@@ -215,26 +236,43 @@ class AuxiliaryLossCallback(RecordMemory):
     def _on_training_start(self) -> None:
         super()._on_training_start()
         self._diagnostics.on_training_start(self.locals, self.globals)
+        self._is_told_of_rollouts, self._n_rollouts = False, 0
+        self._n_steps_before = self._n_steps_seen = self.n_steps
         self._n_drawn = self.n_anchors or min(default_n_anchors(self.model), self.memory.capacity)
         self.steps_per_update = self.every or default_every(type(self.model), self._n_drawn)
 
     def _on_rollout_start(self) -> None:
         self.detach()
         super()._on_rollout_start()
+        self._is_told_of_rollouts = True
         if self.weight != 0.0:
             check_learns(self._learner.encoder.parameters())
 
     def _on_rollout_end(self) -> None:
         self.detach()
         super()._on_rollout_end()
+        self._look_again()
         self._diagnostics.on_rollout_end()
         self._running_learn = self.model.start_time
         self._updated = False
         self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
         self._handles.append(self._optimizer.register_step_post_hook(self._after_step))
 
+    def _on_step(self) -> bool:
+        if not self._is_told_of_rollouts:
+            raise ValueError(not_called_by_learn(self))
+        return super()._on_step()
+
     def _on_training_end(self) -> None:
         self.detach()
+        if self.weight != 0.0 and self.n_steps == self._n_steps_before:
+            _log.warning(
+                "the auxiliary loss has changed nothing: during this learn(), %s took no step of "
+                "the optimiser (%s) that holds the encoder; train for more frames than "
+                "learning_starts or a rollout has, or step that optimiser",
+                type(self.model).__name__,
+                type(self._optimizer).__name__,
+            )
 
     def detach(self) -> None:
         """Remove the hook from the optimiser, if there is one."""
@@ -281,37 +319,42 @@ class AuxiliaryLossCallback(RecordMemory):
         with torch.enable_grad():
             terms = check_terms(self.loss, self.loss(learner, batch))
         values = {name: self._finite(name, term) for name, term in terms.items()}
+        changed = [parameter for parameter in self._changed if parameter.requires_grad]
+        if self._changed:  # a loss may change nothing but its heads
+            check_learns(changed)
         active = [name for name in terms if term_weights.get(name, 1.0) > 0.0]
 
-        rl = flattened([parameter.grad for parameter in self._changed], like=self._changed)
+        rl = flattened([parameter.grad for parameter in changed], like=changed)
         rl_norm = float(vector_norm(rl))
         reference = self.reference.update(rl_norm)
         added = torch.zeros_like(rl)
         for name in active:
             term_weight = weight * term_weights.get(name, 1.0)
             gradient = self._gradient(
-                terms[name], retain=name != active[-1], head_weight=term_weight
+                terms[name], changed, retain=name != active[-1], head_weight=term_weight
             )
             added += balanced(
                 gradient, rl, balance=self.balance, weight=term_weight, reference=reference
             )
             self._log_cosine(gradient, rl, rl_norm)
-        add_flattened(self._changed, added)
+        add_flattened(changed, added)
         self.heads.step()
 
         self._updated = True
         self.n_updates += 1
         self._log_update(values, float(vector_norm(added)), rl_norm)
 
-    def _gradient(self, term: Tensor, *, retain: bool, head_weight: float) -> Tensor:
+    def _gradient(
+        self, term: Tensor, changed: list[nn.Parameter], *, retain: bool, head_weight: float
+    ) -> Tensor:
         """The term's gradient on the changed parameters, (n,); that on the heads is added there."""
-        n = len(self._changed)
+        n = len(changed)
         if not term.requires_grad:
-            return flattened([None] * n, like=self._changed)
-        wanted = [*self._changed, *self.heads.parameters]
+            return flattened([None] * n, like=changed)
+        wanted = [*changed, *self.heads.parameters]
         found = torch.autograd.grad(term, wanted, retain_graph=retain, allow_unused=True)
         self.heads.add_gradients(found[n:], scale=head_weight if self.balance == "none" else 1.0)
-        return flattened(found[:n], like=self._changed)
+        return flattened(found[:n], like=changed)
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """Encoder and heads have stepped: let the loss update its moving averages."""

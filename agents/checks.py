@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -132,7 +133,8 @@ def check_teachers(model: BaseAlgorithm, loss: AuxiliaryLoss) -> None:
                 )
         else:
             continue
-        if (reason := difference(theirs, model.observation_space)) is not None:
+        reason = difference(theirs, model.observation_space)
+        if reason is not None and difference(theirs, _raw_space(model)) is not None:
             raise ValueError(
                 f"the teacher reads other observations than the model: {reason}; take a teacher "
                 "that was trained on the same observations, or wrap the environment so that both "
@@ -153,11 +155,19 @@ def check_memories(model: BaseAlgorithm, *memories: Memory | None) -> None:
             continue
         rows = memory.rows()
         some = rows[:: max(1, len(rows) // _N_COMPARED)]
-        if (reason := unsuited(memory.observations(some), model.observation_space)) is not None:
+        if (reason := unsuited(memory.observations(some), _raw_space(model))) is not None:
             raise ValueError(
                 f"a memory holds other observations than the model's: {reason}; give the model a "
                 "new memory, and as source_memory one of the same observations"
             )
+
+
+def _raw_space(model: BaseAlgorithm) -> gym.Space[Any]:
+    """The space of the observations before VecNormalize, which has floats for whole numbers."""
+    statistics = model.get_vec_normalize_env()
+    if statistics is None or not statistics.norm_obs:
+        return model.observation_space
+    return statistics.venv.observation_space
 
 
 def check_terms(loss: AuxiliaryLoss, terms: object) -> Mapping[str, Tensor]:

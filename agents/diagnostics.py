@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
@@ -14,6 +16,8 @@ from contrastive_distillation.memory import Memory
 from .action_logits import seen_by
 from .encoder_lookup import find_encoder
 from .observation_encoder import ObservationEncoder, Observations
+
+_log = logging.getLogger(__name__)
 
 
 def effective_rank(features: Tensor) -> float:
@@ -65,9 +69,10 @@ class EncoderDiagnostics(BaseCallback):
         self._n_rows = n_rows
         self._loss = loss
         self._policy: nn.Module | None = None
+        self._has_warned = False
 
     def _init_callback(self) -> None:
-        self._encoder, _ = find_encoder(self.model, self._name)
+        find_encoder(self.model, self._name)  # refuses a model without one
         if self.model.policy is not self._policy:
             self._policy = self.model.policy
             self._generator = np.random.default_rng(0)
@@ -90,23 +95,34 @@ class EncoderDiagnostics(BaseCallback):
         observations = self._memory.observations(
             self._memory.sample_rows(self._n_rows, self._generator)
         )
-        features = self._encoder(observations)
+        encoder, _ = find_encoder(self.model, self._name)
+        features = encoder(observations)
         measured = {"aux/effective_rank": effective_rank(features)}
-        if (entropy := self._entropy(observations)) is not None:
+        if (entropy := self._entropy(encoder, observations)) is not None:
             measured["aux/entropy"] = entropy
         if self._loss is None or "key_age" not in self._loss.metrics:
-            if self._before is not None:
+            if self._before is not None and self._before.n_features == encoder.n_features:
                 before = self._before(observations)
                 cosine = nn.functional.cosine_similarity(features, before, dim=1)
                 measured["memory/key_drift"] = 1.0 - float(cosine.mean())
-            self._before = self._encoder.frozen_copy()
+            self._before = self._copy(encoder)
         return measured
 
-    def _entropy(self, observations: Observations) -> float | None:
+    def _copy(self, encoder: ObservationEncoder) -> ObservationEncoder | None:
+        """The encoder as it is now; None, with one warning, if it cannot be copied."""
+        try:
+            return encoder.frozen_copy()
+        except ValueError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                _log.warning("memory/key_drift is not logged: %s", error)
+            return None
+
+    def _entropy(self, encoder: ObservationEncoder, observations: Observations) -> float | None:
         policy = self.model.policy
         if hasattr(policy, "lstm_actor"):  # needs states that memory does not keep
             return None
-        tensors = seen_by(policy, observations, self._encoder.normalise)
+        tensors = seen_by(policy, observations, encoder.normalise)
         if isinstance(policy, ActorCriticPolicy):
             entropy = policy.get_distribution(tensors).entropy()
             return None if entropy is None else float(entropy.mean())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -196,8 +197,12 @@ def optimizers_of(policy: nn.Module) -> list[torch.optim.Optimizer]:
 def _owner(
     stages: list[nn.Module], optimizers: list[torch.optim.Optimizer]
 ) -> torch.optim.Optimizer | None:
-    """The optimiser that holds every parameter of the stages, by identity; None if none does."""
-    wanted = {id(p) for stage in stages for p in stage.parameters()}
+    """The optimiser that holds every parameter of the stages that is not frozen, by identity.
+
+    None if there is none; of stages that are frozen altogether it must hold every parameter.
+    """
+    parameters = [p for stage in stages for p in stage.parameters()]
+    wanted = {id(p) for p in parameters if p.requires_grad} or {id(p) for p in parameters}
     for optimizer in optimizers:
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if wanted and wanted <= held:
@@ -205,12 +210,56 @@ def _owner(
     return None
 
 
+def parts_of(networks: Iterable[nn.Module]) -> list[Any]:
+    """Layers, hooks, tensors' names and parameters of networks, to be compared by `same_parts`."""
+    found: list[Any] = []
+    for network in networks:
+        for module in network.modules():
+            if module is not network:  # layers taken out of a Sequential are in a new one each time
+                found.append(module)
+            found += [type(module), *(name for name, _ in module.named_buffers(recurse=False))]
+            found += [part for both in module.named_parameters(recurse=False) for part in both]
+            for hooks in ("_forward_hooks", "_forward_pre_hooks"):
+                found += vars(module).get(hooks, {}).values()
+    return found
+
+
+def trained_parts_of(policy: nn.Module) -> list[Any]:
+    """As `parts_of`, and what of it is trained: parameters not frozen, those of the optimisers."""
+    parts = [policy, *parts_of([policy])]
+    found = parts + [part.requires_grad for part in parts if isinstance(part, nn.Parameter)]
+    modules = [part for part in parts if isinstance(part, nn.Module)]
+    for optimizer in [vars(module).get("optimizer") for module in modules]:
+        if optimizer is not None:
+            found += [optimizer, *(p for group in optimizer.param_groups for p in group["params"])]
+    return found
+
+
+def same_parts(first: list[Any], second: list[Any]) -> bool:
+    """Whether two lists name the same and hold the same objects."""
+    return len(first) == len(second) and all(
+        own is other or (isinstance(own, str) and own == other)
+        for own, other in zip(first, second, strict=True)
+    )
+
+
 def _no_encoder(algorithm: str, policy: nn.Module, modules: list[nn.Module]) -> str:
     kinds = ", ".join(sorted({type(module).__name__ for module in modules})) or "none"
+    problem = f"{algorithm} has no encoder with parameters that one optimiser owns (found {kinds})"
+    held = {
+        id(p) for o in optimizers_of(policy) for group in o.param_groups for p in group["params"]
+    }
+    parameters = {id(p): p for module in modules for p in module.parameters()}
+    if parameters:
+        loose = sum(p.requires_grad for key, p in parameters.items() if key not in held)
+        return (
+            f"{problem}: {loose} of its parameters are in no optimiser of the policy; put all of "
+            "them into policy.optimizer, e.g. policy.optimizer = "
+            "torch.optim.Adam(policy.parameters(), lr=3e-4), or freeze those that nothing trains"
+        )
     trunks = " or ".join(f'encoder="{path}"' for path in _trunks(policy))
     return (
-        f"{algorithm} has no encoder with parameters that one optimiser owns (found "
-        f"{kinds}); give the policy a features extractor, e.g. "
+        f"{problem}; give the policy a features extractor, e.g. "
         "policy_kwargs=dict(features_extractor_class=VectorEncoder)"
         + (f", or name a trunk: {trunks}" if trunks else "")
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import gymnasium as gym
 import numpy as np
@@ -19,6 +21,29 @@ from .checks import check_memories, check_memory
 
 _FRAMES_TO_LOG = 1024
 """Frames between two log entries about the memory."""
+
+
+@dataclass(frozen=True)
+class _LastStep:
+    """The step that was written last into a memory."""
+
+    seen: Any
+    """What the model will see next: the object itself, which tells its run from any other."""
+    n_written: int
+    run: dict[str, Any]
+    """The arguments of `Memory.start`."""
+
+    def is_continued(self, model: BaseAlgorithm, memory: Memory, run: dict[str, Any]) -> bool:
+        """Whether a `learn()` that starts now goes on from here: the environments were not reset.
+
+        That is so with `reset_num_timesteps=False`, unless the environment was set anew, another
+        `learn()` ran in between, or a callback ended the last one in the middle of a step.
+        """
+        goes_on = model._last_obs is self.seen and memory.n_written == self.n_written
+        return goes_on and run == self.run
+
+
+_LAST_STEP: WeakKeyDictionary[Memory, _LastStep] = WeakKeyDictionary()
 
 
 class RecordMemory(BaseCallback):
@@ -53,10 +78,12 @@ class RecordMemory(BaseCallback):
         self._rollout_from = 0
 
     def continue_episodes(self) -> None:
-        """Continue the memory's open episodes in the next `learn()`.
+        """Continue the memory's open episodes in the next `learn()`, whatever it starts from.
 
         Call it when the environments were restored in the middle of their episodes. Otherwise the
-        open episodes are cut when `learn()` starts, as it resets the environments.
+        open episodes are cut when `learn()` starts, unless Stable-Baselines3 does not reset the
+        environments (`reset_num_timesteps=False` with the same environments) and the memory got
+        their last step.
         """
         self._continues = True
 
@@ -68,13 +95,20 @@ class RecordMemory(BaseCallback):
         assert env is not None
         self._normalised = self.model.get_vec_normalize_env()
         _check_outermost(env, self._normalised)
-        env_ids = getattr(env, "env_ids", ("task",))
+        env_ids = tuple(getattr(env, "env_ids", ("task",)))
         self._task_of_env = np.asarray(getattr(env, "task_of_env", [0] * env.num_envs))
-        if not self._continues:
-            gamma = discount_of(self.model)
-            self.memory.start(n_envs=env.num_envs, gamma=gamma, tasks=tuple(env_ids))
+        run: dict[str, Any] = {
+            "n_envs": env.num_envs,
+            "gamma": discount_of(self.model),
+            "tasks": env_ids,
+        }
+        last = _LAST_STEP.get(self.memory)
+        goes_on = last is not None and last.is_continued(self.model, self.memory, run)
+        if not (self._continues or goes_on):
+            self.memory.start(**run)
         self._continues = False
-        self._n_written, self._recorded_at = self.memory.n_written, -1
+        self._run = run
+        self._n_written, self._recorded_at = self.memory.n_written, self.model.num_timesteps
         self._observations = self._raw(self.model._last_obs)
 
     def _on_rollout_start(self) -> None:
@@ -84,6 +118,8 @@ class RecordMemory(BaseCallback):
 
     def _on_step(self) -> bool:
         time = self.model.num_timesteps
+        if time != self._recorded_at + self.memory.n_envs and time != self._recorded_at:
+            raise ValueError(not_called_by_learn(self))
         if self.memory.n_written != self._n_written or time == self._recorded_at:
             raise ValueError(
                 "another callback writes into this callback's memory: give each callback a memory "
@@ -107,6 +143,7 @@ class RecordMemory(BaseCallback):
         )
         self._n_written, self._recorded_at = self.memory.n_written, time
         self._observations = self._raw(self.locals["new_obs"])
+        _LAST_STEP[self.memory] = _LastStep(self.locals["new_obs"], self._n_written, self._run)
         return True
 
     def _on_rollout_end(self) -> None:
@@ -166,6 +203,17 @@ def _cast(key: str, values: Any, space: gym.Space[Any]) -> np.ndarray:
             f"space, cannot hold: correct the environment's observation_space, now {space}"
         )
     return cast
+
+
+def not_called_by_learn(callback: BaseCallback) -> str:
+    """The error text for a callback that `learn()` does not call at every step."""
+    name = type(callback).__name__
+    return (
+        f"{name} is not called at every step and rollout, so that it would miss steps of the "
+        "environments: pass it to learn() itself, alone or in a list, not to another callback "
+        "such as EveryNTimesteps or EvalCallback (AuxiliaryLossCallback(every=...) joins the loss "
+        "less often)"
+    )
 
 
 def discount_of(model: BaseAlgorithm) -> float:

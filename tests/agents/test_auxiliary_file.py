@@ -113,6 +113,7 @@ def test_training_continues_to_the_bit(
             if with_teacher:
                 given["loss"] = other
             joined = AuxiliaryLossCallback.load(path, **given)
+            joined.continue_episodes()  # a file does not know that nothing was reset
         trained.learn(96, callback=joined, reset_num_timesteps=False)
         return policy_sha256(trained)
 

@@ -145,7 +145,7 @@ def test_a_saved_memory_is_loaded_and_its_open_episodes_continue(
     assert len(continued.steps) == len(steps) + 64
     first = len(steps)  # the environments were reset, but the memory does not know
     assert continued.steps[first] > 0
-    model.learn(64, callback=loaded, reset_num_timesteps=False)
+    model.learn(64, callback=loaded)
     assert loaded.memory.info(loaded.memory.rows()).steps[first + 64] == 0
 
 
