@@ -21,6 +21,10 @@ from .grid_encoder import GridEncoder
 from .matched_passes import MatchedPasses
 from .module_copy import copy_module
 from .observation_encoder import ObservationEncoder
+from .realignment.gathering import gather_memory
+from .realignment.realign import realign
+from .realignment.report import RealignReport, RestartResult
+from .realignment.source import SourceAgent
 from .record_memory import RecordMemory
 from .schedules import WeightSchedule
 from .teachers import FrozenTeacher
@@ -49,7 +53,10 @@ __all__ = [
     "MatchedPasses",
     "ObservationEncoder",
     "PictureEncoder",
+    "RealignReport",
     "RecordMemory",
+    "RestartResult",
+    "SourceAgent",
     "VectorEncoder",
     "WeightSchedule",
     "build_agent",
@@ -61,9 +68,11 @@ __all__ = [
     "default_n_envs",
     "default_weight",
     "find_encoder",
+    "gather_memory",
     "observation_kind",
     "policy_sha256",
     "random_weights",
     "read_weights",
+    "realign",
     "resolve_device",
 ]

@@ -118,6 +118,21 @@ def find_stages(
     )
 
 
+def encoder_names(model: BaseAlgorithm) -> list[str]:
+    """Names for `find_encoder` of all encoders that an agent learns, that of "auto" first.
+
+    Networks that share an extractor have one; where no extractor has parameters it is the trunk.
+    """
+    policy = model.policy
+    unique = {id(m): name for name, m in reversed(_extractors(policy).items()) if _learns(m)}
+    names = list(reversed(unique.values()))
+    return names or _trunks(policy)[:1] or ["auto"]
+
+
+def _learns(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
+
+
 def extractor_paths() -> Iterator[str]:
     """Paths in a policy at which Stable-Baselines3 keeps feature extractors, best first."""
     for paths in _EXTRACTORS.values():

@@ -48,6 +48,11 @@ class GridEncoder(BaseFeaturesExtractor):
         ValueError: the space is another one; see `why_not_a_grid`.
     """
 
+    first_layers = ("cells", "directions", "convolutions.0")
+    """The layers that read the observation, as far as a change of the sensors concerns them."""
+    restart_layers = ("cells",)
+    """Those of them that the restarts of a realignment permute."""
+
     cell_values: Tensor
     """(n_cells, 3·11) float: the multi-hot (type, colour, state) of each possible cell."""
 

@@ -74,6 +74,13 @@ class ObservationEncoder(nn.Module):
             observations = self.normalise(observations)
         return self._through(self.stages, observations)
 
+    def prepared(self, observations: Observations) -> Any:
+        """Raw observations as the first stage takes them: normalised, and preprocessed."""
+        if self.normalise is not None:
+            observations = self.normalise(observations)
+        raw: Any = obs_as_tensor(observations, self.device)
+        return preprocessed(self, raw)
+
     def _through(self, stages: Iterable[nn.Module], observations: Observations) -> Tensor:
         """Features of observations that are normalised already."""
         first, *others = stages

@@ -25,8 +25,23 @@ from .baselines.vicreg import VICReg
 from .contrastive_distillation import ContrastiveDistillation
 from .info_nce import info_nce
 from .information import Deduplicated, mutual_information
+from .latent_dynamics import (
+    InverseDynamics,
+    LatentDynamics,
+    action_vectors,
+    latent_dynamics_losses,
+    statistics_loss,
+)
 from .later_pairs import as_vectors, draw_later_pairs
+from .realignment import OBJECTIVES, Objective, WindowBatch, realignment_terms, weighted_sum
 from .registry import LOSSES, loss_class, make_loss
+from .source_dynamics import (
+    DynamicsSettings,
+    SourceDynamics,
+    encode_all,
+    fit_source_dynamics,
+    usual_steps,
+)
 
 __all__ = [
     "ATC",
@@ -35,27 +50,42 @@ __all__ = [
     "EWC",
     "L2SP",
     "LOSSES",
+    "OBJECTIVES",
     "SPR",
     "ActsBy",
     "AuxiliaryLoss",
     "ContrastiveDistillation",
     "Deduplicated",
+    "DynamicsSettings",
     "Encoder",
     "FeatureMatching",
     "InfoNCE",
+    "InverseDynamics",
     "Joining",
     "Kickstarting",
+    "LatentDynamics",
     "Learner",
+    "Objective",
     "PrototypeRelation",
     "QDagger",
     "Rehearsal",
+    "SourceDynamics",
     "Teacher",
     "VICReg",
     "ValueContrastPositives",
+    "WindowBatch",
+    "action_vectors",
     "as_vectors",
     "draw_later_pairs",
+    "encode_all",
+    "fit_source_dynamics",
     "info_nce",
+    "latent_dynamics_losses",
     "loss_class",
     "make_loss",
     "mutual_information",
+    "realignment_terms",
+    "statistics_loss",
+    "usual_steps",
+    "weighted_sum",
 ]

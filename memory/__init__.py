@@ -32,6 +32,7 @@ from .rows import MemoryBatch, RowInfo
 from .samplers import NEGATIVES, make_negatives
 from .shuffled_returns import with_shuffled_returns
 from .storage import replace_file
+from .trajectories import RANDOM_ACTIONS, Trajectories
 from .value_contrast import ValueContrastNegatives
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "MEMORIES",
     "NEGATIVES",
     "POSITIVES",
+    "RANDOM_ACTIONS",
     "EpisodicMemory",
     "EvictionPolicy",
     "FinishedEpisodes",
@@ -56,6 +58,7 @@ __all__ = [
     "ReplayMemory",
     "ReservoirEviction",
     "RowInfo",
+    "Trajectories",
     "UniformNegatives",
     "ValueContrastNegatives",
     "ValueStratifiedEviction",

@@ -1,0 +1,1 @@
+"""Realign an agent's encoder to new sensors, without a reward."""
