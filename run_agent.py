@@ -166,12 +166,13 @@ def _prepare_watch(settings: WatchSettings, command: Sequence[str]) -> Action:
 
 
 def _prepare_report(settings: ReportSettings, command: Sequence[str]) -> Action:
-    from contrastive_distillation.transfer import check_output, make_report, read_experiment
+    from contrastive_distillation.transfer import check_output, make_report, read_experiments
 
-    directory = Path(settings.directory)
-    output = directory / "report" if settings.output is None else Path(settings.output)
-    experiment = read_experiment(directory)
-    check_output(directory, output)
+    paths = [Path(each) for each in settings.directory]
+    experiment = read_experiments(paths)
+    output = paths[0] / "report" if len(paths) == 1 and paths[0].is_dir() else Path("report")
+    output = output if settings.output is None else Path(settings.output)
+    check_output(experiment.directory, output)
     return lambda: print(make_report(experiment, output))
 
 

@@ -22,6 +22,7 @@ from .report.intervals import estimate as estimate
 from .report.intervals import improvement as improvement
 from .report.intervals import mean_forward_transfer as mean_forward_transfer
 from .report.intervals import paired_difference as paired_difference
+from .report.joining import read_experiments as read_experiments
 from .report.scores import area_under_curve as area_under_curve
 from .report.scores import interquartile_mean as interquartile_mean
 from .report.scores import jumpstart as jumpstart

@@ -3,12 +3,15 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args
 
 from ..run_directory.atomic_files import write_bytes
 from ..settings.spec import TrainingSpec
+
+PROVENANCE = ("settings", "versions")
+"""Columns of every table of a run that are equal in all its rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,10 @@ class _Point:
     env_id: str
     frames: int
     """Frames that the agent had trained for in this role."""
+    settings: str = ""
+    """Hash of the run's settings without its seeds; empty in the file of one training of many."""
+    versions: str = ""
+    """Of Python and the packages that the run recorded; empty likewise."""
 
     @classmethod
     def of(cls, spec: TrainingSpec, **values: Any) -> Self:
@@ -40,7 +47,8 @@ class _Point:
     @classmethod
     def from_row(cls, row: dict[str, str]) -> Self:
         """A point from a row of `csv.DictReader`."""
-        return cls(**{each.name: _read(each.type, row[each.name]) for each in fields(cls)})
+        there = [each for each in fields(cls) if each.name in row or each.default is MISSING]
+        return cls(**{each.name: _read(each.type, row[each.name]) for each in there})
 
 
 def _read(hint: Any, text: str) -> Any:
@@ -89,8 +97,9 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, obj
 
 
 def write_points(path: Path, kind: type[AnyPoint], points: Iterable[AnyPoint]) -> None:
-    """Write points of one kind as a tidy table."""
-    write_table(path, [field.name for field in fields(kind)], (asdict(point) for point in points))
+    """Write points of one kind as a tidy table; their settings and versions are its end."""
+    names = sorted((each.name for each in fields(kind)), key=lambda name: name in PROVENANCE)
+    write_table(path, names, (asdict(point) for point in points))
 
 
 def read_points(path: Path, kind: type[AnyPoint]) -> list[AnyPoint]:

@@ -1,5 +1,6 @@
 """Writes a report: the page, its figures, its tables, and keys for the embedding projector."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +145,7 @@ def look_into_memory(experiment: Experiment, output: Path) -> _MemoryReport:
         try:
             loaded = load_loss(directory)
         except (ValueError, KeyError, OSError, RuntimeError) as error:
-            notes.append(f"{directory.relative_to(experiment.directory)}: {error}.")
+            notes.append(f"{os.path.relpath(directory, experiment.directory)}: {error}.")
             continue
         write_embedding(output / PROJECTOR, *embed(loaded))
         examples = example_figure(loaded)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import SettingsError
 from ..evaluation.curves import AnyPoint, CurvePoint, InformationPoint, read_points
@@ -37,6 +37,7 @@ _EXPECTED = (
     f"{CURVES} and {SUMMARY}"
 )
 _DEFAULT_LEARNT_SCORE = 0.9
+_Line = TypeVar("_Line", bound=SummaryRow | CurvePoint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ def read_experiment(directory: Path) -> Experiment:
     found = _find_specs(directory, config, notes)
     whole = _finished(found, directory, notes)
     fresh = summarise(whole, given_source=_given_source(config, notes))
-    rows = _without_nan(_merged(directory, fresh), notes)
+    rows = without_nan(_merged(directory, fresh), notes)
     points = _all(directory, CURVES, CurvePoint, found)
     if not points:
         raise SettingsError(
@@ -127,18 +128,17 @@ def read_experiment(directory: Path) -> Experiment:
         for spec in (each.spec for each in whole)
         if spec.role == "target"
     }
-    points = _from_counted(points, rows)
+    points = from_counted(points, rows)
     information = _all(directory, INFORMATION, InformationPoint, found)
-    order = _order(config, [row.arm for row in rows] + [point.arm for point in points])
     return Experiment(
         directory=directory,
         config=config,
         manifest=_manifest(directory),
-        rows=tuple(sorted(rows, key=lambda row: order.index(row.arm))),
-        points=tuple(sorted(points, key=lambda point: order.index(point.arm))),
-        information=tuple(_from_counted(information, rows)),
+        rows=tuple(in_order_of_arms(config, rows)),
+        points=tuple(in_order_of_arms(config, points)),
+        information=tuple(from_counted(information, rows)),
         specs=specs,
-        progress=tuple(_progress(config, rows, points)),
+        progress=tuple(progress_of(config, rows, points)),
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -253,7 +253,7 @@ def _all(
     return [p for p in kept if (p.arm, p.seed, p.role, p.env_id) not in seen] + fresh
 
 
-def _from_counted(points: Sequence[AnyPoint], rows: Sequence[SummaryRow]) -> list[AnyPoint]:
+def from_counted(points: Sequence[AnyPoint], rows: Sequence[SummaryRow]) -> list[AnyPoint]:
     """Drop the points before `SummaryRow.counted_from` and count frames from there.
 
     It is above 0 for scratch with the frames of the source added. It is known only for finished
@@ -271,7 +271,7 @@ def _from_counted(points: Sequence[AnyPoint], rows: Sequence[SummaryRow]) -> lis
     return counted
 
 
-def _without_nan(rows: Sequence[SummaryRow], notes: list[str]) -> list[SummaryRow]:
+def without_nan(rows: Sequence[SummaryRow], notes: list[str]) -> list[SummaryRow]:
     """Leave out rows with a score that is not a number, and note them."""
     good = []
     for row in rows:
@@ -291,13 +291,15 @@ def _manifest(directory: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _order(config: Mapping[str, Any], arms: Iterable[str]) -> list[str]:
-    """Arms in the order of the command, with the variants of an arm together; then the others."""
+def in_order_of_arms(config: Mapping[str, Any], lines: Sequence[_Line]) -> list[_Line]:
+    """Lines in the order of the command's arms, the variants of an arm together; then others."""
     asked = [str(arm) for arm in config.get("arms") or ()]
-    return sorted(dict.fromkeys(arms), key=lambda arm: [*asked, arm_of(arm)].index(arm_of(arm)))
+    arms = list(dict.fromkeys(line.arm for line in lines))
+    arms.sort(key=lambda arm: [*asked, arm_of(arm)].index(arm_of(arm)))
+    return sorted(lines, key=lambda line: arms.index(line.arm))
 
 
-def _progress(
+def progress_of(
     config: Mapping[str, Any], rows: Sequence[SummaryRow], points: Sequence[CurvePoint]
 ) -> list[str]:
     """Sentences on how much of a study is finished; empty if all of it is."""

@@ -160,6 +160,7 @@ def made_section(experiment: Experiment) -> Section:
         f"revision: {manifest.get('git_revision') or 'unknown'}",
         f"started: {manifest.get('started', 'unknown')}",
         *(f"{name}: {value}" for name, value in (manifest.get("machine") or {}).items()),
+        *(f"joined: {name}" for name in manifest.get("joined") or ()),
         *versions,
     ]
     verbatim.append(("Seeds, revision, machine, versions", "\n".join(facts)))

@@ -73,6 +73,10 @@ class SummaryRow:
     how it was trained itself."""
     is_raw: bool = False
     """Whether scores and areas are raw returns, because the range of returns is unknown."""
+    settings: str = ""
+    """Hash of the run's settings without its seeds."""
+    versions: str = ""
+    """Of Python and the packages that the run recorded."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> Self:

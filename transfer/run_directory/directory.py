@@ -53,10 +53,11 @@ NOT_IDENTITY = frozenset(
 )  # fmt: skip
 """Settings that do not change the learning: they may differ on a later call."""
 
-_PACKAGES = (
+PACKAGES = (
     "contrastive-distillation", "torch", "numpy", "gymnasium", "stable-baselines3", "minigrid",
     "envpool",
 )  # fmt: skip
+"""Packages whose versions are recorded with every run."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it is there
 
@@ -91,6 +92,20 @@ def identity(config: Mapping[str, Any]) -> Config:
 def fingerprint(config: Mapping[str, Any]) -> str:
     """Six hexadecimal digits of a configuration's identity."""
     return sha256_of(json.dumps(identity(config), sort_keys=True, default=str).encode())[:6]
+
+
+def settings_hash(config: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of a configuration's identity without its seeds.
+
+    Runs with equal ones are slices of one study.
+    """
+    rest = {k: v for k, v in identity(plain(config)).items() if k not in ("seed", "seeds")}
+    return sha256_of(json.dumps(rest, sort_keys=True, default=str).encode())[:12]
+
+
+def versions_text(versions: Mapping[str, str]) -> str:
+    """``python 3.11.7; torch 2.6.0; …``, for a column of a table."""
+    return "; ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def default_directory(config: Mapping[str, Any], *, subject: str) -> Path:
@@ -301,7 +316,7 @@ def manifest(*, seed: int, command: Sequence[str]) -> dict[str, Any]:
         "command": list(command),
         "seed": seed,
         "started": _now(),
-        "versions": installed_versions(_PACKAGES),
+        "versions": installed_versions(PACKAGES),
         "git_revision": _git_revision(),
         "machine": {
             "platform": f"{platform.system()} {platform.release()} {platform.machine()}",

@@ -278,10 +278,11 @@ class _WatchScope:
 class _ReportScope:
     """The directories of `report`."""
 
-    directory: Annotated[tyro.conf.Positional[str], _HINT(metavar="DIR")]
-    """Directory of a transfer, an ablate or a train; unfinished trainings are left out."""
+    directory: Annotated[tyro.conf.Positional[tuple[str, ...]], _HINT(metavar="DIR")]
+    """Directory of a transfer, an ablate or a train; unfinished trainings are left out. Several
+    directories, or their CSV files, are joined if they differ in nothing but their seeds."""
 
-    output: Annotated[str | None, _text("DIR", "DIRECTORY/report")] = None
+    output: Annotated[str | None, _text("DIR", "DIRECTORY/report; of several: report")] = None
     """Where to write the page, its figures and its tables."""
 
 

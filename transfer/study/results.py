@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from dataclasses import replace
 from typing import Any
 
 from ..evaluation.curves import CurvePoint, InformationPoint, write_points
@@ -14,7 +15,16 @@ from ..report.summary import (
     write_summary,
 )
 from ..run_directory.atomic_files import write_json
-from ..run_directory.directory import CURVES, INFORMATION, RESULT, SUMMARY
+from ..run_directory.directory import (
+    CURVES,
+    INFORMATION,
+    PACKAGES,
+    RESULT,
+    SUMMARY,
+    installed_versions,
+    settings_hash,
+    versions_text,
+)
 from .plan import Plan
 
 _SECONDS_BETWEEN_TABLES = 60.0
@@ -48,10 +58,16 @@ class ResultsWriter:
     def write(self, *, complete: bool) -> None:
         """Write the run's tables from those of its specs; the result too if it is complete."""
         plan = self._plan
+        of_run: dict[str, Any] = {
+            "settings": settings_hash(plan.config),
+            "versions": versions_text(installed_versions(PACKAGES)),
+        }
         for name, kind in _POINTS.items():
             points = all_points(plan.specs, plan.directory, name, kind)
-            write_points(plan.directory / name, kind, points)
-        write_summary(plan.directory / SUMMARY, summary_rows(plan))
+            write_points(plan.directory / name, kind, [replace(p, **of_run) for p in points])
+        write_summary(
+            plan.directory / SUMMARY, [replace(row, **of_run) for row in summary_rows(plan)]
+        )
         if complete and not plan.is_one_training:
             write_json(plan.directory / RESULT, self._result())
 
