@@ -44,7 +44,7 @@ TINY += ["--checkpoint-every", "1_000"]
 TINIER = [*TINY, "--information-points", "1"]
 COLUMNS = (
     "suite,agent,arm,seed,role,env_id,frames,score,return_mean,return_std,"
-    "success_rate,episodes,wall_seconds"
+    "success_rate,episodes,wall_seconds,settings,versions"
 )
 CELL_FILES = {
     "config.yaml", "manifest.json", "progress.csv", "curves.csv", "information.csv",
