@@ -168,6 +168,7 @@ class AuxiliaryLossCallback(RecordMemory):
         self._handles: list[Any] = []
         self._parts: list[Any] = []
         self._n_rollouts = self._n_steps_seen = 0
+        self._is_told_of_rollouts = False
         self._has_warned = False
         self._tensors_to_load: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
 

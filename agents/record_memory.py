@@ -76,6 +76,7 @@ class RecordMemory(BaseCallback):
         self.memory = memory
         self._continues = False
         self._rollout_from = 0
+        self._n_written, self._recorded_at = memory.n_written, -1
 
     def continue_episodes(self) -> None:
         """Continue the memory's open episodes in the next `learn()`, whatever it starts from.

@@ -281,7 +281,15 @@ def in_an_evaluation(joined: BaseCallback) -> BaseCallback:
     return EvalCallback(env, callback_after_eval=joined, eval_freq=20, n_eval_episodes=1, verbose=0)
 
 
-@pytest.mark.parametrize("place", [in_every_n, in_every_1, in_an_evaluation])
+def at_a_new_best(joined: BaseCallback) -> BaseCallback:
+    """Here Stable-Baselines3 does not even tell the callback that the training starts."""
+    env = gym.make("CartPole-v1")
+    return EvalCallback(
+        env, callback_on_new_best=joined, eval_freq=20, n_eval_episodes=1, verbose=0
+    )
+
+
+@pytest.mark.parametrize("place", [in_every_n, in_every_1, in_an_evaluation, at_a_new_best])
 @pytest.mark.parametrize("make", [ppo, dqn])
 def test_a_callback_that_is_not_called_at_every_step_is_refused(place: Any, make: Any) -> None:
     joined = join()
@@ -290,9 +298,10 @@ def test_a_callback_that_is_not_called_at_every_step_is_refused(place: Any, make
     assert len(joined.memory) == 0
 
 
-def test_a_recorder_that_is_not_called_at_every_step_is_refused() -> None:
+@pytest.mark.parametrize("place", [in_every_n, in_an_evaluation, at_a_new_best])
+def test_a_recorder_that_is_not_called_at_every_step_is_refused(place: Any) -> None:
     with pytest.raises(ValueError, match="RecordMemory is not called at every step"):
-        ppo().learn(64, callback=EveryNTimesteps(7, RecordMemory(EpisodicMemory())))
+        ppo().learn(64, callback=place(RecordMemory(EpisodicMemory())))
 
 
 class OwnOptimiser(PPO):
