@@ -81,11 +81,13 @@ def pictures() -> st.SearchStrategy[spaces.Space[Any]]:
     )
 
 
+START = st.integers(-3, 3)
+
+
 def discrete() -> st.SearchStrategy[spaces.Space[Any]]:
-    start = st.integers(-3, 3)
-    pairs = st.lists(st.tuples(st.integers(1, 4), start), min_size=1, max_size=3)
+    pairs = st.lists(st.tuples(st.integers(1, 4), START), min_size=1, max_size=3)
     return st.one_of(
-        st.builds(lambda n, first: spaces.Discrete(n, start=first), st.integers(1, 5), start),
+        st.builds(lambda n, first: spaces.Discrete(n, start=first), st.integers(1, 5), START),
         pairs.map(
             lambda each: spaces.MultiDiscrete([n for n, _ in each], start=[s for _, s in each])
         ),
@@ -114,10 +116,16 @@ UNUSABLE = st.sampled_from(
         spaces.Box(0, 1, (0,)),
     ]
 )
-OBSERVATIONS = st.one_of(
-    PARTS, PARTS, st.dictionaries(KEYS, PARTS, min_size=1, max_size=3).map(spaces.Dict), UNUSABLE
-)
+DICTS = st.dictionaries(KEYS, PARTS, min_size=1, max_size=3).map(spaces.Dict)
+OBSERVATIONS = st.one_of(PARTS, DICTS, PARTS, DICTS, UNUSABLE)
 ACTIONS = st.one_of(discrete(), boxes((np.float32,), -5, 5), boxes((np.int64,), 0, 3), UNBOUNDED)
+NUMBERED = st.builds(lambda n, first: spaces.Discrete(n, start=first), st.integers(1, 5), START)
+CASES = st.one_of(
+    st.tuples(OBSERVATIONS, discrete(), st.just("ppo")),
+    st.tuples(OBSERVATIONS, ACTIONS, st.just("ppo")),
+    st.tuples(OBSERVATIONS, NUMBERED, st.just("dqn")),
+    st.tuples(PARTS, ACTIONS, st.just("dqn")),
+)
 
 
 def parts_of(space: spaces.Space[Any], value: Any) -> dict[str, tuple[spaces.Space[Any], Any]]:
@@ -205,20 +213,18 @@ def any_spaces(n_examples: int) -> Callable[[Callable[..., None]], Callable[...,
         derandomize=True,
         suppress_health_check=[HealthCheck.too_slow],
     )
-    return lambda test: checked(
-        given(observation=OBSERVATIONS, action=ACTIONS, agent=st.sampled_from(["ppo", "dqn"]))(test)
-    )
+    return lambda test: checked(given(case=CASES)(test))
 
 
 @any_spaces(20)
-def test_twenty_spaces(observation: Any, action: Any, agent: str) -> None:
-    hold(observation, action, agent, whole=False)
+def test_twenty_spaces(case: tuple[Any, Any, str]) -> None:
+    hold(*case, whole=False)
 
 
 @pytest.mark.slow
 @any_spaces(300)
-def test_three_hundred_spaces(observation: Any, action: Any, agent: str) -> None:
-    hold(observation, action, agent, whole=True)
+def test_three_hundred_spaces(case: tuple[Any, Any, str]) -> None:
+    hold(*case, whole=True)
 
 
 @pytest.mark.parametrize("agent", ["ppo", "dqn"])
