@@ -150,7 +150,7 @@ def _check_plain(kind: Any, value: object) -> object:
 
 
 def _low_and_high(value: Any) -> tuple[float, float]:
-    number = Number(float, -math.inf, math.inf)
+    number = Number(float, -1e300, 1e300)
     low, high = value if isinstance(value, (list, tuple)) and len(value) == 2 else (None, None)
     with contextlib.suppress(SettingsError):
         low, high = number.check(low), number.check(high)
