@@ -12,6 +12,9 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
+from contrastive_distillation.memory import take
+
+from ..observation_encoder import evaluated, forked_generators
 from .input_layers import input_layers
 from .students import flat
 
@@ -19,10 +22,18 @@ _TARGETS = "_target"
 
 
 def run_networks(model: BaseAlgorithm, observations: Any) -> None:
-    """Run every network of a policy on raw or normalised observations, as arrays (N, ...)."""
+    """Run every network of a policy on raw or normalised observations, as arrays (N, ...).
+
+    Torch's global generators and the policy's buffers are as before afterwards.
+    """
     policy: Any = model.policy
     seen: Any = obs_as_tensor(observations, model.device)
     n = len(next(iter(seen.values())) if isinstance(seen, dict) else seen)
+    with evaluated(policy), forked_generators(model.device):
+        _run_networks(model, policy, seen, n)
+
+
+def _run_networks(model: BaseAlgorithm, policy: Any, seen: Any, n: int) -> None:
     if hasattr(policy, "lstm_actor"):
         shape = (policy.lstm_actor.num_layers, n, policy.lstm_actor.hidden_size)
         zeros = torch.zeros(shape, device=model.device)
@@ -32,14 +43,9 @@ def run_networks(model: BaseAlgorithm, observations: Any) -> None:
         policy(seen, states, torch.zeros(n, device=model.device))
         return
     if hasattr(policy, "critic") and hasattr(policy, "actor"):
-        prepared: Any = preprocess_obs(
-            seen, policy.observation_space, normalize_images=policy.normalize_images
-        )
-        policy.actor(prepared)
-        actions = torch.as_tensor(
-            np.stack([model.action_space.sample() * 0 for _ in range(n)]), device=model.device
-        )
-        policy.critic(prepared, actions.float())
+        policy.actor(seen)
+        policy.critic.share_features_extractor = False  # a shared one would run without gradient
+        policy.critic(seen, torch.zeros(n, *(model.action_space.shape or ()), device=model.device))
         return
     policy(seen)
 
@@ -76,7 +82,34 @@ def fold(
         The names of the layers.
 
     Raises:
-        ValueError: no linear layer reads the observation, or one has no bias.
+        ValueError: see `foldable_layers`.
+    """
+    width = matrix.shape[0] * n_frames
+    changed = []
+    for name, (module, columns) in foldable_layers(model, example).items():
+        theirs = weights[f"{name}.weight"].to(module.weight)
+        read = theirs[:, columns : columns + width].reshape(len(theirs), n_frames, -1)
+        parts = [theirs[:, :columns], (read @ matrix).flatten(1), theirs[:, columns + width :]]
+        module.weight.copy_(torch.cat(parts, dim=1))
+        module.bias.copy_(weights[f"{name}.bias"].to(module.bias) + read.sum(dim=1) @ offset)
+        changed.append(name)
+    synchronise_targets(model.policy)
+    return changed
+
+
+def foldable_layers(model: BaseAlgorithm, example: Any) -> dict[str, tuple[nn.Linear, int]]:
+    """The linear layers that read the observation, in all networks of a policy.
+
+    Args:
+        model: its policy stays as it is.
+        example: observations (N, ...), as the policy's networks get them.
+
+    Returns:
+        By name in the policy: the layer, and the first column that is the observation.
+
+    Raises:
+        ValueError: no layer reads the whole observation; or one that reads it is not a plain
+            linear layer with a bias, or reads something made of it.
     """
     policy: Any = model.policy
     seen: Any = obs_as_tensor(example, model.device)
@@ -84,32 +117,43 @@ def fold(
         seen, policy.observation_space, normalize_images=policy.normalize_images
     )
     rows, _ = flat(prepared)
-    changed = []
-    for name, (module, given) in input_layers(policy, lambda: run_networks(model, example)).items():
+    others = take(example, np.arange(len(rows))[::-1])
+    reading = input_layers(policy, lambda: run_networks(model, example))
+    of_others = input_layers(policy, lambda: run_networks(model, others))
+    found = {}
+    for name, (module, given) in reading.items():
+        if torch.equal(given, of_others[name][1]):
+            continue  # it does not read the observation
         columns = _columns(given, rows)
-        if columns is None:
-            continue
-        if not isinstance(module, nn.Linear) or module.bias is None:
+        reason = _why_not_folded(module, columns)
+        if reason is not None:
             raise ValueError(
-                f"the layer '{name}' reads the observation and is a {type(module).__name__}"
-                f"{'' if isinstance(module, nn.Linear) else ', not a linear layer'} without a "
-                "bias that a change of units could be written into; name the layers to move: "
-                "layers=[...]"
+                f"the layer '{name}' {reason}, so one map of the observation cannot be written "
+                "into it; name the layers to move: layers=[...]"
             )
-        theirs = weights[f"{name}.weight"].to(module.weight)
-        width = matrix.shape[0] * n_frames
-        read = theirs[:, columns : columns + width].reshape(len(theirs), n_frames, -1)
-        parts = [theirs[:, :columns], (read @ matrix).flatten(1), theirs[:, columns + width :]]
-        module.weight.copy_(torch.cat(parts, dim=1))
-        module.bias.copy_(weights[f"{name}.bias"].to(module.bias) + read.sum(dim=1) @ offset)
-        changed.append(name)
-    if not changed:
+        assert isinstance(module, nn.Linear)
+        assert columns is not None
+        found[name] = module, columns
+    if not found:
         raise ValueError(
-            f"no layer of {type(model).__name__}'s policy reads the whole observation; name the "
-            "layers to move: layers=[...]"
+            f"no layer of {type(model).__name__}'s policy reads the observation; name the layers "
+            "to move: layers=[...]"
         )
-    synchronise_targets(policy)
-    return changed
+    return found
+
+
+def _why_not_folded(module: nn.Module, columns: int | None) -> str | None:
+    """Why a layer that depends on the observation cannot take a map of it; None if it can."""
+    if type(module).forward is not nn.Linear.forward or "weight" not in module._parameters:
+        return (
+            f"reads the observation and is a {type(module).__name__}, not a plain linear layer "
+            "whose weight is a parameter (spectral and weight norm compute theirs)"
+        )
+    if columns is None:
+        return "reads a part of the observation, or something computed from it"
+    if module.bias is None:
+        return "reads the observation and has no bias, which a change of the zero point needs"
+    return None
 
 
 def _columns(given: Tensor, rows: Tensor) -> int | None:
