@@ -16,6 +16,7 @@ from .diagnostics import EncoderDiagnostics
 from .encoder_lookup import find_encoder
 from .encoders import PictureEncoder, VectorEncoder
 from .finite_gradients import FiniteGradients
+from .first_layers import FirstLayersOnly, reinitialise_first_layers
 from .frozen_policy import FrozenPolicy
 from .grid_encoder import GridEncoder
 from .matched_passes import MatchedPasses
@@ -24,7 +25,7 @@ from .observation_encoder import ObservationEncoder
 from .realignment.gathering import gather_memory
 from .realignment.realign import realign
 from .realignment.report import RealignReport, RestartResult
-from .realignment.source import SourceAgent
+from .realignment.source import SourceAgent, encoder_sha256, fit_dynamics
 from .record_memory import RecordMemory
 from .schedules import WeightSchedule
 from .teachers import FrozenTeacher
@@ -47,6 +48,7 @@ __all__ = [
     "EncoderDiagnostics",
     "EncoderRate",
     "FiniteGradients",
+    "FirstLayersOnly",
     "FrozenPolicy",
     "FrozenTeacher",
     "GridEncoder",
@@ -67,12 +69,15 @@ __all__ = [
     "default_n_anchors",
     "default_n_envs",
     "default_weight",
+    "encoder_sha256",
     "find_encoder",
+    "fit_dynamics",
     "gather_memory",
     "observation_kind",
     "policy_sha256",
     "random_weights",
     "read_weights",
     "realign",
+    "reinitialise_first_layers",
     "resolve_device",
 ]

@@ -36,6 +36,8 @@ TRANSFER_MODES: Mapping[str, TransferMode] = {
     "frozen_encoder": TransferMode(carries_head=False, encoder_rate=0.0),
     "new_head": TransferMode(carries_head=False, encoder_rate=1.0),
     "lower_encoder_rate": TransferMode(carries_head=True, encoder_rate=0.1),
+    "first_layers_only": TransferMode(carries_head=True, encoder_rate=1.0),
+    "new_first_layers": TransferMode(carries_head=True, encoder_rate=1.0),
 }
 
 

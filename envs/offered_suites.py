@@ -108,6 +108,16 @@ def _suites() -> dict[str, Suite]:
             observation="picture",
         ),
         Suite(
+            name="codes",
+            summary="DoorKey, then the same room with other ids for all things: a first look",
+            sources=(grids["5x5"],),
+            targets=(f"{NAMESPACE}/DoorKey-5x5-Codes4-v0",),
+            source_frames=200_000,
+            target_frames=100_000,
+            agents=("ppo",),
+            sensors=True,
+        ),
+        Suite(
             name="sensors",
             summary="DoorKey in other colours, with other ids for all things, and unchanged",
             sources=(grids["5x5"],),

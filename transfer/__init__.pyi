@@ -48,4 +48,5 @@ from .study.plan import plan_train as plan_train
 from .study.plan import plan_transfer as plan_transfer
 from .study.run import carry_out as carry_out
 from .study.run import check_directories as check_directories
+from .training.source_agent import load_source as load_source
 from .training.train import run_training as run_training

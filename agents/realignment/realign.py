@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecFrameStack
 from torch import Tensor, nn
 
 from contrastive_distillation.losses import (
@@ -36,7 +34,7 @@ from .gathering import gather_memory
 from .play import mean_return
 from .report import RealignReport, RestartResult
 from .search import Part, SearchSettings, search
-from .source import Source, SourceAgent, open_source, usual_observations
+from .source import Source, SourceAgent, frames_in_stack, open_source, usual_observations
 from .students import BesideInput, InputMap, MovedLayers, Restarts
 
 SEARCHES: dict[str, SearchSettings] = {
@@ -413,19 +411,6 @@ class _Realignment:
             restarts=finalists,
             notes=self.source.notes,
         )
-
-
-def frames_in_stack(model: BaseAlgorithm) -> int:
-    """How many frames an observation of the model stacks; 1 where it stacks none."""
-    env: Any = model.get_env()
-    while env is not None:
-        if isinstance(env, VecFrameStack):
-            return int(env.stacked_obs.n_stack)
-        env = getattr(env, "venv", None)
-    space = model.observation_space
-    if isinstance(space, gym.spaces.Box) and len(space.shape) == 2:
-        return int(space.shape[0])
-    return 1
 
 
 def _first_frames(memory: Memory) -> np.ndarray:

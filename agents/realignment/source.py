@@ -9,11 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecFrameStack
 from torch import Tensor, nn
 
 from contrastive_distillation.losses import (
+    OBJECTIVES,
     DynamicsSettings,
     Objective,
     SourceDynamics,
@@ -23,6 +26,7 @@ from contrastive_distillation.losses import (
 from contrastive_distillation.memory import Memory, Observations, Trajectories, take
 
 from ..builders import observation_kind
+from ..encoder_lookup import encoder_names
 from ..observation_encoder import ObservationEncoder
 from ..teachers import FrozenTeacher
 from ..weights import read_weights
@@ -113,6 +117,22 @@ class SourceAgent:
     """Fitted to them; None: fitted when they are needed."""
 
 
+def fit_dynamics(model: BaseAlgorithm, steps: Trajectories, *, seed: int) -> SourceDynamics:
+    """The latent dynamics of a model's encoder, fitted to its steps; they carry its hash.
+
+    Raises:
+        ValueError: the steps hold too few windows.
+    """
+    names = encoder_names(model)[:1]
+    agent = SourceAgent(model=model, trajectories=steps)
+    opened = open_source(
+        agent, like=model, names=names, memory=None, n_frames=frames_in_stack(model), seed=seed
+    )
+    fitted = opened.dynamics(OBJECTIVES["contrast"], seed=seed)[0]
+    fitted.encoder_sha256 = encoder_sha256(opened.encoders[0])
+    return fitted
+
+
 def open_source(
     source: BaseAlgorithm | SourceAgent | str | Path,
     *,
@@ -171,6 +191,19 @@ def open_source(
         n_frames=n_frames,
         fitted=fitted,
     )
+
+
+def frames_in_stack(model: BaseAlgorithm) -> int:
+    """How many frames an observation of the model stacks; 1 where it stacks none."""
+    env: Any = model.get_env()
+    while env is not None:
+        if isinstance(env, VecFrameStack):
+            return int(env.stacked_obs.n_stack)
+        env = getattr(env, "venv", None)
+    space = model.observation_space
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 2:
+        return int(space.shape[0])
+    return 1
 
 
 def usual_observations(

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from contrastive_distillation.envs import Suite, Task
-from contrastive_distillation.memory import Memory
+from contrastive_distillation.memory import EpisodicMemory, Memory
 
 from ..run_directory.atomic_files import write_with
 from ..run_directory.directory import BEST, CURVES
@@ -153,6 +153,38 @@ class EvaluationCallback(BaseCallback):
     def scores(self) -> dict[str, float]:
         """Environment id → its score in the last evaluation."""
         return {point.env_id: point.score for point in self.points[-len(self._spec.task.env_ids) :]}
+
+    @classmethod
+    def score_before(
+        cls, spec: TrainingSpec, directory: Path, model: BaseAlgorithm
+    ) -> list[CurvePoint]:
+        """One evaluation of a model before anything else happens to it."""
+        memory = EpisodicMemory(capacity=1)
+        callback = cls(spec, directory, memory=memory, report=lambda _: None, stop=lambda: False)
+        with contextlib.closing(callback):
+            callback.model = model
+            return callback._play()
+
+    def begin_realigned(self, carried: list[CurvePoint], *, frames: int) -> None:
+        """Begin the curve of an agent that was realigned before it learns.
+
+        Its score stays that of the carried agent until the frames of gathering are over: a step.
+
+        Args:
+            carried: the evaluation of the agent as it was carried over.
+            frames: of gathering.
+        """
+        self._n_rounds = 1
+        self.points = list(carried)
+        if frames > 1:
+            self.points += [replace(point, frames=frames - 1) for point in carried]
+
+    def evaluate_untrained(self, model: BaseAlgorithm) -> None:
+        """Evaluate an agent that will not learn."""
+        self.init_callback(model)
+        self.num_timesteps = model.num_timesteps
+        self._started = time.perf_counter()
+        self._evaluate()
 
     def _on_training_start(self) -> None:
         self._started = time.perf_counter() - self._elapsed

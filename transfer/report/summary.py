@@ -33,7 +33,7 @@ class SummaryRow:
     auc: float
     """Area under the score curve from `counted_from` on, divided by its frames there."""
     jumpstart: float | None
-    """Score before the first frame, minus scratch's; None without scratch or on a source."""
+    """`zero_shot`, minus scratch's; None without scratch or on a source."""
     last_score: float
     """At the last checkpoint, on the training backend."""
     final_score: float
@@ -71,6 +71,9 @@ class SummaryRow:
     source_kind: str | None = None
     """How its source was trained, with the settings that vary; None without a source. For a source:
     how it was trained itself."""
+    zero_shot: float | None = None
+    """Score before the first frame that is learnt from with a reward: after the realignment of an
+    arm that realigns; None on a source, and in an older run."""
     is_raw: bool = False
     """Whether scores and areas are raw returns, because the range of returns is unknown."""
     settings: str = ""
@@ -176,9 +179,13 @@ def _row(
     best = result.get("best", {})
     information = result.get("information", {}).get(env_id, {})
     retention = [entry["score"] for entry in result.get("retention", {}).values()]
+    gathered = int(result.get("gathered", 0))
+    unrewarded = [p.score for p in curve if p.frames <= max(gathered, counted_from)]
+    unrewarded = unrewarded or scores[:1]
     jump = None
     if scratch is not None and spec.role == "target":
-        jump = jumpstart(scores, [p.score for p in scratch.points if p.env_id == env_id])
+        beside = [p.score for p in scratch.points if p.env_id == env_id]
+        jump = jumpstart(unrewarded[-1:], beside)
     return SummaryRow(
         suite=spec.task.suite.name,
         agent=spec.agent.name,
@@ -210,6 +217,7 @@ def _row(
         best_frames=best.get("frames"),
         best_score=best["final"][env_id]["score"] if "final" in best else None,
         source_kind=_source_kind(spec),
+        zero_shot=unrewarded[-1] if spec.role == "target" else None,
         is_raw=bool(final.get("is_raw")),
     )
 

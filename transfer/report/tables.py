@@ -74,17 +74,17 @@ def _table(names: Mapping[str, int | None], *numbers: str) -> Table:
 
 
 def _target_table(env_id: str, rows: Sequence[SummaryRow]) -> Table:
-    table = _table({"arm": 24}, "AUC", "jumpstart", "final", "source")
+    table = _table({"arm": 24}, "AUC", "zero-shot", "final", "source")
     table.title = env_id
     all_scratch = [row for row in rows if arm_of(row.arm) == "scratch"]
     for arm in dict.fromkeys(row.arm for row in rows):
         own = [row for row in rows if row.arm == arm]
         scratch = [row for row in all_scratch if is_part_of(row.arm, arm)]
-        jumps = [row.jumpstart for row in own if row.jumpstart is not None]
+        before = [row.zero_shot for row in own if row.zero_shot is not None]
         table.add_row(
             _folded(arm),
             _compared(own, scratch, lambda row: row.auc),
-            _numbers(jumps, signed=True) if jumps and arm_of(arm) != "scratch" else "",
+            _numbers(before) if before else "",
             _compared(own, scratch, lambda row: row.final_score),
             _source(own),
         )
@@ -102,16 +102,14 @@ def _compared(
     return _numbers(values, mark=WORSE if worse else " ")
 
 
-def _numbers(values: Sequence[float], *, signed: bool = False, mark: str = "") -> str:
+def _numbers(values: Sequence[float], *, mark: str = "") -> str:
     """``0.62`` and, with two or more seeds, its 95 % interval on a second line."""
     found = estimate_of(values)
-    text = f"{found.value:{'+' if signed else ''}.2f}{mark}"
+    text = f"{found.value:.2f}{mark}"
     if found.low is None or found.high is None:
         return text
     low, high = found.low, found.high
-    between = f"{low:+.2f} {high:+.2f}" if signed else f"{low:.2f}–{high:.2f}"
-    if low < 0 and not signed:
-        between = f"{low:.2f} to {high:.2f}"
+    between = f"{low:.2f}–{high:.2f}" if low >= 0 else f"{low:.2f} to {high:.2f}"
     return f"{text}\n{between}{' ' if mark else ''}"
 
 
@@ -153,7 +151,7 @@ def _legend(rows: Sequence[SummaryRow]) -> Text:
     backends = ", ".join(sorted({row.final_backend for row in rows}))
     lines = [
         f"{_scores(rows)} AUC: area under the learning curve.",
-        "jumpstart: score before the first frame, less that of scratch.",
+        "zero-shot: score before the first frame that is learnt from with a reward.",
         f"final: final score in the reference environment ({backends}).",
         "source: frames of its training.",
     ]
@@ -164,7 +162,7 @@ def _legend(rows: Sequence[SummaryRow]) -> Text:
         lines.append(f"{NOT_LEARNT}: the source was not learnt within its frames.")
     longer = {arm_of(row.arm) for row in targets if row.counted_from}
     if longer:
-        lines.append(f"{', '.join(sorted(longer))}: AUC and jumpstart are of the last frames only.")
+        lines.append(f"{', '.join(sorted(longer))}: AUC and zero-shot are of the last frames only.")
     if any(arm_of(row.arm) == "scratch" for row in targets):
         lines.append(f"{WORSE}: worse than from scratch (negative transfer).")
     return Text("\n".join(lines), style="dim")

@@ -34,6 +34,12 @@ INFORMATION = "information.csv"
 MEMORY = "memory.safetensors"
 AUXILIARY = "aux.safetensors"
 CARRIED = "carried.txt"
+REALIGNMENT = "realignment.json"
+"""Report of the realignment that a target began with."""
+RANDOM_STEPS = "random.safetensors"
+"""What a source saw and did under random actions, at its end."""
+DYNAMICS = "dynamics.safetensors"
+"""The latent dynamics of the best agent's features."""
 FINAL = "checkpoints/final.zip"
 BEST = "checkpoints/best.zip"
 """The agent at the evaluation with the highest score during training; the later of equal ones."""
@@ -49,6 +55,7 @@ NOT_IDENTITY = frozenset(
     {
         "output", "workers", "threads", "config", "debug", "resume", "trust", "checkpoint_every",
         "env_timeout", "information_points", "executor", "dry_run", "frames_per_second",
+        "random_frames",
     }
 )  # fmt: skip
 """Settings that do not change the learning: they may differ on a later call."""
@@ -236,6 +243,7 @@ def config_digest(text: str) -> Config:
 def clear_directory(directory: Path) -> None:
     """Remove the files of an unfinished run, and no others, before it starts again."""
     names = ["progress.csv", CURVES, SUMMARY, INFORMATION, MEMORY, AUXILIARY, CARRIED]
+    names += [REALIGNMENT, RANDOM_STEPS, DYNAMICS]
     paths = [directory / name for name in (*names, FINAL, BEST, INTERRUPTED)]
     for path in [*paths, *directory.glob("events.out.tfevents.*")]:
         path.unlink(missing_ok=True)

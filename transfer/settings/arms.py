@@ -6,10 +6,14 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from contrastive_distillation.envs import UnknownNameError
+from contrastive_distillation.losses import OBJECTIVES
 
 from ..errors import SettingsError
 
-Mode = Literal["fine_tune", "frozen_encoder", "new_head", "lower_encoder_rate"]
+Mode = Literal[
+    "fine_tune", "frozen_encoder", "new_head", "lower_encoder_rate", "first_layers_only",
+    "new_first_layers",
+]  # fmt: skip
 TeacherOf = Literal["source", "random"]
 
 OWN = "own"
@@ -41,6 +45,10 @@ class Arm:
     """Whether its source is the suite's unrelated environment."""
     more_epochs: bool = False
     """Whether it learns more often, so that its encoder sees as much as with the run's loss."""
+    realign: Mapping[str, Any] | None = None
+    """It realigns its encoder to the target's sensors before it learns, with these settings in
+    place of the run's; its loss joins only where the sensors are the source's. None: it does
+    not."""
     more_frames: bool = False
     """Whether it has its target's frames and, before them, those a plain source of its seed took.
     Its curve is over all of them; its area under the curve is over the last, the target's."""
@@ -63,6 +71,11 @@ def _acting_on_both(name: str, line: str) -> Arm:
 def _from_the_source(name: str, line: str) -> Arm:
     """A rival that keeps what a plain source knew: it acts on the target alone."""
     return Arm(name=name, line=line, source_kind="plain", target_loss=name, teacher="source")
+
+
+def _realigned(name: str, line: str, **realign: Any) -> Arm:
+    """An arm that realigns a plain source's encoder, then learns by reinforcement alone."""
+    return Arm(name=name, line=line, source_kind="plain", realign=realign)
 
 
 _ALL = (
@@ -164,7 +177,38 @@ _ALL = (
     _from_the_source("l2_sp", "weights are pulled to a plain source's"),
     _from_the_source("ewc", "elastic weight consolidation around a plain source"),
     _from_the_source("rehearsal", "episodes of a plain source are cloned from its memory"),
+    _realigned(
+        "contrastive_distillation_by_return",
+        "as contrastive_distillation with other sensors; four finalists play, the best is kept",
+        select="return",
+    ),
+    *(
+        _realigned(f"realign_{each.name}", f"sensors realigned by {each.line}", objective=each.name)
+        for each in OBJECTIVES.values()
+    ),
+    Arm(
+        name="first_layer_fine_tune",
+        line="a plain source, of which the layers that read the observation learn alone",
+        source_kind="plain",
+        mode="first_layers_only",
+    ),
+    Arm(
+        name="first_layer_reinitialised",
+        line="a plain source whose layers that read the observation begin at random",
+        source_kind="plain",
+        mode="new_first_layers",
+    ),
 )
+
+WITH_OTHER_SENSORS = Arm(
+    name="contrastive_distillation",
+    line="a plain source, realigned without a reward where the sensors changed",
+    source_kind="plain",
+    target_loss=OWN,
+    teacher="source",
+    realign={},
+)
+"""What `contrastive_distillation` is in a sensor suite."""
 
 ARMS: Mapping[str, Arm] = MappingProxyType({arm.name: arm for arm in _ALL})
 
@@ -183,6 +227,31 @@ def choose_arms(names: Sequence[str]) -> list[Arm]:
     if len(set(names)) != len(names):
         raise SettingsError(f"--arms {' '.join(names)}: the same arm twice; name each once")
     return [ARMS[name] for name in names]
+
+
+def in_suite(arm: Arm, *, sensors: bool) -> Arm:
+    """The arm as it is in a suite whose targets have other sensors than its sources, or have not.
+
+    Raises:
+        SettingsError: the arm makes no sense there.
+    """
+    if not sensors:
+        if arm.realign is not None or arm.mode in ("first_layers_only", "new_first_layers"):
+            raise SettingsError(
+                f"--arms {arm.name}: is for targets with other sensors than their source's; choose "
+                "--suite sensors, or a --target that is one of the sensor ids (see list)"
+            )
+        return arm
+    if arm.name == WITH_OTHER_SENSORS.name:
+        return WITH_OTHER_SENSORS
+    if arm.teacher is not None or arm.source_loss is not None:
+        raise SettingsError(
+            f"--arms {arm.name}: in a sensor suite every arm has the plain source, and a teacher "
+            "that sees through the source's sensors has nothing to say of the target's "
+            "observations; choose contrastive_distillation, realign_…, fine_tune, scratch or the "
+            "first-layer arms"
+        )
+    return arm
 
 
 def arm_of(label: str) -> str:

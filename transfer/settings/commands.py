@@ -149,12 +149,52 @@ class _TrainScope:
     until_learnt: bool = False
     """Stop as soon as every environment reaches the suite's score for "learnt"."""
 
+    random_frames: Annotated[
+        int | None, whole(0), _default("40_000; 0 for fewer than 100_000 frames")
+    ] = None
+    """Frames of random actions to play at the end, and to fit the agent's latent dynamics to: for
+    a later transfer to other sensors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Realigning:
+    """How arms realign their encoder where the target's sensors are not the source's."""
+
+    realign_frames: Annotated[int, whole(1)] = 20_000
+    """Frames of random actions gathered in the target, without learning from a reward."""
+
+    realign_epsilon: Annotated[float, real(0, 1)] = 1.0
+    """Chance of a random action while gathering."""
+
+    realign_updates: Annotated[
+        int | None, whole(1), _default("400; pictures: 300; vectors: 790")
+    ] = None
+    """Updates of the restart that goes furthest."""
+
+    realign_restarts: Annotated[int | None, whole(1), _default("8; vectors: 32")] = None
+    """Restarts of the search."""
+
+    realign_layers: Annotated[str, _HINT(metavar="LAYERS")] = "first"
+    """What moves: first (the layers that read the observation), encoder, or names of layers."""
+
+    realign_objective: Annotated[str, _HINT(metavar="NAME")] = "contrast_statistics"
+    """Objective of contrastive_distillation where sensors changed (see `list`: realign_NAME)."""
+
+    realign_negatives: Literal["in_batch", "uniform", "nearest"] = "in_batch"
+    """Negatives of its contrast."""
+
+    realign_statistics_weight: Annotated[float, real(0, 1_000_000)] = 3.0
+    """Weight of the source's feature statistics."""
+
+    zero_shot: bool = False
+    """End before the first rewarded frame: sources, realignment, scores."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _TransferScope:
     """The sources, targets and arms of `transfer`."""
 
-    suite: Annotated[str | None, _text("SUITE", "doorkey")] = None
+    suite: Annotated[str | None, _text("SUITE", "codes; ablate: doorkey")] = None
     """Suite of sources and targets: a name (see `list`) or a YAML file."""
 
     source: Annotated[tuple[str, ...], _text("ID", "the suite's")] = ()
@@ -189,7 +229,7 @@ class TrainSettings(Settings, _Computing, _Learning, _TrainScope):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferSettings(Settings, _Computing, _Learning, _TransferScope):
+class TransferSettings(Settings, _Computing, _Learning, _Realigning, _TransferScope):
     """Train on source environments, carry over to each target, compare the arms.
 
     Every arm of a seed is paired: the same source, the same target seed.

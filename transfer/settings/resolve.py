@@ -1,7 +1,7 @@
 """From the settings of a command to resolved settings: every name is looked up here, once."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 from contrastive_distillation.agents import (
@@ -11,7 +11,7 @@ from contrastive_distillation.agents import (
     resolve_device,
 )
 from contrastive_distillation.envs import Suite, UnknownNameError, check_backend
-from contrastive_distillation.losses import LOSSES
+from contrastive_distillation.losses import LOSSES, OBJECTIVES
 from contrastive_distillation.memory import EVICTIONS
 
 from ..errors import SettingsError
@@ -20,8 +20,12 @@ from .commands import AblateSettings, TrainSettings, TransferSettings
 from .loss_choice import choose_loss, with_published_where_known
 from .source_run import SourceRun, suite_around
 from .spaces import check_spaces, compare_all, spaces_of
-from .spec import AgentSpec, LossSpec, RuntimeSpec, TaskSpec, TrainingSpec
+from .spec import AgentSpec, LossSpec, RealignSpec, RuntimeSpec, TaskSpec, TrainingSpec
 from .suite import in_range, name_as_given, needs_mission, suite_of_settings
+
+RANDOM_FRAMES = 40_000
+"""Frames of random actions that a source plays at its end, for its latent dynamics."""
+_LONG_TRAINING = 100_000  # shorter ones are trials, which need not take longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,11 @@ class ResolvedSettings:
     """As given."""
     source_frames: int
     target_frames: int
+    realign: RealignSpec = field(default_factory=RealignSpec)
+    """As given, for the arms that realign."""
+    zero_shot: bool = False
+    random_frames: int = 0
+    """Of random actions that sources play at their end."""
 
     def training(
         self,
@@ -97,6 +106,7 @@ class ResolvedSettings:
             loss=_choose_loss(settings, agent.name, self.suite, self.mission),
             backend=settings.backend,
             n_envs=settings.n_envs,
+            realign=_realign(settings),
             source_frames=settings.source_frames or self.source_frames,
             target_frames=settings.frames or self.target_frames,
         )
@@ -180,7 +190,10 @@ def resolve(
         return_range=settings.return_range,
         source_frames=of_sources,
         target_frames=of_targets,
+        random_frames=_random_frames(settings, suite, of_sources),
     )
+    if isinstance(settings, TransferSettings):
+        resolved = replace(resolved, realign=_realign(settings), zero_shot=settings.zero_shot)
     resolved.check_memory()
     return resolved
 
@@ -227,6 +240,29 @@ def _for_all_arms(
     names = {str(loss) for arm in arms for loss in (arm.source_loss, arm.target_loss)}
     published = any(LOSSES[name].published for name in names if name in LOSSES)
     return with_published_where_known(settings) if published else settings
+
+
+def _realign(settings: TransferSettings) -> RealignSpec:
+    """How arms realign; `RealignSpec` has the flags' names without ``realign_``.
+
+    Raises:
+        SettingsError: an unknown objective.
+    """
+    if settings.realign_objective not in OBJECTIVES:
+        raise UnknownNameError("objective", settings.realign_objective, OBJECTIVES)
+    names = [each.name for each in fields(RealignSpec) if each.name != "select"]
+    return RealignSpec(**{name: getattr(settings, f"realign_{name}") for name in names})
+
+
+def _random_frames(
+    settings: TrainSettings | TransferSettings, suite: Suite, source_frames: int
+) -> int:
+    """Frames of random actions at the end of a source."""
+    if isinstance(settings, TransferSettings):
+        return RANDOM_FRAMES if suite.sensors else 0
+    if settings.random_frames is not None:
+        return settings.random_frames
+    return RANDOM_FRAMES if source_frames >= _LONG_TRAINING else 0
 
 
 def _frames(settings: TrainSettings | TransferSettings, suite: Suite) -> tuple[int, int]:

@@ -5,7 +5,7 @@ default the field's name); `to_config` and `_read` convert between the two.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Self, TypeVar, get_type_hints
 
 from contrastive_distillation.envs import Suite, suite_settings
@@ -124,6 +124,27 @@ class SourceSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RealignSpec:
+    """How a training realigns its encoder to other sensors before it learns; see
+    `agents.realign`."""
+
+    frames: int = 20_000
+    epsilon: float = 1.0
+    updates: int | None = None
+    restarts: int | None = None
+    layers: str = "first"
+    """``first``, ``encoder``, or names of layers with commas between them."""
+    objective: str = "contrast_statistics"
+    negatives: str = "in_batch"
+    statistics_weight: float = 3.0
+    select: str = "loss"
+
+
+def _realign(kept: Mapping[str, Any] | None) -> RealignSpec | None:
+    return None if kept is None else RealignSpec(**kept)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RuntimeSpec:
     """Where a training runs and how often it records; no field here changes the result."""
 
@@ -157,6 +178,19 @@ class TrainingSpec:
     matched_loss: LossSpec | None = field(default=None, metadata=_at(None))
     """The agent learns more often instead, so that its encoder sees as much as with this loss."""
     source: SourceSpec = field(default_factory=SourceSpec)
+    realign: RealignSpec | None = field(
+        default=None,
+        metadata=_at(
+            f"{RESOLVED}.realign", optional=True, write=lambda spec: asdict(spec), read=_realign
+        ),
+    )
+    """How its encoder is realigned before it learns; its loss joins only where the sensors are the
+    source's."""
+    zero_shot: bool = field(default=False, metadata=_at(f"{RESOLVED}.zero_shot", optional=True))
+    """Whether it ends before the first rewarded frame."""
+    random_frames: int = field(default=0, metadata=_at("random_frames", optional=True))
+    """Frames of random actions that it plays at its end, for the latent dynamics of its features,
+    which are fitted to them; 0: neither."""
     runtime: RuntimeSpec = field(default_factory=RuntimeSpec)
 
     @property

@@ -15,9 +15,11 @@ from contrastive_distillation.envs import (
 )
 
 from ..errors import SettingsError
-from .commands import TrainSettings, TransferSettings
+from .commands import AblateSettings, TrainSettings, TransferSettings
 
 DEFAULT_SUITE = "doorkey"
+DEFAULT_TRANSFER = "codes"
+"""The suite of `transfer` without arguments."""
 DEFAULT_FRAMES = 200_000
 """Frames on environments of the user's own, for which no suite gives a number."""
 
@@ -34,6 +36,9 @@ def suite_of_settings(settings: TrainSettings | TransferSettings) -> Suite:
         raise SettingsError("--source: say --target ID… as well, or name a --suite")
     if settings.target and not settings.source and settings.suite is None:
         raise SettingsError("--target: say --source ID… or --from RUN as well, or name a --suite")
+    named = settings.suite or settings.source or settings.target
+    if not named and not isinstance(settings, AblateSettings):
+        return choose_suite(DEFAULT_TRANSFER, (), ())
     return choose_suite(settings.suite, settings.source, settings.target)
 
 

@@ -40,7 +40,7 @@ def check_arms(arms: Sequence[Arm], settings: TransferSettings, resolved: Resolv
                 f"--arms {arm.name}: --loss {settings.loss} takes no teacher that could be random; "
                 "choose another loss, or leave out the arm"
             )
-        if arm.source_kind is not None:
+        if arm.source_kind is not None and arm.realign is None:
             _check_carried(arm, resolved)
         if arm.unrelated and settings.from_ is not None:
             raise SettingsError(
@@ -127,7 +127,11 @@ class ArmTrainings:
                 plain = resolved.varied(without_loss(settings))
                 return replace(plain, matched_loss=resolved.varied(settings).loss)
             has_loss = arm.loss_on(role) is not None
-            return resolved.varied(settings if has_loss else without_loss(settings))
+            found = resolved.varied(settings if has_loss else without_loss(settings))
+            if role == "source" and resolved.suite.sensors and found.loss.memory == "episodic":
+                # it only records: its memory holds episodes of all of the training
+                return replace(found, loss=replace(found.loss, keep="reservoir"))
+            return found
         except ValueError as error:
             if self.variant.label in ARMS and not arm.loss_settings:
                 raise
@@ -163,6 +167,7 @@ class ArmTrainings:
             role="source",
             arms=() if arm.source_kind is None else (variant.label,),
             seed=seed,
+            random_frames=resolved.random_frames,
         )
 
     def targets(self, seed: int) -> Iterator[TrainingSpec]:
@@ -184,6 +189,8 @@ class ArmTrainings:
                 arms=(variant.label,),
                 needs=needs,
                 seed=seed,
+                realign=None if arm.realign is None else replace(resolved.realign, **arm.realign),
+                zero_shot=resolved.zero_shot,
                 source=SourceSpec(
                     directory=None if arm.more_frames else directory,
                     checkpoint=self._checkpoint if directory and not arm.more_frames else "final",

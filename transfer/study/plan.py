@@ -1,7 +1,7 @@
 """From settings to a plan: the trainings of a run, their directories and their configuration."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from contrastive_distillation.envs import Suite, suite_settings
 
 from ..errors import SettingsError
 from ..run_directory.directory import RESOLVED, default_directory
-from ..settings.arms import Arm, choose_arms
+from ..settings.arms import Arm, choose_arms, in_suite
 from ..settings.command_line import read_settings_file
 from ..settings.commands import AblateSettings, TrainSettings, TransferSettings
 from ..settings.loss_settings import Value
@@ -80,6 +80,7 @@ def plan_train(settings: TrainSettings) -> Plan:
         role="source",
         arms=("train",),
         seed=settings.seed,
+        random_frames=resolved.random_frames,
     )
     specs: tuple[TrainingSpec, ...] = (first,)
     config = first.config()
@@ -121,6 +122,7 @@ def plan_transfer(settings: TransferSettings) -> Plan:
     source_run = find_source_run(settings)
     resolved = resolve(settings, source_run)
     suite = resolved.suite
+    arms = [in_suite(arm, sensors=suite.sensors) for arm in arms]
     check_arms(arms, settings, resolved)
     axes = read_axes(vary, settings, arms)
     for name in ("agent", "gamma"):
@@ -203,6 +205,11 @@ def _config(settings: TransferSettings, resolved: ResolvedSettings, command: str
     }
     if settings.return_range is not None:
         config["return_range"] = list(settings.return_range)
+    if suite.sensors:
+        kept = asdict(resolved.realign)
+        config |= {f"realign_{name}": value for name, value in kept.items() if name != "select"}
+    if settings.zero_shot:
+        config["zero_shot"] = True
     if settings.from_ is not None:
         del config["source"], config["source_frames"]
     if isinstance(settings, AblateSettings):

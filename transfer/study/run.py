@@ -10,6 +10,7 @@ from rich.console import Console
 from ..console import say, show
 from ..errors import DONE, FAILED
 from ..report.formatting import NOT_LEARNT
+from ..report.realigned import realigned_sentences
 from ..report.tables import train_tables, transfer_tables
 from ..run_directory.directory import (
     CARRIED,
@@ -227,10 +228,14 @@ def _show(plan: Plan, console: Console) -> None:
     rows = summary_rows(plan)
     if rows:
         show(console, train_tables(rows) if plan.command == "train" else transfer_tables(rows))
+    for sentence in realigned_sentences(plan.specs, plan.directory_of):
+        say(console, sentence)
     say(console, str(plan.directory), style="bold")
     for name, line in _files(plan):
         if (plan.directory / name).exists():
             say(console, f"  {name:22}{line}")
+    if plan.command == "transfer":
+        say(console, f"next: run_agent.py report {plan.directory}", style="bold")
 
 
 def _files(plan: Plan) -> list[tuple[str, str]]:

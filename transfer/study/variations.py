@@ -1,5 +1,6 @@
 """Settings that vary, ``--vary n_negatives=8,32``, and the trainings that each of them changes."""
 
+import dataclasses
 import inspect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from ..settings.commands import TransferSettings
 from ..settings.fields import annotations_of, key_of, nearest, read
 from ..settings.loss_choice import loss_named, with_published_where_known
 from ..settings.loss_settings import LOSS_FLAGS, Value, format_setting, parse_value
+from ..settings.spec import RealignSpec
 
 EVERYWHERE = ("agent", "backend", "n_envs", "gamma")
 """Settings that matter in every training."""
@@ -21,6 +23,10 @@ OF_FRAMES = {"frames": "target", "source_frames": "source"}
 """Settings that matter in the trainings of one role."""
 OF_MEMORY = ("memory", "keep", "memory_capacity")
 """Settings that matter where a loss draws from the memory, there or later on the target."""
+OF_REALIGNING = tuple(
+    f"realign_{each.name}" for each in dataclasses.fields(RealignSpec) if each.name != "select"
+)
+"""Settings that matter on the target of an arm that realigns."""
 OF_JOINING = ("weight", "balance", "every", "as_published")
 """Settings that matter where there is a loss, whichever."""
 OF_TEACHER = ("source_weight", "source_anneal")
@@ -51,6 +57,7 @@ def known_settings(settings: TransferSettings, arms: Sequence[Arm]) -> dict[str,
     """What may vary: name → annotation of the flag; None where only the loss knows it."""
     flags = {key_of(name): kind for name, kind in annotations_of(type(settings)).items()}
     own = [*EVERYWHERE, *OF_FRAMES, *OF_MEMORY, "loss", *OF_JOINING, *LOSS_FLAGS]
+    own += OF_REALIGNING if any(arm.realign is not None for arm in arms) else ()
     known = {name: flags[name] for name in own if name in flags}
     for arm in arms:
         for role in ("source", "target"):
@@ -178,6 +185,9 @@ def matters(name: str, arm: Arm, role: str, settings: TransferSettings) -> bool:
         return True
     if name in OF_FRAMES:
         return OF_FRAMES[name] == role
+    if name in OF_REALIGNING:
+        fixed = arm.realign is None or name.removeprefix("realign_") in arm.realign
+        return role == "target" and not fixed
     own = arm.loss_on(role)
     if arm.more_epochs:
         own = OWN if name in OF_PASSES else None

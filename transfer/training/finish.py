@@ -48,6 +48,8 @@ def finish(
     evaluation: EvaluationCallback,
     information: InformationProbe,
     source_ids: Sequence[str],
+    *,
+    gathered: int = 0,
 ) -> None:
     """Evaluate the agent in the reference environments, and write the result.
 
@@ -58,6 +60,7 @@ def finish(
         evaluation: holds the learning curve.
         information: measures the features a last time.
         source_ids: the environments of its source, in which its retention is measured.
+        gathered: its first frames, of which it learnt nothing from a reward.
     """
     task = spec.task
 
@@ -115,7 +118,8 @@ def finish(
             "weights_sha256": policy_sha256(model),
             "frames": evaluation.frames,
             **({"counted_from": spec.source.extra_frames} if spec.source.extra_frames else {}),
-            "frames_per_second": round(evaluation.frames / learning, 1),
+            **({"gathered": gathered} if gathered else {}),
+            "frames_per_second": round(evaluation.frames / max(learning, 1e-3), 1),
             "seconds": round(learning + evaluation_seconds + evaluation.saving_seconds, 3),
             "evaluation_seconds": round(evaluation_seconds, 3),
             "checkpoint_seconds": round(evaluation.saving_seconds, 3),

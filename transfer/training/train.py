@@ -1,6 +1,7 @@
 """Run one training: build it, carry weights over, let it learn, and write its result."""
 
 import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,6 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
 
 from contrastive_distillation.agents import (
     TRANSFER_MODES,
@@ -18,18 +18,18 @@ from contrastive_distillation.agents import (
     EncoderDiagnostics,
     EncoderRate,
     FiniteGradients,
+    FirstLayersOnly,
     FrozenPolicy,
     FrozenTeacher,
     MatchedPasses,
     RecordMemory,
-    build_agent,
     carry_weights,
     default_callbacks,
     default_n_anchors,
     random_weights,
     read_weights,
+    reinitialise_first_layers,
 )
-from contrastive_distillation.envs import TaskVecEnv, episode_seed, make_vec
 from contrastive_distillation.losses import loss_class, make_loss
 from contrastive_distillation.memory import MEMORIES
 
@@ -41,6 +41,7 @@ from ..run_directory.directory import (
     CARRIED,
     CURVES,
     MEMORY,
+    REALIGNMENT,
     agent_file,
     check_agent_settings,
     clear_directory,
@@ -53,9 +54,12 @@ from ..run_directory.directory import (
 from ..run_directory.locking import TRAINING_LOCK, locked
 from ..run_directory.logger import EPISODES_PER_ROW, PROGRESS, PacedLog, make_logger
 from ..settings.spec import LossSpec, TrainingSpec
+from .build import build, make_env
 from .checkpoint_callback import CheckpointCallback, load_auxiliary
 from .checkpoints import CheckpointStore, fit_required
 from .finish import finish, save_agent
+from .realigning import realign_to_target
+from .source_agent import keep_source_dynamics
 
 Status = Literal["finished", "interrupted"]
 Weights = Mapping[str, torch.Tensor]
@@ -114,7 +118,7 @@ def run_training(
         else:
             record_resume(directory, frames=checkpoint.frames, command=command)
 
-        with contextlib.closing(_make_env(spec)) as env:
+        with contextlib.closing(make_env(spec)) as env:
             model = build(spec, env)
             source = source_directory(spec, directory)
             weights = None
@@ -123,11 +127,20 @@ def run_training(
             numbers = _numbers(model)
             if checkpoint is None:
                 start_directory(directory, spec.config(), command=command, agent_settings=numbers)
-                if weights is not None:
+                if weights is not None and (spec.realign is None or _fits(model, weights)):
                     carried = carry_weights(model, weights, mode=spec.source.mode)
                     write_text(directory / CARRIED, f"{carried}\n")
+                    if spec.source.mode == "new_first_layers":
+                        reinitialise_first_layers(model, seed=spec.seed)
             else:
                 check_agent_settings(directory, numbers)
+                spec = _with_loss_where_unchanged(spec, directory)
+            realigned = None
+            if spec.realign is not None and checkpoint is None:
+                assert source is not None
+                carried_score = EvaluationCallback.score_before(spec, directory, model)
+                realigned = realign_to_target(spec, directory, model, source, say=say)
+                spec = _with_loss_where_unchanged(spec, directory)
 
             auxiliary = join_loss(spec, source, model, weights)
             if checkpoint is None:
@@ -139,7 +152,12 @@ def run_training(
             evaluation = EvaluationCallback(
                 spec, directory, memory=auxiliary.memory, report=report, stop=stop
             )
-            information = InformationProbe(spec, directory, evaluation=evaluation, weights=weights)
+            if realigned is not None:
+                evaluation.begin_realigned(carried_score, frames=realigned.frames)
+            of_source = None if spec.task.suite.sensors else weights
+            information = InformationProbe(
+                spec, directory, evaluation=evaluation, weights=of_source
+            )
             saving = CheckpointCallback(
                 spec,
                 directory,
@@ -161,43 +179,61 @@ def run_training(
             callbacks += [PacedLog(), evaluation, information, saving]
             log_interval: Any = None if isinstance(model, OnPolicyAlgorithm) else EPISODES_PER_ROW
             with contextlib.closing(evaluation), contextlib.closing(model.logger):
-                model.learn(
-                    spec.most_frames - model.num_timesteps,
-                    callback=CallbackList(callbacks),
-                    log_interval=log_interval,
-                    reset_num_timesteps=checkpoint is None,
-                )
+                if spec.zero_shot:
+                    evaluation.evaluate_untrained(model)
+                else:
+                    model.learn(
+                        max(spec.most_frames - model.num_timesteps, 0),
+                        callback=CallbackList(callbacks),
+                        log_interval=log_interval,
+                        reset_num_timesteps=checkpoint is None and realigned is None,
+                    )
                 finished = not evaluation.stopped
                 save_agent(spec, directory, model, auxiliary, finished=finished)
                 if finished:
-                    source_ids = [] if source is None else read_config(source)["env"]
-                    finish(spec, directory, model, evaluation, information, source_ids)
+                    if spec.random_frames:
+                        keep_source_dynamics(spec, directory, model, auxiliary.memory)
+                    source_ids = []  # with other sensors its own environments say nothing
+                    if source is not None and not spec.task.suite.sensors:
+                        source_ids = read_config(source)["env"]
+                    finish(
+                        spec,
+                        directory,
+                        model,
+                        evaluation,
+                        information,
+                        source_ids,
+                        gathered=_gathered(spec, directory),
+                    )
         return "finished" if finished else "interrupted"
 
 
-def _make_env(spec: TrainingSpec) -> TaskVecEnv:
-    return make_vec(
-        spec.task.env_ids,
-        spec.task.n_envs,
-        _env_seed(spec),
-        spec.task.backend,
-        observation=spec.task.suite.observation,
-        mission=spec.task.mission,
-        num_threads=spec.runtime.threads,
-    )
+def _fits(model: BaseAlgorithm, weights: Weights) -> bool:
+    """Whether all weights of a source have the shapes of the model's."""
+    own = model.policy.state_dict()
+    return all(name in own and own[name].shape == w.shape for name, w in weights.items())
 
 
-def build(spec: TrainingSpec, env: VecEnv) -> BaseAlgorithm:
-    """The spec's agent, untrained."""
-    gamma = {} if spec.agent.gamma is None else {"gamma": spec.agent.gamma}
-    model = build_agent(spec.agent.name, env, seed=spec.seed, device=spec.runtime.device, **gamma)
-    env.seed(_env_seed(spec))  # the model has seeded it with its own
-    return model
+def _gathered(spec: TrainingSpec, directory: Path) -> int:
+    """Frames that the training gathered before it learnt."""
+    return 0 if spec.realign is None else int(_realignment(directory)["frames"])
+
+
+def _realignment(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / REALIGNMENT).read_text(encoding="utf-8"))
+    return found
+
+
+def _with_loss_where_unchanged(spec: TrainingSpec, directory: Path) -> TrainingSpec:
+    """The spec of a realigned training: without its loss where the sensors have changed."""
+    if spec.realign is None or not _realignment(directory)["sensors_changed"]:
+        return spec
+    return replace(spec, loss=replace(spec.loss, name="none", settings={}))
 
 
 def agent_settings(spec: TrainingSpec) -> dict[str, float]:
     """The settings of the spec's agent that are plain numbers."""
-    with contextlib.closing(_make_env(spec)) as env:
+    with contextlib.closing(make_env(spec)) as env:
         return _numbers(build(spec, env))
 
 
@@ -206,13 +242,11 @@ def _agent_callbacks(spec: TrainingSpec, model: BaseAlgorithm) -> list[BaseCallb
     callbacks: list[BaseCallback] = [*default_callbacks(model)]
     if spec.matched_loss is not None:
         callbacks.insert(0, _matched_passes(spec, spec.matched_loss, model))
+    if spec.source.mode == "first_layers_only":
+        callbacks.insert(0, FirstLayersOnly())
     if TRANSFER_MODES[spec.source.mode].encoder_rate != 1.0:
         callbacks.insert(0, EncoderRate(TRANSFER_MODES[spec.source.mode].encoder_rate))
     return callbacks
-
-
-def _env_seed(spec: TrainingSpec) -> int:
-    return episode_seed(spec.seed, "train", spec.stream)
 
 
 def source_directory(spec: TrainingSpec, directory: Path) -> Path | None:

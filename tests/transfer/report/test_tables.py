@@ -116,7 +116,7 @@ def test_what_varies_stands_below_its_arm() -> None:
     tuned = [line for line in lines if line.strip().startswith("fine_tune")]
     assert "0.40 " in tuned[0] and "▼" not in tuned[0], "compared with scratch with 8 environments"
     assert "0.40▼" in tuned[1], "and with 16"
-    assert "scratch_source_budget: AUC and jumpstart are of the last frames only" in text
+    assert "scratch_source_budget: AUC and zero-shot are of the last frames only" in text
 
 
 def test_train_table_fits(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,12 +20,15 @@ from contrastive_distillation.transfer.settings import loss_choice
 from contrastive_distillation.transfer.settings.command_line import RESOLVED
 from contrastive_distillation.transfer.study import arm_trainings
 
-RIVALS = set(ARMS) - {
+OF_SENSORS = {
+    name for name, arm in ARMS.items() if arm.realign is not None or name.startswith("first_layer_")
+}
+RIVALS = set(ARMS) - OF_SENSORS - {
     "contrastive_distillation", "contrastive_source_only", "contrastive_target_only", "fine_tune",
     "frozen_encoder", "new_head", "scratch", "scratch_source_budget", "random_encoder",
     "random_teacher", "shuffled_values", "equal_compute", "unrelated_source",
 }  # fmt: skip
-HERE = [name for name in ARMS if name not in RIVALS]
+HERE = [name for name in ARMS if name not in RIVALS | OF_SENSORS]
 
 ITS_SOURCE = {"needs", "source.directory"}
 
