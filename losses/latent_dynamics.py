@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,35 +12,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_WIDEST = 1e30  # a range above it is none: scaled by it, all actions would be alike
+
 
 def action_vectors(space: gym.Space[Any], actions: np.ndarray) -> np.ndarray:
     """Actions as vectors (N, A) float32.
 
     One-hot for `Discrete`, one-hots one after the other for `MultiDiscrete`, 0 and 1 for
-    `MultiBinary`; for `Box` the numbers, scaled to [-1, 1] where both bounds are finite.
+    `MultiBinary`; for `Box` the numbers, scaled to [-1, 1] where both bounds are finite (bounds
+    near float32's largest count as none).
 
     Args:
         space: of the actions.
         actions: (N, ...), as a memory keeps them.
 
     Raises:
-        ValueError: another space.
+        ValueError: another space, or an action that the space has not.
     """
     n = len(actions)
     if isinstance(space, gym.spaces.Discrete):
-        return _one_hot(actions.reshape(n) - space.start, int(space.n))
+        return _one_hot(actions.reshape(n).astype(np.int64) - space.start, int(space.n))
     if isinstance(space, gym.spaces.MultiDiscrete):
-        columns = (actions - space.start).reshape(n, -1)
         sizes = space.nvec.reshape(-1)
+        columns = actions.reshape(n, len(sizes)).astype(np.int64) - space.start.reshape(-1)
         return np.concatenate(
             [_one_hot(columns[:, i], int(size)) for i, size in enumerate(sizes)], axis=1
         )
-    flat = actions.reshape(n, -1).astype(np.float32)
     if isinstance(space, gym.spaces.MultiBinary):
-        return flat
+        return actions.reshape(n, math.prod(space.shape)).astype(np.float32)
     if isinstance(space, gym.spaces.Box):
-        low, high = space.low.reshape(-1), space.high.reshape(-1)
-        bounded = np.isfinite(low) & np.isfinite(high) & (high > low)
+        flat = actions.reshape(n, math.prod(space.shape)).astype(np.float64)
+        low, high = (bound.reshape(-1).astype(np.float64) for bound in (space.low, space.high))
+        bounded = (high > low) & (high - low < _WIDEST)
         low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
         scaled: np.ndarray = (2.0 * (flat - low) / (high - low) - 1.0).astype(np.float32)
         return scaled
@@ -50,7 +54,12 @@ def action_vectors(space: gym.Space[Any], actions: np.ndarray) -> np.ndarray:
 
 
 def _one_hot(numbers: np.ndarray, n: int) -> np.ndarray:
-    hot: np.ndarray = np.eye(n, dtype=np.float32)[numbers.astype(np.int64)]
+    if numbers.min(initial=0) < 0 or numbers.max(initial=0) >= n:
+        raise ValueError(
+            f"actions, counted from the space's first, are {numbers.min()} to {numbers.max()}; its "
+            f"numbers are 0 to {n - 1}: the memory is of another action space"
+        )
+    hot: np.ndarray = np.eye(n, dtype=np.float32)[numbers]
     return hot
 
 
@@ -212,10 +221,10 @@ def keys_in_batch(features: Tensor, later: Tensor) -> Keys:
     n_distinct, n_rows = features.shape[-2], later.shape[1]
     if n_distinct <= n_rows:
         counts = torch.stack([torch.bincount(each, minlength=n_distinct) for each in later])
-        weights = counts.log()[:, None].expand(-1, n_rows, -1)
+        weights = counts.to(features.dtype).log()[:, None].expand(-1, n_rows, -1)
         return Keys(features.unsqueeze(-3), later, weights.scatter(-1, later[..., None], 0.0))
     differs = later[:, :, None] != later[:, None, :]
-    weights = torch.zeros(differs.shape, device=later.device).masked_fill(~differs, -torch.inf)
+    weights = torch.zeros_like(differs, dtype=features.dtype).masked_fill(~differs, -torch.inf)
     weights.diagonal(dim1=-2, dim2=-1).zero_()
     places = torch.arange(n_rows, device=later.device).expand_as(later)
     return Keys(features[..., later, :], places, weights)

@@ -192,10 +192,11 @@ def _contrast(
 ) -> Tensor:
     """`L_dyn` (R,); masked only where a key shows the row's own positive."""
     later = batch.seen[:, 1:].T
-    usable = keys_in_batch(centred, later)
-    if batch.keys is not None:
+    if batch.keys is None:
+        usable = keys_in_batch(centred, later)
+    else:
         counts = torch.bincount(batch.keys, minlength=centred.shape[1])
-        weights = counts.log().expand(*later.shape, -1)
+        weights = counts.to(centred.dtype).log().expand(*later.shape, -1)
         if batch.nearest is not None:
             weights = _nearest(centred, later, weights, batch.nearest)
         weights = weights.scatter(-1, later[..., None].expand(*weights.shape[:-1], 1), 0.0)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -15,8 +15,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from contrastive_distillation.memory import Observations, Trajectories, n_observations, take
+from contrastive_distillation.memory import (
+    Observations,
+    Trajectories,
+    n_observations,
+    replace_file,
+    take,
+)
 
+from . import checks
 from .latent_dynamics import (
     InverseDynamics,
     LatentDynamics,
@@ -28,7 +35,17 @@ from .latent_dynamics import (
 Criterion = Literal["contrast", "squared_error", "none"]
 """The loss that fits g; "none" leaves it as it was drawn."""
 
+Behaviour = Literal["random", "all"]
+"""Of which steps statistics are: those with random actions, or all."""
+
 VERSION = 1
+_METADATA = "source_dynamics"
+_UNREADABLE = "cannot be read as a source's latent dynamics"
+_NOT_FINITE = (
+    "the loss of the source's latent dynamics is not finite: its encoder gives NaN or infinite "
+    "features for some observation in its memory"
+)
+_ALIKE = 1e-12  # of features' squared length: below it, they differ by rounding
 _ENCODED_AT_ONCE = 2048
 _RATE = 1e-3
 
@@ -46,6 +63,18 @@ class DynamicsSettings:
     n_updates: int = 1_000
     batch_size: int = 256
     temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            ValueError: a setting is out of its range.
+        """
+        checks.integers(1, n_steps=self.n_steps, hidden=self.hidden)
+        checks.integers(0, n_updates=self.n_updates)
+        checks.integers(2, batch_size=self.batch_size)
+        checks.boolean("changing", self.changing)
+        checks.boolean("residual", self.residual)
+        checks.temperature(self.temperature)
 
 
 class SourceDynamics(nn.Module):
@@ -72,8 +101,8 @@ class SourceDynamics(nn.Module):
         self.inverse = InverseDynamics(n_features, action_space, hidden=settings.hidden)
         self.register_buffer("random_mean", torch.zeros(n_features))
         self.register_buffer("covariance", torch.eye(n_features))
-        self.behaviour: Literal["random", "all"] = "all"
-        """Of which steps μ_s and Σ_T are: those with random actions, or all."""
+        self.behaviour: Behaviour = "all"
+        """Of which steps μ_s and Σ_T are."""
         self.criterion: Criterion = "none"
         self.encoder_sha256 = ""
         """Of the encoder that it belongs to."""
@@ -88,16 +117,18 @@ class SourceDynamics(nn.Module):
         )
 
     def save(self, path: Path) -> None:
-        """Write it to a safetensors file."""
+        """Write it to a safetensors file, whole or not at all."""
         metadata = {
             "version": VERSION,
             "n_features": len(self.mean),
+            "action_space": str(self.action_space),
             "settings": asdict(self.settings),
             "behaviour": self.behaviour,
             "criterion": self.criterion,
             "encoder_sha256": self.encoder_sha256,
         }
-        save_file(dict(self.state_dict()), path, {"source_dynamics": json.dumps(metadata)})
+        texts = {_METADATA: json.dumps(metadata)}
+        replace_file(path, lambda part: save_file(dict(self.state_dict()), part, texts))
 
     @classmethod
     def load(cls, path: Path, *, action_space: gym.Space[Any]) -> Self:
@@ -108,21 +139,40 @@ class SourceDynamics(nn.Module):
         """
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = json.loads((file.metadata() or {})["source_dynamics"])
+                texts = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if metadata["version"] != VERSION:
-                raise ValueError(f"it is of version {metadata['version']}, expected {VERSION}")
-            settings = DynamicsSettings(**metadata["settings"])
-            found = cls(int(metadata["n_features"]), action_space, settings)
-            found.load_state_dict(tensors)
-            found.behaviour, found.criterion = metadata["behaviour"], metadata["criterion"]
-            found.encoder_sha256 = str(metadata["encoder_sha256"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"{path}: cannot be read as a source's latent dynamics: "
-                f"{str(error).splitlines()[0][:160]}"
-            ) from error
+            if _METADATA not in texts:
+                raise ValueError("it is another safetensors file")
+            found = cls._of(json.loads(texts[_METADATA]), tensors, action_space)
+        except KeyError as error:
+            raise ValueError(f"{path}: {_UNREADABLE}: it lacks {error}") from error
+        except (OSError, SafetensorError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise ValueError(f"{path}: {_UNREADABLE}: {reason}") from error
         return found.requires_grad_(False)
+
+    @classmethod
+    def _of(
+        cls, metadata: dict[str, Any], tensors: dict[str, Tensor], action_space: gym.Space[Any]
+    ) -> Self:
+        """Those of a file's metadata and tensors; KeyError where the metadata lacks an entry."""
+        if metadata["version"] != VERSION:
+            raise ValueError(f"it is of version {metadata['version']}, expected {VERSION}")
+        if metadata["action_space"] != str(action_space):
+            raise ValueError(
+                f"it is of the action space {metadata['action_space']}, not {action_space}"
+            )
+        behaviour, criterion = metadata["behaviour"], metadata["criterion"]
+        checks.one_of(get_args(Behaviour), "behaviour", behaviour)
+        checks.one_of(get_args(Criterion), "criterion", criterion)
+        (n_features,) = checks.integers(1, n_features=metadata["n_features"])
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError("some of its numbers are not finite")
+        found = cls(n_features, action_space, DynamicsSettings(**metadata["settings"]))
+        found.load_state_dict(tensors)
+        found.behaviour, found.criterion = behaviour, criterion
+        found.encoder_sha256 = str(metadata["encoder_sha256"])
+        return found
 
 
 @torch.no_grad()
@@ -160,13 +210,9 @@ def fit_source_dynamics(
         shuffled_actions: fit g with the actions permuted over all steps: a control.
 
     Raises:
-        ValueError: no window of `settings.n_steps` steps lies within one episode, or a loss is
-            not finite.
+        ValueError: fewer than two windows of `settings.n_steps` steps lie within one episode, all
+            features are alike or one is not finite, or the actions are of another space.
     """
-    features = encode_all(encoder, trajectories.observations)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(generator.integers(2**31)))
-        found = SourceDynamics(features.shape[1], action_space, settings).to(features.device)
     starts = trajectories.windows(settings.n_steps, changing=settings.changing)
     if len(starts) < 2:
         raise ValueError(
@@ -174,12 +220,23 @@ def fit_source_dynamics(
             "steps within one episode; latent dynamics need many: use an EpisodicMemory that "
             "was written while the source played, or gather_memory(source, env)"
         )
+    features = encode_all(encoder, trajectories.observations)
+    with torch.random.fork_rng(devices=[features.device] if features.is_cuda else []):
+        torch.manual_seed(int(generator.integers(2**31)))
+        found = SourceDynamics(features.shape[1], action_space, settings).to(features.device)
     usual = usual_steps(trajectories, settings)
     found.behaviour = "random" if trajectories.random[usual].all() else "all"
     seen = features[torch.as_tensor(trajectories.indices[usual], device=features.device)]
     found.mean.copy_(_mean_of_steps(features, trajectories.indices))
     found.random_mean.copy_(seen.mean(dim=0))
     found.covariance.copy_(seen.T.cov())
+    if not torch.isfinite(found.covariance).all():
+        raise ValueError(_NOT_FINITE)
+    if found.covariance.trace() <= _ALIKE * seen.square().sum(dim=1).mean():
+        raise ValueError(
+            "the source's encoder gives the same features for all observations in its memory; "
+            "latent dynamics need a trained encoder that tells them apart"
+        )
     found.criterion = criterion
     actions = action_vectors(action_space, trajectories.actions)
     if shuffled_actions:
@@ -192,13 +249,13 @@ def usual_steps(trajectories: Trajectories, settings: DynamicsSettings) -> np.nd
     """The steps whose observations statistics are of, (n,) int64.
 
     Those that begin a window where only changing steps do, else all; of them those with random
-    actions, where there are any.
+    actions, where there are two or more.
     """
     steps = np.arange(len(trajectories))
     if settings.changing:
         steps = trajectories.windows(settings.n_steps)
     is_random = trajectories.random[steps]
-    return steps[is_random] if is_random.any() else steps
+    return steps[is_random] if is_random.sum() > 1 else steps
 
 
 def _mean_of_steps(features: Tensor, indices: np.ndarray) -> Tensor:
@@ -206,6 +263,7 @@ def _mean_of_steps(features: Tensor, indices: np.ndarray) -> Tensor:
     return counts.to(features) @ features / len(indices)
 
 
+@torch.enable_grad()
 def _fit(
     found: SourceDynamics,
     features: Tensor,
@@ -247,10 +305,7 @@ def _fit(
             else:
                 loss = loss + (predicted - keys[later]).square().mean()
         if not torch.isfinite(loss):
-            raise ValueError(
-                "the loss of the source's latent dynamics is not finite: its encoder gives NaN or "
-                "infinite features for some observation in its memory"
-            )
+            raise ValueError(_NOT_FINITE)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()

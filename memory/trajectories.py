@@ -23,6 +23,8 @@ from .packing import pack, unpack
 RANDOM_ACTIONS = "random actions"
 """The task under which a memory keeps steps whose actions were drawn uniformly at random."""
 
+_KINDS = {"indices": "iu", "actions": "biuf", "episodes": "iu", "random": "b"}
+
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
@@ -47,6 +49,9 @@ class Trajectories:
             memory: steps of the task `RANDOM_ACTIONS` count as random.
             rows: (n,) of the memory's rows; None: all. Where a step of an episode is missing, a
                 new episode begins.
+
+        Raises:
+            ValueError: the memory is empty.
         """
         rows = memory.rows() if rows is None else np.asarray(rows)
         episodes, steps = memory.episodes(rows), memory.steps(rows)
@@ -71,6 +76,8 @@ class Trajectories:
         Raises:
             ValueError: no part, or their observations have other keys or shapes.
         """
+        if not parts:
+            raise ValueError("there are no trajectories to join")
         observations = concatenate([part.observations for part in parts])
         sizes = np.cumsum([0, *(n_observations(part.observations) for part in parts)])
         places = np.concatenate(
@@ -170,9 +177,12 @@ class Trajectories:
             for name, array in arrays.items()
             if name.startswith("observations/")
         }
-        missing = {"indices", "actions", "episodes", "random"} - arrays.keys()
+        missing = [name for name in _KINDS if name not in arrays]
         if missing or not parts:
-            raise ValueError(f"trajectories lack {sorted(missing) or 'observations'}")
+            raise ValueError(f"trajectories lack {', '.join(missing) or 'observations'}")
+        for name, kinds in _KINDS.items():
+            if arrays[name].dtype.kind not in kinds:
+                raise ValueError(f"the {name} of trajectories are of dtype {arrays[name].dtype}")
         found = cls(
             observations=parts[""] if parts.keys() == {""} else parts,
             indices=arrays["indices"].astype(np.int64),
@@ -180,10 +190,13 @@ class Trajectories:
             episodes=arrays["episodes"].astype(np.int64),
             random=arrays["random"].astype(np.bool_),
         )
-        n = len(found)
-        whole = len(found.actions) == len(found.episodes) == len(found.random) == n
-        whole = whole and len({len(part) for part in parts.values()}) == 1
-        whole = whole and (n == 0 or 0 <= found.indices.min() <= found.indices.max())
+        n = found.indices.size
+        vectors = (found.indices, found.episodes, found.random)
+        whole = all(vector.shape == (n,) for vector in vectors) and found.actions.shape[:1] == (n,)
+        whole = whole and ("" not in parts or len(parts) == 1)
+        sizes = {part.shape[:1] for part in parts.values()}
+        whole = whole and len(sizes) == 1 and sizes != {()}
+        whole = whole and found.indices.min(initial=0) >= 0
         if not whole or found.indices.max(initial=-1) >= found.n_distinct:
             raise ValueError("the arrays of trajectories do not fit each other")
         if n and (found.episodes[0] != 0 or not np.isin(np.diff(found.episodes), (0, 1)).all()):
