@@ -15,7 +15,7 @@ from contrastive_distillation.losses import (
 )
 from contrastive_distillation.memory import Trajectories
 
-MARGIN = 0.5
+MARGIN = 0.1
 """Nats by which `L_dyn` must surely be higher in the target than in the source."""
 
 _MOST_WINDOWS = 1_024
