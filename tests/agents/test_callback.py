@@ -473,7 +473,7 @@ def test_the_entropy_coefficient_falls_and_is_given_back() -> None:
     # four rollouts of 64 frames; SB3 counts progress after a rollout, so one rollout late
     np.testing.assert_allclose(seen, [0.5, 0.5, 0.4, 0.3])
     assert model.ent_coef == 0.5  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="needs PPO, got DQN"):
+    with pytest.raises(ValueError, match="needs PPO, got ExactDQN"):
         dqn().learn(8, callback=EntropyAnneal())
     with pytest.raises(ValueError, match="share is 2"):
         EntropyAnneal(2)

@@ -132,6 +132,7 @@ def test_training_continues_to_the_bit(name: str, make_rival: MakesLoss, tmp_pat
                 loss=make_rival(name, trained),
                 source_memory=source_memory,
             )
+            joined.continue_episodes()  # a file does not know that nothing was reset
         n_updates = joined.n_updates
         student.learn(128, callback=joined, reset_num_timesteps=False)
         assert joined.n_updates > n_updates > 0
