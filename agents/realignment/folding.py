@@ -144,7 +144,9 @@ def foldable_layers(model: BaseAlgorithm, example: Any) -> dict[str, tuple[nn.Li
 
 def _why_not_folded(module: nn.Module, columns: int | None) -> str | None:
     """Why a layer that depends on the observation cannot take a map of it; None if it can."""
-    if type(module).forward is not nn.Linear.forward or "weight" not in module._parameters:
+    if type(module).forward is not nn.Linear.forward or "weight" not in dict(
+        module.named_parameters(recurse=False)
+    ):
         return (
             f"reads the observation and is a {type(module).__name__}, not a plain linear layer "
             "whose weight is a parameter (spectral and weight norm compute theirs)"
