@@ -67,6 +67,7 @@ def detect(
 
     Raises:
         ValueError: either side has no window.
+        FloatingPointError: a feature is not finite.
     """
     settings = dynamics.settings
     longest = int(np.bincount(target_steps.episodes).max(initial=0))
@@ -84,10 +85,17 @@ def detect(
     ]
     n_keys = min(_MOST_KEYS, *(len(pool) for pool in pools))
     means, resampled = [], []
-    for (features, steps), found, pool in zip(sides, starts, pools, strict=True):
+    named = zip(("source", "target"), sides, starts, pools, strict=True)
+    for name, (features, steps), found, pool in named:
         chosen = generator.permutation(found)[:_MOST_WINDOWS]
         keys = generator.choice(pool, n_keys, replace=False)
         losses = _losses(features, steps, chosen, keys, dynamics)
+        if not np.isfinite(losses).all():
+            raise FloatingPointError(
+                f"L_dyn is not finite for the {name}'s observations: the encoder gives NaN or "
+                "infinite features for some of them; nothing of the model was changed. Check the "
+                "observations"
+            )
         means.append(float(losses.mean()))
         resampled.append(_bootstrap(losses, steps.episodes[chosen], generator))
     low, high = np.quantile(resampled[1] - resampled[0], (0.025, 0.975))

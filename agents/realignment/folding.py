@@ -122,8 +122,11 @@ def foldable_layers(model: BaseAlgorithm, example: Any) -> dict[str, tuple[nn.Li
     of_others = input_layers(policy, lambda: run_networks(model, others))
     found = {}
     for name, (module, given) in reading.items():
-        if torch.equal(given, of_others[name][1]):
-            continue  # it does not read the observation
+        holds_another = any(
+            other.startswith(f"{name}." if name else "") for other in reading if other != name
+        )
+        if holds_another or torch.equal(given, of_others[name][1]):
+            continue  # a parameter beside its layers (log_std), or it does not read the observation
         columns = _columns(given, rows)
         reason = _why_not_folded(module, columns)
         if reason is not None:

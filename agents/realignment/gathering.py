@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from contrastive_distillation.memory import RANDOM_ACTIONS, EpisodicMemory
+
+from ..observation_encoder import forked_generators
+from .play import Player
 
 _POLICY_ACTIONS = "policy's actions"
 
@@ -28,12 +30,13 @@ def gather_memory(
     """Play a model in an environment, from its reset on, and keep what it saw and did.
 
     Args:
-        model: plays with the actions that its policy samples, if `epsilon` is below 1.
-        env: vectorised; None: the model's own.
+        model: plays with the actions that its policy samples (DQN: prefers), if `epsilon` is
+            below 1.
+        env: vectorised; None: the model's own. VecNormalize's statistics stay as they are.
         frames: over all environments, rounded up to a multiple of their number.
         epsilon: chance of a uniformly random action, in [0, 1]. Steps of a memory that was
             gathered with 1 are marked as random (`memory.RANDOM_ACTIONS`).
-        seed: of the random actions.
+        seed: of all actions.
 
     Returns:
         A memory of exactly these frames, with rewards of 0.
@@ -41,16 +44,35 @@ def gather_memory(
     Raises:
         ValueError: no environment, no frame, or `epsilon` outside [0, 1].
     """
-    env = model.get_env() if env is None else env
+    return gather(model, env, frames=frames, epsilon=epsilon, seed=seed, freezes=True)
+
+
+def gather(
+    model: BaseAlgorithm,
+    env: VecEnv | None = None,
+    *,
+    frames: int,
+    epsilon: float,
+    seed: int,
+    freezes: bool = False,
+) -> EpisodicMemory:
+    """As `gather_memory`.
+
+    Args:
+        model, env, frames, epsilon, seed: see there.
+        freezes: whether VecNormalize's statistics of observations stay as they are; those of
+            rewards do so always.
+    """
+    own = model.get_env()
+    env = own if env is None else env
     if env is None:
         raise ValueError("the model has no environment: pass env=, or call model.set_env(env)")
     if frames < 1:
         raise ValueError(f"frames is {frames}; 1 or more are needed")
     if not 0.0 <= epsilon <= 1.0:
         raise ValueError(f"epsilon is {epsilon}; it is a chance, in [0, 1]")
-    generator = np.random.default_rng(seed)
-    space = copy.deepcopy(env.action_space)
-    space.seed(int(generator.integers(2**31)))
+    if env is own:
+        model._last_obs = None  # the next learn() resets the environments, which move on
     n_steps = -(-frames // env.num_envs)
     memory = EpisodicMemory(capacity=n_steps * env.num_envs)
     task = RANDOM_ACTIONS if epsilon == 1.0 else _POLICY_ACTIONS
@@ -58,16 +80,18 @@ def gather_memory(
     zeros = np.zeros(env.num_envs, dtype=np.float32)
     tasks = np.zeros(env.num_envs, dtype=np.int64)
     normalised = unwrap_vec_normalize(env)
-    with _rewards_untouched(normalised):
+    with _kept_statistics(normalised, freezes), forked_generators(model.device):
+        player = Player(model, env, epsilon=epsilon, seed=seed)
         seen: Any = env.reset()
         for step in range(n_steps):
             raw: Any = seen
             if normalised is not None and normalised.norm_obs:
                 raw = normalised.get_original_obs()
             raw = copy.deepcopy(raw)
-            actions = _actions(model, env, space, seen, epsilon, generator)
+            actions = player.act(seen)
             seen, _, dones, infos = env.step(actions)
-            dones = np.asarray(dones, dtype=np.bool_)
+            player.starts = np.asarray(dones, dtype=np.bool_)
+            dones = player.starts
             truncated = np.array([bool(i.get("TimeLimit.truncated", False)) for i in infos])
             memory.add(
                 observations=raw,
@@ -81,59 +105,17 @@ def gather_memory(
     return memory
 
 
-def _actions(
-    model: BaseAlgorithm,
-    env: VecEnv,
-    space: gym.Space[Any],
-    seen: Any,
-    epsilon: float,
-    generator: np.random.Generator,
-) -> np.ndarray:
-    """An action for each environment; random ones respect the masks of invalid actions."""
-    masks = _action_masks(env)
-    if masks is not None:
-        drawn = _allowed(space, masks, generator)
-    elif isinstance(space, gym.spaces.Discrete):
-        drawn = space.start + generator.integers(space.n, size=env.num_envs)
-    else:
-        drawn = np.stack([np.asarray(space.sample()) for _ in range(env.num_envs)])
-    if epsilon == 1.0:
-        return drawn
-    keywords: dict[str, Any] = {} if masks is None else {"action_masks": masks}
-    played, _ = model.predict(seen, deterministic=False, **keywords)
-    random = generator.random(env.num_envs) < epsilon
-    return np.where(random.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, played)
-
-
-def _action_masks(env: VecEnv) -> np.ndarray | None:
-    """(n_envs, A) bool, where the environments tell which actions are valid."""
-    try:
-        has_masks = env.has_attr("action_masks")
-    except (AttributeError, NotImplementedError):
-        return None
-    return np.stack(env.env_method("action_masks")) if has_masks else None
-
-
-def _allowed(space: Any, masks: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Uniformly random valid actions of Discrete and MultiDiscrete spaces."""
-    sizes = np.atleast_1d(getattr(space, "nvec", getattr(space, "n", 0))).reshape(-1)
-    columns = np.split(masks.reshape(len(masks), -1), np.cumsum(sizes)[:-1], axis=1)
-    chances = [np.where(part, generator.random(part.shape), -1.0) for part in columns]
-    chosen = np.stack([part.argmax(axis=1) for part in chances], axis=1)
-    chosen = chosen + np.atleast_1d(getattr(space, "start", 0))
-    shaped: np.ndarray = chosen.reshape(len(masks), *(space.shape or ())).astype(space.dtype)
-    return shaped
-
-
 @contextmanager
-def _rewards_untouched(normalised: VecNormalize | None) -> Iterator[None]:
-    """Leave the reward statistics of VecNormalize as they are; those of observations go on."""
+def _kept_statistics(normalised: VecNormalize | None, freezes: bool) -> Iterator[None]:
+    """Leave VecNormalize's statistics of rewards as they are, and on demand all of them."""
     if normalised is None:
         yield
         return
-    before = copy.deepcopy((normalised.ret_rms, normalised.returns))
+    training, rewards = normalised.training, copy.deepcopy(normalised.ret_rms)
+    normalised.training = training and not freezes
     try:
         yield
     finally:
-        normalised.ret_rms, normalised.returns = before
+        normalised.training = training
+        normalised.ret_rms = rewards
         normalised.returns = np.zeros(normalised.num_envs)

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from ..observation_encoder import Observations
+
+
+def drawn_observations(space: gym.Space[Any], n: int, *, seed: int = 0) -> Observations:
+    """n random observations of a space, (n, ...) or a dict of such, to find layers with."""
+    if isinstance(space, gym.spaces.Dict):
+        parts = enumerate(space.spaces.items())
+        return {key: _drawn(part, n, seed + i) for i, (key, part) in parts}
+    return _drawn(space, n, seed)
+
+
+def _drawn(space: gym.Space[Any], n: int, seed: int) -> np.ndarray:
+    if isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        normal = np.random.default_rng(seed).normal(size=(n, *space.shape))
+        return normal.astype(space.dtype)
+    space = copy.deepcopy(space)
+    space.seed(seed)
+    return np.stack([np.asarray(space.sample()) for _ in range(n)])
 
 
 def input_layers(network: nn.Module, run: Callable[[], object]) -> dict[str, tuple[nn.Module, Any]]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import Tensor, nn
 
 from contrastive_distillation.losses import (
@@ -28,9 +29,15 @@ from contrastive_distillation.memory import (
 
 from ..builders import observation_kind
 from ..encoder_lookup import encoder_names, read_encoder
+from ..observation_encoder import blank_observations
+from ..weight_names import with_every_name
+from .all_or_nothing import all_or_nothing
+from .copying import check_source_fits, copy_what_fits, policy_names
 from .detection import Detection, detect
-from .folding import fold, synchronise_targets
-from .gathering import gather_memory
+from .folding import fold, foldable_layers, synchronise_targets
+from .gathering import gather
+from .input_layers import drawn_observations
+from .pairs import View, realign_on_pairs
 from .play import mean_return
 from .report import RealignReport, RestartResult
 from .search import Part, SearchSettings, search
@@ -78,6 +85,8 @@ def realign(
     select: Literal["loss", "return"] = "loss",
     encoder: str = "auto",
     data: Memory | None = None,
+    view: View | None = None,
+    pairs: tuple[Observations, Observations] | None = None,
     force: bool = False,
     seed: int = 0,
 ) -> RealignReport:
@@ -103,7 +112,8 @@ def realign(
         updates: of the restart that goes furthest; None: by the kind of observation.
         layers: "first": those that read the observation (for vectors: one linear map for all
             networks); "encoder": all of the encoder; else names of its layers.
-        objective: a name of `losses.OBJECTIVES`.
+        objective: a name of `losses.OBJECTIVES`; with pairs "contrast" (also where the default is
+            left), "squared_error" or "policy" (divergence from the source's actions).
         statistics_weight: λ of the feature statistics.
         negatives: "in_batch", "uniform" over what was gathered, or "nearest" to the positive in
             the student's present features.
@@ -112,6 +122,9 @@ def realign(
             return in a few episodes, whose frames are charged.
         encoder: see `find_encoder`; "auto": all encoders of the agent.
         data: what was gathered in the target elsewhere, in place of frames.
+        view: shows a batch of source observations as the new sensors would; no frame is gathered.
+            The model's encoder may be of another architecture, and then learns as a whole.
+        pairs: (source observations, target observations) of the same states, in place of a view.
         force: realign also where the test finds that the sensors agree.
         seed: of everything random.
 
@@ -124,21 +137,41 @@ def realign(
         FloatingPointError: a loss is not finite; the model is as it was.
     """
     began = time.perf_counter()
+    if view is not None or pairs is not None:
+        if (view is None) + (pairs is None) + (data is None) != 2:
+            raise ValueError("pass one of data=, view= and pairs=, not several")
+        _check(1, restarts, updates, 1, negatives, n_negatives, select, None)
+        _check_zip(model, source)
+        report = realign_on_pairs(
+            model,
+            source=source,
+            source_memory=source_memory,
+            view=view,
+            pairs=pairs,
+            names=encoder_names(model) if encoder == "auto" else [encoder],
+            objective=objective,
+            layers=layers,
+            restarts=restarts,
+            updates=updates,
+            seed=seed,
+        )
+        return replace(report, seconds=time.perf_counter() - began)
     chosen = _objective(objective)
     _check(frames, restarts, updates, rounds, negatives, n_negatives, select, data)
+    _check_numbers(epsilon, statistics_weight)
+    _check_data(model, data)
+    _check_zip(model, source)
     names = encoder_names(model) if encoder == "auto" else [encoder]
     opened = open_source(
         source,
         like=model,
         names=names,
-        memory=source_memory,
+        memory=source_memory if source_memory is not None and len(source_memory) else None,
         n_frames=frames_in_stack(model),
         seed=seed,
     )
-    _check_fit(model, opened, names)
-    weights = {name: value.clone() for name, value in model.policy.state_dict().items()}
-    frozen = _Frozen(model)
-    try:
+    check_source_fits(model, names, action_space=opened.action_space, encoders=opened.encoders)
+    with all_or_nothing(model):
         job = _Realignment(model, opened, names, chosen, layers=layers, seed=seed)
         job.copy_weights()
         settings = _settings(job.kind, restarts, updates, negatives, n_negatives, select)
@@ -152,25 +185,10 @@ def realign(
             statistics_weight=statistics_weight,
             select=select,
         )
-    except BaseException:
-        model.policy.load_state_dict(weights)
-        frozen.undo()
-        raise
     model.num_timesteps += report.frames
-    model._last_obs = None  # the next learn() resets the environments
+    if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
+        model.replay_buffer.reset()
     return replace(report, seconds=time.perf_counter() - began)
-
-
-class _Frozen:
-    """VecNormalize's statistics, which stay as they are after gathering."""
-
-    def __init__(self, model: BaseAlgorithm) -> None:
-        self._normalised = model.get_vec_normalize_env()
-        self._was_training = self._normalised is not None and self._normalised.training
-
-    def undo(self) -> None:
-        if self._normalised is not None:
-            self._normalised.training = self._was_training
 
 
 class _Realignment:
@@ -201,14 +219,25 @@ class _Realignment:
         """The student's features; None: the source's encoder cannot read its observations."""
 
     def copy_weights(self) -> None:
-        """Copy all tensors of the source's policy that fit, by name and shape."""
-        own = self.model.policy.state_dict()
-        fits = {
-            name: value
-            for name, value in self.source.weights.items()
-            if name in own and own[name].shape == value.shape
-        }
-        self.model.policy.load_state_dict(own | fits)
+        """Copy all tensors of the source's policy that fit, by name and shape.
+
+        Raises:
+            ValueError: a tensor that does not move does not fit, or no layer can move.
+        """
+        policy = self.model.policy
+        weights = with_every_name(self.source.weights, policy)
+        self.source.weights = weights
+        drawn = drawn_observations(self.model.observation_space, 8)
+        if self.is_mapped:
+            normalise = self.encoders[0].normalise
+            found = foldable_layers(self.model, drawn if normalise is None else normalise(drawn))
+            moved = {f"{name}.weight" for name in found}
+        else:
+            moved = set()
+            for each in self.encoders:
+                student = MovedLayers(each, layers=self.layers, example=drawn)
+                moved |= policy_names(policy, each, student.names)
+        copy_what_fits(policy, weights, may_differ=moved)
         mine, theirs = self.encoders[0], self.source.encoders[0]
         shapes = [[p.shape for p in each.parameters()] for each in (mine, theirs)]
         if shapes[0] == shapes[1]:
@@ -235,7 +264,7 @@ class _Realignment:
         for part in range(rounds):
             memory = data
             if memory is None:
-                memory = gather_memory(
+                memory = gather(
                     self.model, frames=frames // rounds, epsilon=epsilon, seed=self.seed + part
                 )
                 used += len(memory)
@@ -307,7 +336,7 @@ class _Realignment:
         if select == "return":
             for i, finalist in enumerate(found):
                 self._write(students, finalist.values, steps, n_frames)
-                scores[i], n = mean_return(self.model)
+                scores[i], n = mean_return(self.model, seed=self.seed)
                 played += n
             order = sorted(range(len(found)), key=lambda i: -float(scores[i] or 0.0))
             found, scores = [found[i] for i in order], [scores[i] for i in order]
@@ -444,6 +473,8 @@ def _settings(
 
 
 def _objective(name: str) -> Objective:
+    if name == "policy":
+        raise ValueError("objective 'policy' compares actions on pairs: pass view= or pairs=")
     if name not in OBJECTIVES:
         raise ValueError(f"unknown objective '{name}'. {nearest_names(name, OBJECTIVES)}")
     return OBJECTIVES[name]
@@ -476,16 +507,41 @@ def _check(
             raise ValueError(f"{name} is {given!r}; choose one of {', '.join(choices)}")
 
 
-def _check_fit(model: BaseAlgorithm, source: Source, names: list[str]) -> None:
-    if model.action_space != source.action_space:
+def _check_numbers(epsilon: float | None, statistics_weight: float) -> None:
+    if epsilon is not None and not 0.0 <= epsilon <= 1.0:
+        raise ValueError(f"epsilon is {epsilon}; it is a chance, in [0, 1]")
+    if not 0.0 <= statistics_weight < float("inf"):
+        raise ValueError(f"statistics_weight is {statistics_weight}; it must be 0 or more")
+
+
+def _check_zip(model: BaseAlgorithm, source: object) -> None:
+    normalised = model.get_vec_normalize_env()
+    if isinstance(source, str | Path) and normalised is not None and normalised.norm_obs:
         raise ValueError(
-            f"the model acts in {model.action_space}, the source in {source.action_space}; "
-            "a realignment needs the same actions on both sides"
+            f"{source} does not hold the statistics of the source's VecNormalize; load the source "
+            "with its environment, VecNormalize.load(path, env), and pass the model: source=model"
         )
-    for name, teacher in zip(names, source.encoders, strict=True):
-        own = read_encoder(model, name)[0].n_features
-        if own != teacher.n_features:
+
+
+def _check_data(model: BaseAlgorithm, data: Memory | None) -> None:
+    if data is None:
+        if model.get_env() is None:
             raise ValueError(
-                f"the encoder '{name}' has {own} features, the source's has {teacher.n_features}: "
-                "the source's head cannot read them; give the model an encoder of that width"
+                "the model has no environment to gather frames in: call model.set_env(env), or "
+                "pass data=, view= or pairs="
             )
+        return
+    if not len(data):
+        raise ValueError("data is a memory without a step; gather some, or leave it out")
+    found = _shapes(data.observations(data.rows()[:1]))
+    expected = _shapes(blank_observations(model.observation_space, 1))
+    if found != expected:
+        raise ValueError(
+            f"data holds observations of the shapes {found}, the model reads {expected}; pass a "
+            "memory of the target's own observations"
+        )
+
+
+def _shapes(observations: Observations) -> dict[str, tuple[int, ...]]:
+    parts = observations if isinstance(observations, dict) else {"observation": observations}
+    return {name: array.shape[1:] for name, array in parts.items()}

@@ -194,7 +194,13 @@ def open_source(
 
 
 def frames_in_stack(model: BaseAlgorithm) -> int:
-    """How many frames an observation of the model stacks; 1 where it stacks none."""
+    """How many frames an observation of the model stacks; 1 where it stacks none.
+
+    Also 1 for a Dict of vectors: a map of all its frames together is as good.
+    """
+    is_dict = isinstance(model.observation_space, gym.spaces.Dict)
+    if is_dict and observation_kind(model.observation_space) == "vector":
+        return 1
     env: Any = model.get_env()
     while env is not None:
         if isinstance(env, VecFrameStack):
