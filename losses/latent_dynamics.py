@@ -69,6 +69,8 @@ class LatentDynamics(nn.Module):
     `g(z, a) = MLP(z, a)`, or `z + MLP(z, a)`: two hidden layers with ReLU. Features are centred:
     the mean of the source's features is subtracted.
 
+    Residual ones have tanh in place of ReLU: they are smooth, as what moves is.
+
     Args:
         n_features: D, width of the features.
         n_actions: A, width of the action vectors, see `action_vectors`.
@@ -81,11 +83,12 @@ class LatentDynamics(nn.Module):
     ) -> None:
         super().__init__()
         self.residual = residual
+        activation = nn.Tanh if residual else nn.ReLU
         self.layers = nn.Sequential(
             nn.Linear(n_features + n_actions, hidden),
-            nn.ReLU(),
+            activation(),
             nn.Linear(hidden, hidden),
-            nn.ReLU(),
+            activation(),
             nn.Linear(hidden, n_features),
         )
 
@@ -176,11 +179,15 @@ def latent_dynamics_losses(
     log_weights: Tensor,
     *,
     temperature: float,
+    widths: Tensor | None = None,
 ) -> Tensor:
     """`L_bi = −log( exp(s_bi⁺) / Σ_o w_bio exp(s_bio) )`, `s = cos(ẑ_bi, key_o) / τ`.
 
     InfoNCE over distinct keys: w is 1 for the positive, and for another key the number of times
     that it is a negative of the row, so that equal keys are compared once.
+
+    With widths, `s = −½ |(ẑ_bi − key_o) / width_i|²`, and the prediction itself is one more
+    negative, at s = 0: the positive is drawn to it also where no other key is near.
 
     Args:
         predicted: (..., k, B, D) floating, `ẑ_bi`: predictions of i steps.
@@ -188,15 +195,32 @@ def latent_dynamics_losses(
         positives: (k, B) int64, which key is the positive.
         log_weights: (k, B, m) floating, `log w_bio`; -inf where a key is no negative.
         temperature: τ > 0.
+        widths: (k, D) > 0, of the kernel after i steps; None: cosine.
 
     Returns:
         (..., k, B).
     """
+    if widths is not None:
+        return _losses_by_distance(predicted, keys, positives, log_weights, widths)
     queries, keys = F.normalize(predicted, dim=-1), F.normalize(keys, dim=-1)
     logits = queries @ keys.transpose(-1, -2) / temperature
     places = positives[..., None].expand(*logits.shape[:-1], 1)
     own = logits.gather(-1, places).squeeze(-1)
     return torch.logsumexp(logits + log_weights, dim=-1) - own
+
+
+def _losses_by_distance(
+    predicted: Tensor, keys: Tensor, positives: Tensor, log_weights: Tensor, widths: Tensor
+) -> Tensor:
+    queries, keys = predicted / widths[:, None], keys / widths[:, None]
+    places = positives[..., None].expand(*queries.shape[:-1], 1)
+    nearest = keys.gather(-2, places.expand_as(queries))
+    own = -(queries - nearest).square().sum(dim=-1, keepdim=True) / 2
+    lengths = [each.square().sum(dim=-1) / 2 for each in (queries, keys)]
+    logits = queries @ keys.transpose(-1, -2) - lengths[0][..., None] - lengths[1][..., None, :]
+    logits = logits.scatter(-1, places, own) + log_weights  # exact where the differences are small
+    itself = torch.zeros_like(own)
+    return torch.logsumexp(torch.cat([logits, itself], dim=-1), dim=-1) - own.squeeze(-1)
 
 
 @dataclass(frozen=True)

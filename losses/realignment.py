@@ -140,6 +140,7 @@ def realignment_terms(
     source: SourceDynamics,
     *,
     dynamics: LatentDynamics | None = None,
+    sharpness: float = 1.0,
 ) -> dict[str, Tensor]:
     """The terms of an objective, each (R,), for R restarts, without λ.
 
@@ -149,6 +150,7 @@ def realignment_terms(
         batch: windows over the m observations.
         source: frozen.
         dynamics: used in place of the source's g.
+        sharpness: of the kernel, see `SourceDynamics.widths`.
     """
     centred = features - source.mean
     visited = centred[:, batch.seen]  # (R, B, k + 1, D)
@@ -157,7 +159,7 @@ def realignment_terms(
         g = source.dynamics if dynamics is None else dynamics
         predicted = g.predict(visited[:, :, 0], batch.actions)
         if objective.contrast:
-            terms["contrast"] = _contrast(centred, predicted, batch, source)
+            terms["contrast"] = _contrast(centred, predicted, batch, source, sharpness)
         else:
             positives = visited[:, :, 1:].transpose(1, 2)
             terms["squared_error"] = (predicted - positives).square().mean(dim=(1, 2, 3))
@@ -188,7 +190,11 @@ def weighted_sum(
 
 
 def _contrast(
-    centred: Tensor, predicted: Tensor, batch: WindowBatch, source: SourceDynamics
+    centred: Tensor,
+    predicted: Tensor,
+    batch: WindowBatch,
+    source: SourceDynamics,
+    sharpness: float,
 ) -> Tensor:
     """`L_dyn` (R,); masked only where a key shows the row's own positive."""
     later = batch.seen[:, 1:].T
@@ -207,6 +213,7 @@ def _contrast(
         usable.positives,
         usable.log_weights,
         temperature=source.settings.temperature,
+        widths=source.widths(sharpness),
     )
     return losses.mean(dim=(-1, -2))
 

@@ -48,6 +48,7 @@ _NOT_FINITE = (
 _ALIKE = 1e-12  # of features' squared length: below it, they differ by rounding
 _ENCODED_AT_ONCE = 2048
 _RATE = 1e-3
+_SMALLEST_ERROR = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,8 @@ class DynamicsSettings:
     n_updates: int = 1_000
     batch_size: int = 256
     temperature: float = 0.1
+    by_distance: bool = False
+    """Whether `L_dyn` compares by distance, in units of g's own error, in place of cosine."""
 
     def __post_init__(self) -> None:
         """
@@ -74,6 +77,7 @@ class DynamicsSettings:
         checks.integers(2, batch_size=self.batch_size)
         checks.boolean("changing", self.changing)
         checks.boolean("residual", self.residual)
+        checks.boolean("by_distance", self.by_distance)
         checks.temperature(self.temperature)
 
 
@@ -85,6 +89,8 @@ class SourceDynamics(nn.Module):
 
     mean: Tensor
     """(D,): μ, mean of the source's features over all its steps."""
+    errors: Tensor
+    """(k, D): root mean square of what g misses after i steps; only with `by_distance`."""
     random_mean: Tensor
     """(D,): μ_s, their mean where windows of random actions begin."""
     covariance: Tensor
@@ -99,6 +105,8 @@ class SourceDynamics(nn.Module):
         self.register_buffer("mean", torch.zeros(n_features))
         self.dynamics = self.fresh_dynamics()
         self.inverse = InverseDynamics(n_features, action_space, hidden=settings.hidden)
+        if settings.by_distance:
+            self.register_buffer("errors", torch.ones(settings.n_steps, n_features))
         self.register_buffer("random_mean", torch.zeros(n_features))
         self.register_buffer("covariance", torch.eye(n_features))
         self.behaviour: Behaviour = "all"
@@ -115,6 +123,16 @@ class SourceDynamics(nn.Module):
             hidden=self.settings.hidden,
             residual=self.settings.residual,
         )
+
+    def widths(self, sharpness: float = 1.0) -> Tensor | None:
+        """Of the kernel of `latent_dynamics_losses`, (k, D): from 1 to `errors`; None: cosine.
+
+        Args:
+            sharpness: 0, as wide as whitened data; 1, as narrow as g is exact.
+        """
+        if not self.settings.by_distance:
+            return None
+        return self.errors.clamp(_SMALLEST_ERROR, 1.0).pow(sharpness)
 
     def save(self, path: Path) -> None:
         """Write it to a safetensors file, whole or not at all."""
@@ -277,6 +295,11 @@ def _fit(
     parameters = [*found.dynamics.parameters(), *found.inverse.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=_RATE, fused=features.device.type == "cpu")
     actions = actions.to(features.device)
+    rate = None
+    if settings.by_distance:
+        rate = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, 3 * _RATE, total_steps=settings.n_updates + 2
+        )
     for rows in _batches(starts, trajectories.random[starts], settings, generator):
         steps = rows[:, None] + np.arange(settings.n_steps + 1)
         numbers, inverse = np.unique(trajectories.indices[steps], return_inverse=True)
@@ -290,9 +313,12 @@ def _fit(
         ]
         loss = torch.stack(inverse_losses).mean()
         if found.criterion != "none":
-            predicted = found.dynamics.predict(visited[:, 0], acted)
+            n = 1 if settings.by_distance else settings.n_steps
+            predicted = found.dynamics.predict(visited[:, 0], acted[:, :n])
             later = seen[:, 1:].T
-            if found.criterion == "contrast":
+            if settings.by_distance:  # one step; steps of the data are equally long
+                loss = loss + (predicted[0] - keys[later[0]]).square().mean()
+            elif found.criterion == "contrast":
                 usable = keys_in_batch(keys, later)
                 losses = latent_dynamics_losses(
                     predicted,
@@ -309,6 +335,19 @@ def _fit(
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
+        if rate is not None:
+            rate.step()
+    if settings.by_distance:
+        random = starts[trajectories.random[starts]]
+        rows = generator.choice(random if len(random) else starts, _ENCODED_AT_ONCE)
+        steps = rows[:, None] + np.arange(settings.n_steps + 1)
+        visited = features[torch.as_tensor(trajectories.indices[steps])]
+        with torch.no_grad():
+            predicted = found.dynamics.predict(
+                visited[:, 0], actions[torch.as_tensor(steps[:, :-1])]
+            )
+        missed = predicted - visited[:, 1:].transpose(0, 1)
+        found.errors.copy_(missed.square().mean(dim=1).sqrt())
 
 
 def _batches(

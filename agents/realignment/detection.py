@@ -18,6 +18,7 @@ from contrastive_distillation.memory import Trajectories
 MARGIN = 0.1
 """Nats by which `L_dyn` must surely be higher in the target than in the source."""
 
+_SHARPNESS = 0.5
 _MOST_WINDOWS = 1_024
 _MOST_KEYS = 256
 _N_RESAMPLES = 1_000
@@ -134,6 +135,7 @@ def _losses(
         later,
         weights.expand(*later.shape, -1).scatter(-1, later[..., None], 0.0),
         temperature=dynamics.settings.temperature,
+        widths=dynamics.widths(_SHARPNESS),
     )
     means: np.ndarray = losses.mean(dim=0).numpy(force=True)
     return means

@@ -42,16 +42,16 @@ from .play import mean_return
 from .report import RealignReport, RestartResult
 from .search import Part, SearchSettings, search
 from .source import Source, SourceAgent, frames_in_stack, open_source, usual_observations
-from .students import BesideInput, InputMap, MovedLayers, Restarts
+from .students import InputMap, MovedLayers, Restarts, WhitenedInput
 
 SEARCHES: dict[str, SearchSettings] = {
     "grid": SearchSettings(),
     "picture": SearchSettings(updates=300, batch_size=192),
     "mixed": SearchSettings(updates=300, batch_size=192),
     "vector": SearchSettings(
-        restarts=32,
+        restarts=8,
         finalists=2,
-        updates=790,
+        updates=400,
         growth=1.5,
         batch_size=128,
         rate=1e-2,
@@ -108,7 +108,7 @@ def realign(
         frames: to gather in all, over all environments.
         epsilon: chance of a random action while gathering; None: 1.
         rounds: the frames are gathered in so many parts, each after a realignment.
-        restarts: of the search; None: 8, or 32 for vectors.
+        restarts: of the search; None: 8.
         updates: of the restart that goes furthest; None: by the kind of observation.
         layers: "first": those that read the observation (for vectors: one linear map for all
             networks); "encoder": all of the encoder; else names of its layers.
@@ -213,6 +213,8 @@ class _Realignment:
             and layers == "first"
             and getattr(encoders[0].stages[0], "first_layers", None) is None
         )
+        if self.is_mapped:
+            source.map_input()
         self.encoders = encoders[:1] if self.is_mapped else encoders
         self.generator = np.random.default_rng(seed)
         self.read: Callable[[Observations], Tensor] | None = None
@@ -300,7 +302,7 @@ class _Realignment:
         students: list[MovedLayers | InputMap]
         if self.is_mapped:
             how, teacher = dynamics[0].settings, self.source.teachers[0]
-            assert isinstance(teacher, BesideInput)
+            assert isinstance(teacher, WhitenedInput)
             students = [
                 InputMap(
                     teacher,

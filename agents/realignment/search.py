@@ -25,7 +25,8 @@ from .students import Restarts, Student
 
 _N_MEASURED = 4
 _MEASURE_EVERY = 20
-_DECAYED = 0.2
+_DECAYED = 0.1
+_SHARPENED = 0.8  # share of the updates after which the kernel is as narrow as it gets
 _OWN_RATE = 1e-3
 _POOL = 8  # candidates for each of the nearest negatives
 
@@ -44,7 +45,7 @@ class SearchSettings:
     batch_size: int = 256
     rate: float = 3e-3
     decays: bool = False
-    """Whether the rate falls to a fifth in the last stage."""
+    """Whether the rate falls to a tenth in the second half of the updates."""
     n_usual: int = 0
     """Observations for the statistics of each update; 0: those where the windows begin."""
     negatives: str = "in_batch"
@@ -108,20 +109,21 @@ def search(
     numbers = np.arange(n)
     state = _State(starts, problem.own_dynamics(n, generator), settings.rate)
     stages = list(_stages(n, settings))
+    n_all, done = sum(n_updates for _, n_updates in stages), 0
     for i, (n_kept, n_updates) in enumerate(stages):
         last = i == len(stages) - 1
         best = _Best(len(numbers), state)
         for update in range(n_updates):
-            if last and settings.decays and update == int(0.6 * n_updates):
-                state.set_rate(settings.rate * _DECAYED)
-            state.step(problem.losses(state, *next(batches))[0])
-            for part, restarts in zip(parts, state.restarts, strict=True):
-                part.student.project(restarts)
+            if settings.decays:
+                state.set_rate(settings.rate * _DECAYED ** max(0.0, 2.0 * done / n_all - 1.0))
+            sharpness = min(1.0, done / (_SHARPENED * n_all))
+            state.step(problem.losses(state, *next(batches), sharpness=sharpness)[0])
+            done += 1
             if last and (update % _MEASURE_EVERY == 0 or update == n_updates - 1):
                 best.keep(problem.measure(state, held), state)
         if last:
             return best.finalists(numbers)
-        losses, _ = problem.measure(state, held)
+        losses, _ = problem.measure(state, held, sharpness=sharpness)
         kept = np.argsort(losses, kind="stable")[:n_kept]
         numbers = numbers[kept]
         state = state.of(kept)
@@ -202,7 +204,12 @@ class _Problem:
             return [[part.source.fresh_dynamics() for _ in range(n)] for part in self._parts]
 
     def losses(
-        self, state: _State, observations: Observations, batch: WindowBatch
+        self,
+        state: _State,
+        observations: Observations,
+        batch: WindowBatch,
+        *,
+        sharpness: float = 1.0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective (R,) of each restart, and its terms, as sums over the parts."""
         total: dict[str, Tensor] = {}
@@ -211,13 +218,20 @@ class _Problem:
             if state.own:
                 each = [
                     realignment_terms(
-                        self._objective, features[r : r + 1], batch, part.source, dynamics=own
+                        self._objective,
+                        features[r : r + 1],
+                        batch,
+                        part.source,
+                        dynamics=own,
+                        sharpness=sharpness,
                     )
                     for r, own in enumerate(state.own[i])
                 ]
                 terms = {name: torch.cat([t[name] for t in each]) for name in each[0]}
             else:
-                terms = realignment_terms(self._objective, features, batch, part.source)
+                terms = realignment_terms(
+                    self._objective, features, batch, part.source, sharpness=sharpness
+                )
             total = {name: total.get(name, 0.0) + value for name, value in terms.items()}
         losses = weighted_sum(self._objective, total, self._weight)
         if not torch.isfinite(losses).all():
@@ -230,10 +244,14 @@ class _Problem:
 
     @torch.no_grad()
     def measure(
-        self, state: _State, batches: list[tuple[Observations, WindowBatch]]
+        self,
+        state: _State,
+        batches: list[tuple[Observations, WindowBatch]],
+        *,
+        sharpness: float = 1.0,
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The objective and its terms (R,) as means over batches."""
-        found = [self.losses(state, *batch) for batch in batches]
+        found = [self.losses(state, *batch, sharpness=sharpness) for batch in batches]
         terms = {
             name: torch.stack([each[1][name] for each in found]).mean(dim=0).numpy(force=True)
             for name in found[0][1]

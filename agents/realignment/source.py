@@ -31,7 +31,7 @@ from ..observation_encoder import ObservationEncoder
 from ..teachers import FrozenTeacher
 from ..weights import read_weights
 from .gathering import gather_memory
-from .students import BesideInput
+from .students import WhitenedInput
 
 _N_USUAL = 8_192
 
@@ -44,6 +44,16 @@ DYNAMICS: dict[str, DynamicsSettings] = {
     ),
 }
 """How the latent dynamics of a source are fitted, by the kind of its observations."""
+
+OF_WHITENED = DynamicsSettings(
+    n_steps=5,
+    changing=False,
+    hidden=64,
+    residual=True,
+    n_updates=1_500,
+    by_distance=True,
+)
+"""How those of whitened vectors are fitted."""
 
 
 @dataclass
@@ -62,8 +72,15 @@ class Source:
     notes: tuple[str, ...] = ()
     n_frames: int = 1
     """Frames in a stack of vectors."""
+    is_mapped: bool = False
+    """Whether vectors are mapped in front of the policy: their latent is then the input."""
     fitted: dict[tuple[str, bool], list[SourceDynamics]] = field(default_factory=dict)
     """Dynamics of each encoder, by their criterion and whether actions were shuffled."""
+
+    def map_input(self) -> None:
+        """Let the whitened input be the latent; dynamics that a run kept are of its features."""
+        self.is_mapped = True
+        self.fitted = {}
 
     def training(self) -> Trajectories:
         """The steps that dynamics are fitted to."""
@@ -77,10 +94,10 @@ class Source:
     @cached_property
     def teachers(self) -> list[nn.Module]:
         """Raw observations of the source to the features whose dynamics are fitted."""
-        if self.kind != "vector":
+        if not self.is_mapped:
             return list(self.encoders)
-        usual = usual_observations(self.training(), DYNAMICS[self.kind], np.random.default_rng(0))
-        return [BesideInput(each, usual, n_frames=self.n_frames) for each in self.encoders]
+        usual = usual_observations(self.training(), OF_WHITENED, np.random.default_rng(0))
+        return [WhitenedInput(each, usual, n_frames=self.n_frames) for each in self.encoders]
 
     def dynamics(self, objective: Objective, *, seed: int) -> list[SourceDynamics]:
         """The dynamics of each encoder that an objective uses; fitted at the first call.
@@ -96,7 +113,7 @@ class Source:
                     teacher,
                     training,
                     action_space=self.action_space,
-                    settings=DYNAMICS[self.kind],
+                    settings=OF_WHITENED if self.is_mapped else DYNAMICS[self.kind],
                     generator=np.random.default_rng([seed, i]),
                     criterion=objective.criterion,
                     shuffled_actions=objective.shuffled_actions,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from contrastive_distillation.memory import Observations, take
+from contrastive_distillation.memory import Observations
 
 from ..observation_encoder import ObservationEncoder
 from .input_layers import parameters_to_move
@@ -27,9 +27,6 @@ class Student(Protocol):
 
     def features(self, restarts: Restarts, observations: Observations) -> Tensor:
         """(R, m, D) of m raw observations, with gradient."""
-
-    def project(self, restarts: Restarts) -> None:
-        """Bring restarts back, in place, to the values that are allowed, after an update."""
 
 
 class MovedLayers:
@@ -114,16 +111,13 @@ class MovedLayers:
         each = [{name: values[r] for name, values in restarts.items()} for r in range(n)]
         return torch.stack([run(values) for values in each])
 
-    def project(self, restarts: Restarts) -> None:
-        """All values are allowed."""
 
+class WhitenedInput(nn.Module):
+    """Vectors as their latent: centred and whitened by what the source sees usually.
 
-class BesideInput(nn.Module):
-    """Features of vectors, and beside them the vectors themselves, whitened.
-
-    Random behaviour hardly moves some directions of the input (CartPole's position), so the
-    features say little of them, and a map that confuses them has no higher loss. Whitened, each
-    direction has the same variance; together they have that of the features.
+    The source's features say little of what random behaviour hardly moves (CartPole's position),
+    so a map that confuses it has no higher loss. Whitened, each direction has the same variance.
+    The features are a function of it.
 
     Args:
         encoder: of the source.
@@ -140,50 +134,38 @@ class BesideInput(nn.Module):
         rows = self.framed(flat(self.encoder.prepared(usual))[0]).flatten(0, 1)
         self.centre, self.root = _moments(rows, 0.5)
         self.inverse_root = _moments(rows, -0.5)[1]
-        self.example = take(usual, slice(0, 2))
-        with torch.no_grad():
-            variance = self.encoder(usual).var(dim=0).sum()
-        self.scale = float((variance / (self.n_frames * len(self.centre))).sqrt())
-
-    @property
-    def n_features(self) -> int:
-        """Width of the features and the whitened input together."""
-        return self.encoder.n_features + self.n_frames * len(self.centre)
 
     def framed(self, rows: Tensor) -> Tensor:
         """(N, n_frames, d) of rows (N, n_frames · d)."""
         return rows.view(len(rows), self.n_frames, -1)
 
     def forward(self, observations: Observations) -> Tensor:
-        """(N, n_features) of raw observations of the source."""
+        """(N, n_frames · d) of raw observations of the source."""
         rows, _ = flat(self.encoder.prepared(observations))
-        white = (self.framed(rows) - self.centre) @ self.inverse_root
-        return torch.cat([self.encoder(observations), self.scale * white.flatten(1)], dim=1)
+        return ((self.framed(rows) - self.centre) @ self.inverse_root).flatten(1)
 
 
 class InputMap:
-    """A linear map of vectors in front of the source's frozen encoder.
+    """A linear map of vectors in front of the source's frozen policy.
 
     `o ↦ m_s + S_s^½ ( Q S_t^−½ (o − m_t) + c )`: means and covariances of what both sides see
-    under random actions. Behaviour is alike, so Q is a rotation, kept one after each update. It
-    starts at random, c at 0; restart 0 begins as the identity, where the widths agree.
+    under random actions. Q starts as a random rotation, since behaviour is alike, and c at 0;
+    restart 0 begins as the identity, where the widths agree.
 
     Args:
-        teacher: the source's encoder beside its input.
+        teacher: the source's whitened input.
         target: reads the target's observations.
         seen_in_target: raw observations in the target, as often as they are seen.
     """
 
     def __init__(
         self,
-        teacher: BesideInput,
+        teacher: WhitenedInput,
         *,
         target: ObservationEncoder,
         seen_in_target: Observations,
     ) -> None:
         self._teacher, self._target = teacher, target
-        self._stages = nn.Sequential(*teacher.encoder.stages)
-        _, self._unflatten = flat(teacher.encoder.prepared(teacher.example))
         there, _ = flat(target.prepared(seen_in_target))
         self._m_s, self._root_s = teacher.centre, teacher.root
         self._m_t, self._inverse_root_t = _moments(teacher.framed(there).flatten(0, 1), -0.5)
@@ -205,17 +187,7 @@ class InputMap:
         whitened = (rows - self._m_t) @ self._inverse_root_t
         turned = torch.einsum("mfi,rji->rmfj", whitened, restarts["turn"])
         turned = turned + restarts["offset"][:, None, None]
-        mapped = self._m_s + turned @ self._root_s
-        n_restarts, n_rows = mapped.shape[:2]
-        features = self._stages(self._unflatten(mapped.reshape(n_restarts * n_rows, -1)))
-        features = features.view(n_restarts, n_rows, -1)
-        return torch.cat([features, self._teacher.scale * turned.flatten(2)], dim=2)
-
-    @torch.no_grad()
-    def project(self, restarts: Restarts) -> None:
-        """The nearest rotation: behaviour is alike, so the covariances of both sides agree."""
-        left, _, right = torch.linalg.svd(restarts["turn"], full_matrices=False)
-        restarts["turn"].copy_(left @ right)
+        return turned.flatten(2)
 
     def linear(self, restart: Restarts) -> tuple[Tensor, Tensor]:
         """`o ↦ M o + b` of one restart: M (d_s, d_t) and b (d_s,), for one frame."""

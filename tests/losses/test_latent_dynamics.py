@@ -311,3 +311,45 @@ def test_statistics_of_the_source_itself_are_zero() -> None:
 def test_statistics_need_two_rows() -> None:
     with pytest.raises(ValueError, match="statistics of 1 rows; 2 or more are needed"):
         statistics_loss(torch.zeros(1, 3), torch.zeros(3), torch.eye(3))
+
+
+def test_by_distance_is_the_formula_with_the_prediction_as_one_more_negative() -> None:
+    generator = torch.Generator().manual_seed(0)
+    predicted = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
+    features = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+    widths = torch.rand(2, 4, generator=generator, dtype=torch.float64) + 0.3
+    later = torch.tensor([[0, 1, 2], [1, 1, 0]])
+    usable = keys_in_batch(features, later)
+    found = latent_dynamics_losses(
+        predicted,
+        usable.keys,
+        usable.positives,
+        usable.log_weights,
+        temperature=TEMPERATURE,
+        widths=widths,
+    )
+    for i in range(2):
+        for b in range(3):
+            scores = [-(((predicted[i, b] - key) / widths[i]) ** 2).sum() / 2 for key in features]
+            own = math.exp(scores[later[i, b]])
+            others = [math.exp(scores[o]) for o in later[i].tolist() if o != later[i, b]]
+            assert float(found[i, b]) == pytest.approx(-math.log(own / (own + sum(others) + 1)))
+
+
+def test_by_distance_stays_exact_and_attracts_where_all_other_keys_are_far() -> None:
+    keys = torch.tensor([[1.0, 1.0], [-1.0, 0.5]]).requires_grad_(True)
+    predicted = (keys.detach() + 0.001)[None]
+    later = torch.tensor([[0, 1]])
+    usable = keys_in_batch(keys, later)
+    losses = latent_dynamics_losses(
+        predicted,
+        usable.keys,
+        usable.positives,
+        usable.log_weights,
+        temperature=TEMPERATURE,
+        widths=torch.full((1, 2), 0.001),
+    )
+    assert losses.tolist()[0] == pytest.approx([math.log(1 + math.e)] * 2, rel=1e-3)
+    losses.sum().backward()
+    assert keys.grad is not None
+    assert (keys.grad < -100).all()

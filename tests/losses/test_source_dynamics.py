@@ -412,3 +412,18 @@ def test_a_failed_save_leaves_the_file_before(fitted, tmp_path, monkeypatch) -> 
         fitted.save(path)
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_by_distance_measures_the_errors_of_each_step_and_narrows_to_them() -> None:
+    settings = DynamicsSettings(
+        n_steps=2, hidden=16, residual=True, changing=False, n_updates=200, by_distance=True
+    )
+    found = fit(walk(), settings)
+    assert found.errors.shape == (2, len(found.mean))
+    assert torch.isfinite(found.errors).all()
+    wide, narrow = found.widths(0.0), found.widths(1.0)
+    assert wide is not None
+    assert narrow is not None
+    assert (wide == 1).all()
+    assert torch.equal(narrow, found.errors.clamp(1e-3, 1.0))
+    assert fit(walk(), QUICK).widths() is None
