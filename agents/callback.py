@@ -177,7 +177,8 @@ class AuxiliaryLossCallback(RecordMemory):
     def _init_callback(self) -> None:
         self.detach()
         self._look_up()
-        check_memories(self.model, self.memory, self.source_memory)
+        alike = None if self.loss.source_may_differ else self.source_memory
+        check_memories(self.model, self.memory, alike)
         self._diagnostics.init_callback(self.model)
 
     def _look_up(self) -> None:

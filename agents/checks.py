@@ -118,9 +118,13 @@ def check_stepped(changed: Iterable[nn.Parameter], learner: Learner, loss: Auxil
 def check_teachers(model: BaseAlgorithm, loss: AuxiliaryLoss) -> None:
     """Check that every frozen teacher or policy of the loss reads the model's observations.
 
+    Not for a loss whose source may have others.
+
     Raises:
         ValueError: one was trained on observations of another space, see `difference`.
     """
+    if loss.source_may_differ:
+        return
     for teacher in loss.modules():
         if isinstance(teacher, FrozenTeacher):
             theirs = teacher.encoder.observation_space

@@ -32,6 +32,7 @@ from .latent_dynamics import (
     latent_dynamics_losses,
     statistics_loss,
 )
+from .latent_dynamics_loss import LatentDynamicsLoss
 from .later_pairs import as_vectors, draw_later_pairs
 from .realignment import OBJECTIVES, Objective, WindowBatch, realignment_terms, weighted_sum
 from .registry import LOSSES, loss_class, make_loss
@@ -64,6 +65,7 @@ __all__ = [
     "Joining",
     "Kickstarting",
     "LatentDynamics",
+    "LatentDynamicsLoss",
     "Learner",
     "Objective",
     "PrototypeRelation",

@@ -193,6 +193,9 @@ class AuxiliaryLoss(nn.Module):
     """Weight, balance and frequency in its paper; None if no paper gives them."""
     needs_source: ClassVar[bool] = False
     """Whether the loss requires a source agent: its encoder, its policy or its memory."""
+    source_may_differ: ClassVar[bool] = False
+    """Whether the source may have other observations than the agent: the loss shows the teacher
+    nothing but the source's memory."""
     takes_teacher: ClassVar[bool] = False
     """Whether the constructor has a keyword `teacher`. Set when a subclass is defined."""
     takes_source_policy: ClassVar[bool] = False

@@ -26,9 +26,11 @@ from .baselines.spr import SPR
 from .baselines.value_contrast_positives import ValueContrastPositives
 from .baselines.vicreg import VICReg
 from .contrastive_distillation import ContrastiveDistillation
+from .latent_dynamics_loss import LatentDynamicsLoss
 
 _ALL: tuple[type[AuxiliaryLoss], ...] = (
     ContrastiveDistillation,
+    LatentDynamicsLoss,
     CURL,
     ATC,
     SPR,
@@ -46,7 +48,7 @@ _ALL: tuple[type[AuxiliaryLoss], ...] = (
 )
 
 LOSSES: Mapping[str, type[AuxiliaryLoss]] = MappingProxyType({loss.name: loss for loss in _ALL})
-"""The losses of the package: contrastive distillation first, then its rivals."""
+"""The losses of the package: contrastive distillation and latent dynamics first, then rivals."""
 
 
 def make_loss(name: str, **settings: Any) -> AuxiliaryLoss:

@@ -108,6 +108,8 @@ def make_rival() -> Callable[[str, BaseAlgorithm | None], AuxiliaryLoss]:
             given["teacher"] = FrozenTeacher.from_model(source)
         if source is not None and "source_policy" in taken:
             given["source_policy"] = FrozenPolicy.from_model(source)
+        if "n_fit_updates" in taken:
+            given["n_fit_updates"] = 3
         return make_loss(name, **given)
 
     return make

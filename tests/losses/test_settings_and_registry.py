@@ -57,7 +57,7 @@ def test_no_term_left():
 def test_keywords_are_those_of_the_constructor_without_the_source(name):
     parameters = inspect.signature(LOSSES[name]).parameters
     defaults = {key: parameter.default for key, parameter in parameters.items()}
-    plain = {k: v for k, v in defaults.items() if k not in ("teacher", "source_policy")}
+    plain = {k: v for k, v in defaults.items() if k not in ("teacher", "source_policy", "dynamics")}
     assert make_loss(name).keywords() == plain
 
 

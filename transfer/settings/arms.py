@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from contrastive_distillation.envs import UnknownNameError
-from contrastive_distillation.losses import OBJECTIVES
+from contrastive_distillation.losses import LOSSES, OBJECTIVES
 
 from ..errors import SettingsError
 
@@ -68,9 +68,12 @@ def _acting_on_both(name: str, line: str) -> Arm:
     return Arm(name=name, line=line, source_kind=name, source_loss=name, target_loss=name)
 
 
-def _from_the_source(name: str, line: str) -> Arm:
-    """A rival that keeps what a plain source knew: it acts on the target alone."""
-    return Arm(name=name, line=line, source_kind="plain", target_loss=name, teacher="source")
+def _from_the_source(name: str, line: str, *, arm: str | None = None) -> Arm:
+    """A loss that keeps what a plain source knew: it acts on the target alone.
+
+    The arm has the loss's name, if `arm` is None.
+    """
+    return Arm(name=arm or name, line=line, source_kind="plain", target_loss=name, teacher="source")
 
 
 def _realigned(name: str, line: str, **realign: Any) -> Arm:
@@ -163,6 +166,11 @@ _ALL = (
         source_kind="unrelated",
         unrelated=True,
     ),
+    _from_the_source(
+        "latent_dynamics",
+        "contrast through a plain source's latent dynamics while the target is learnt",
+        arm="contrastive_distillation_online",
+    ),
     _acting_on_both("curl", "CURL on source and target"),
     _acting_on_both("atc", "augmented temporal contrast on source and target"),
     _acting_on_both("spr", "self-predictive representations on source and target"),
@@ -244,12 +252,15 @@ def in_suite(arm: Arm, *, sensors: bool) -> Arm:
         return arm
     if arm.name == WITH_OTHER_SENSORS.name:
         return WITH_OTHER_SENSORS
+    taught = LOSSES.get(arm.target_loss or "")
+    if taught is not None and taught.source_may_differ and arm.source_loss is None:
+        return arm
     if arm.teacher is not None or arm.source_loss is not None:
         raise SettingsError(
             f"--arms {arm.name}: in a sensor suite every arm has the plain source, and a teacher "
             "that sees through the source's sensors has nothing to say of the target's "
-            "observations; choose contrastive_distillation, realign_…, fine_tune, scratch or the "
-            "first-layer arms"
+            "observations; choose contrastive_distillation, contrastive_distillation_online, "
+            "realign_…, fine_tune, scratch or the first-layer arms"
         )
     return arm
 

@@ -213,5 +213,5 @@ def _parameters(kind: type[AuxiliaryLoss] | None) -> tuple[str, ...]:
     """Settings of a loss, without those that come from a source."""
     if kind is None:
         return ()
-    handed_over = ("teacher", "source_policy")
+    handed_over = ("teacher", "source_policy", "dynamics")
     return tuple(name for name in inspect.signature(kind).parameters if name not in handed_over)

@@ -21,7 +21,11 @@ from contrastive_distillation.transfer.settings.command_line import RESOLVED
 from contrastive_distillation.transfer.study import arm_trainings
 
 OF_SENSORS = {
-    name for name, arm in ARMS.items() if arm.realign is not None or name.startswith("first_layer_")
+    name
+    for name, arm in ARMS.items()
+    if arm.realign is not None
+    or name.startswith("first_layer_")
+    or name == "contrastive_distillation_online"
 }
 RIVALS = set(ARMS) - OF_SENSORS - {
     "contrastive_distillation", "contrastive_source_only", "contrastive_target_only", "fine_tune",

@@ -18,6 +18,7 @@ from contrastive_distillation.transfer import (
     run_training,
 )
 from contrastive_distillation.transfer.run_directory.directory import read_config
+from contrastive_distillation.transfer.settings.arms import ARMS
 
 NEEDS_SOURCE = [name for name, kind in LOSSES.items() if kind.needs_source]
 
@@ -87,7 +88,8 @@ def test_arms_that_train_a_source_with_it_are_refused(name: str) -> None:
     )
     with pytest.raises(SettingsError, match="the arm contrastive_distillation trains the source"):
         plan_transfer(settings)
-    for own in ("contrastive_target_only", name):  # the two would train the same agents
+    (its_arm,) = (arm.name for arm in ARMS.values() if arm.target_loss == name)
+    for own in ("contrastive_target_only", its_arm):  # the two would train the same agents
         arms = ("fine_tune", own, "atc")
         plan_transfer(TransferSettings(suite=suite, agent=agent, loss=name, arms=arms))
 
