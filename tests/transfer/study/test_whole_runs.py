@@ -39,7 +39,7 @@ TRIED = (
     "scratch_source_budget",
 )  # fmt: skip
 WITHOUT_SOURCE = ("scratch", "random_encoder", "scratch_source_budget")
-TINY = ["--frames", "2_000", "--n-envs", "8", "--memory-capacity", "4_000"]
+TINY = ["--frames", "2_048", "--n-envs", "8", "--memory-capacity", "4_000"]
 TINY += ["--checkpoint-every", "1_000"]
 TINIER = [*TINY, "--information-points", "1"]
 COLUMNS = (
@@ -79,7 +79,7 @@ def transferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def transfer_words(directory: Path) -> list[str]:
     words = ["transfer", "--source", SOURCE, "--target", TARGET, "--arms", *TRIED]
-    return [*words, "--source-frames", "2_000", *TINY, "--workers", "2", "--output", str(directory)]
+    return [*words, "--source-frames", "2_048", *TINY, "--workers", "2", "--output", str(directory)]
 
 
 def test_a_transfer_leaves_its_files(transferred: Path) -> None:
@@ -120,7 +120,7 @@ def test_curves_are_tidy_and_complete(transferred: Path) -> None:
 
 def test_information_is_gathered_against_frames(transferred: Path) -> None:
     rows = read_csv(transferred / "information.csv")
-    expected = "suite,agent,arm,seed,role,env_id,frames,quantity,nats,cap"
+    expected = "suite,agent,arm,seed,role,env_id,frames,quantity,nats,cap,settings,versions"
     assert (transferred / "information.csv").read_text().splitlines()[0] == expected
     for arm in TRIED:
         own = [row for row in rows if row["arm"] == arm and row["role"] == "target"]
@@ -254,7 +254,7 @@ def teacher_in(directory: Path) -> dict[str, Any]:
 def test_a_random_teacher_is_nobodys_encoder(transferred: Path) -> None:
     from contrastive_distillation.agents import read_weights
 
-    source = read_weights(transferred / "sources/with_loss-seed0")
+    source = read_weights(transferred / "sources/with_loss-seed0/checkpoints/best.zip")
     began = first_weights(target_spec(transferred, "scratch"))
     for arm, is_source in (("contrastive_distillation", True), ("random_teacher", False)):
         teacher = teacher_in(transferred / f"targets/{arm}/{TARGET}/seed0")
@@ -533,8 +533,12 @@ class Bad(CartPoleEnv):
         return observation, float("nan") if self.n_steps == 20 else reward, False, False, info
 
 class Dies(CartPoleEnv):
+    n_steps = 0
     def step(self, action):
-        os.kill(os.getpid(), signal.SIGKILL)
+        self.n_steps += 1
+        if self.n_steps == 20:  # planning tries one step in this process
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
 
 for name, kind in (("Bad-v0", Bad), ("Dies-v0", Dies)):
     gym.register(name, entry_point=kind, max_episode_steps=50, reward_threshold=40)
