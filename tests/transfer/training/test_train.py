@@ -92,7 +92,7 @@ def test_a_plain_training_is_stable_baselines_own(tmp_path: Path) -> None:
     env = make_vec([EMPTY], 8, episode_seed(0, "train", 0), "gymnasium", mission=False)
     model = build_agent("ppo", env, seed=0)
     env.seed(episode_seed(0, "train", 0))
-    model.learn(1500, callback=default_callbacks(model))
+    model.learn(1504, callback=default_callbacks(model))  # of 8 environments
     assert policy_sha256(model) == ours
 
 
@@ -187,7 +187,7 @@ def test_frames_of_the_source_are_trained_before_those_that_count(
     monkeypatch.setattr(information, "_N_UPDATES", 1)
     settings = TransferSettings(
         source=(EMPTY,), target=(EMPTY,), arms=("scratch_source_budget", "scratch"),
-        n_envs=8, frames=1_000, source_frames=3_000, memory_capacity=2000, output=str(tmp_path),
+        n_envs=8, frames=1_024, source_frames=3_072, memory_capacity=2000, output=str(tmp_path),
     )  # fmt: skip
     results = {}
     for spec in plan_transfer(settings).specs:
