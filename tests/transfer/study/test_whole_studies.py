@@ -136,15 +136,21 @@ import gymnasium as gym
 from gymnasium.envs.classic_control import CartPoleEnv
 
 class Always(CartPoleEnv):
+    n_steps = 0
     def step(self, action):
+        self.n_steps += 1
+        if self.n_steps == 20:  # planning tries one step in this process
+            self.die()
+        return super().step(action)
+
+    def die(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
-class Once(CartPoleEnv):
-    def step(self, action):
+class Once(Always):
+    def die(self):
         if not Path("died").exists():
             Path("died").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().step(action)
+            super().die()
 
 for name, kind in (("Once-v0", Once), ("Always-v0", Always)):
     gym.register(name, entry_point=kind, max_episode_steps=50, reward_threshold=40)
