@@ -133,20 +133,29 @@ import gymnasium as gym
 from gymnasium.envs.classic_control import CartPoleEnv
 
 class Always(CartPoleEnv):
+    n_steps = 0
     def step(self, action):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-class Once(CartPoleEnv):
-    def step(self, action):
-        if not Path("died").exists():
-            Path("died").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        self.n_steps += 1
+        if self.n_steps == 20:  # planning tries one step in this process
+            self.die()
         return super().step(action)
 
+    def die(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Once(Always):
+    def die(self):
+        if not Path("died").exists():
+            Path("died").touch()
+            super().die()
+
 class Bad(CartPoleEnv):
+    n_steps = 0
     def step(self, action):
-        observation, _, terminated, truncated, info = super().step(action)
-        return observation, float("nan"), terminated, truncated, info
+        self.n_steps += 1
+        observation, reward, terminated, truncated, info = super().step(action)
+        reward = float("nan") if self.n_steps == 20 else reward
+        return observation, reward, False, False, info
 
 for name, kind in (("Once-v0", Once), ("Always-v0", Always), ("Bad-v0", Bad)):
     gym.register(name, entry_point=kind, max_episode_steps=50, reward_threshold=40)
