@@ -197,7 +197,7 @@ class LatentDynamicsLoss(TeacherLoss):
 
 def _window_starts(memory: Memory, n_steps: int, *, changing: bool) -> np.ndarray:
     """(W,) the rows of a memory with which windows begin, see `Trajectories.windows`."""
-    rows = memory.rows()
+    rows: np.ndarray = memory.rows()
     if not len(rows):
         return rows
     rows = rows[memory.later_rows(rows, np.full(len(rows), n_steps))[1]]
