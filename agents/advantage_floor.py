@@ -1,4 +1,4 @@
-"""Advantages of PPO that stay small when an agent has learnt."""
+"""Advantages and steps of PPO that stay small when an agent has learnt."""
 
 from __future__ import annotations
 
@@ -18,13 +18,21 @@ class AdvantageFloor(BaseCallback):
 
         (A − mean A) / max(std A, share · m),    m ← max(std A, keep · m)
 
-    so that they are small where there is little left to gain. It is free of the rewards' scale and
-    works at any number of frames. During each `train()`, the model's own `normalize_advantage` is
-    off. m is an attribute of the model, so that a further `learn()` continues with it.
+    so that they are small where there is little left to gain. Adam divides by the gradients' own
+    size, so small advantages alone do not make its steps small; the learning rate of the rollout's
+    updates is multiplied by
+
+        max(slowest, min(1, std A / (share · m)))
+
+    Both are free of the rewards' scale and work at any number of frames. During each `train()`, the
+    model's own `normalize_advantage` is off and its `lr_schedule` gives the lower rate. m is an
+    attribute of the model, so that a further `learn()` continues with it.
 
     Args:
-        share: of the largest standard deviation, in [0, 1]; 0 normalises each rollout by its own.
+        share: of the largest standard deviation, in [0, 1]; 0 normalises each rollout by its own,
+            at the whole learning rate.
         keep: what is left of m after a rollout, in [0, 1].
+        slowest: the least share of the learning rate, in [0, 1]; 1 leaves it alone.
 
     Raises:
         ValueError: a number out of range; at the start of `learn()`, a model other than PPO.
@@ -32,34 +40,41 @@ class AdvantageFloor(BaseCallback):
 
     model: PPO
 
-    def __init__(self, share: float = 0.5, keep: float = 0.999) -> None:
+    def __init__(self, share: float = 0.5, keep: float = 0.999, slowest: float = 0.1) -> None:
         super().__init__()
-        for name, value in (("share", share), ("keep", keep)):
+        for name, value in (("share", share), ("keep", keep), ("slowest", slowest)):
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} is {value}, expected a number in [0, 1]")
-        self.share, self.keep = share, keep
+        self.share, self.keep, self.slowest = share, keep, slowest
 
     def _init_callback(self) -> None:
         if not isinstance(self.model, PPO):
             raise ValueError(f"AdvantageFloor needs PPO, got {type(self.model).__name__}")
 
     def _on_training_start(self) -> None:
-        self._normalises = self.model.normalize_advantage
+        self._own = self.model.normalize_advantage, self.model.lr_schedule
 
     def _on_rollout_start(self) -> None:
-        self.model.normalize_advantage = self._normalises  # stays so if an environment raises
+        self._restore()  # so that the model has its own settings if an environment raises
 
     def _on_rollout_end(self) -> None:
         buffer = self.model.rollout_buffer
         std = float(buffer.advantages.std())
         largest = max(std, self.keep * getattr(self.model, STATE, 0.0))
         setattr(self.model, STATE, largest)
-        scale = max(std, self.share * largest) + 1e-8
-        buffer.advantages = (buffer.advantages - buffer.advantages.mean()) / scale
+        floor = self.share * largest
+        centred = buffer.advantages - buffer.advantages.mean()
+        buffer.advantages = centred / (max(std, floor) + 1e-8)
+        slowed = max(self.slowest, std / floor) if std < floor else 1.0
+        rate = self._own[1]
+        self.model.lr_schedule = lambda progress: slowed * rate(progress)
         self.model.normalize_advantage = False
 
     def _on_step(self) -> bool:
         return True
 
     def _on_training_end(self) -> None:
-        self.model.normalize_advantage = self._normalises
+        self._restore()
+
+    def _restore(self) -> None:
+        self.model.normalize_advantage, self.model.lr_schedule = self._own

@@ -37,6 +37,7 @@ class Seen(BaseCallback):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[tuple[float, float]] = []
+        self.rates: list[float] = []
         self.normalises: set[bool] = set()
 
     def _on_step(self) -> bool:
@@ -45,6 +46,7 @@ class Seen(BaseCallback):
     def _on_rollout_end(self) -> None:
         advantages = self.model.rollout_buffer.advantages  # type: ignore[attr-defined]
         self.found.append((float(advantages.std()), float(advantages.mean())))
+        self.rates.append(float(self.model.lr_schedule(1.0)))  # type: ignore[attr-defined]
         self.normalises.add(self.model.normalize_advantage)  # type: ignore[attr-defined]
 
 
@@ -60,6 +62,23 @@ def test_small_advantages_stay_small_whatever_the_scale_of_rewards() -> None:
         assert model.normalize_advantage, "the model has its own setting again"
 
 
+def test_the_learning_rate_falls_with_the_advantages_but_not_below_its_least_share() -> None:
+    model, seen = PPO("MlpPolicy", "CartPole-v1", learning_rate=1e-2, **KWARGS), Seen()
+    floor = AdvantageFloor(share=0.5, keep=1.0, slowest=0.1)
+    model.learn(320, callback=[Scripted(0.2, 0.15, 0.05, 0.001, 0.4), floor, seen])
+    assert seen.rates == pytest.approx([1e-2, 1e-2, 0.5e-2, 1e-3, 1e-2], rel=1e-3)
+    assert model.lr_schedule(1.0) == 1e-2, "the model has its own rate again"
+
+
+def test_updates_are_made_at_the_lower_rate() -> None:
+    rates = []
+    for slowest in (1.0, 0.1):
+        model = PPO("MlpPolicy", "CartPole-v1", learning_rate=1e-2, **KWARGS)
+        model.learn(128, callback=[Scripted(0.4, 0.001), AdvantageFloor(slowest=slowest)])
+        rates.append(model.policy.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([1e-2, 1e-3])
+
+
 def test_a_further_learn_goes_on_with_the_largest_and_forgets_it_slowly() -> None:
     model, seen = PPO("MlpPolicy", "CartPole-v1", **KWARGS), Seen()
     model.learn(64, callback=[Scripted(0.4), AdvantageFloor()])
@@ -71,6 +90,7 @@ def test_a_share_of_zero_is_the_rollouts_own_normalisation() -> None:
     model, seen = PPO("MlpPolicy", "CartPole-v1", **KWARGS), Seen()
     model.learn(128, callback=[Scripted(5.0, 0.001), AdvantageFloor(share=0.0), seen])
     assert [std for std, _ in seen.found] == pytest.approx([1.0, 1.0], rel=1e-3)
+    assert seen.rates == [model.lr_schedule(1.0)] * 2
 
 
 def test_the_number_is_in_the_zip(tmp_path: Any) -> None:
@@ -82,7 +102,7 @@ def test_the_number_is_in_the_zip(tmp_path: Any) -> None:
 
 
 def test_what_it_refuses() -> None:
-    for wrong in ({"share": 1.5}, {"keep": -0.1}):
+    for wrong in ({"share": 1.5}, {"keep": -0.1}, {"slowest": 2.0}):
         with pytest.raises(ValueError, match="expected a number in"):
             AdvantageFloor(**wrong)
     with pytest.raises(ValueError, match="needs PPO, got A2C"):
