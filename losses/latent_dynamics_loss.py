@@ -68,7 +68,7 @@ class LatentDynamicsLoss(TeacherLoss):
         n_steps: int = 3,
         residual: bool = False,
         temperature: float = 0.1,
-        n_fit_updates: int = 1000,
+        n_fit_updates: int = 700,
     ) -> None:
         """
         Args:

@@ -46,16 +46,12 @@ from .students import InputMap, MovedLayers, Restarts, WhitenedInput
 
 SEARCHES: dict[str, SearchSettings] = {
     "grid": SearchSettings(),
-    "picture": SearchSettings(updates=300, batch_size=192),
-    "mixed": SearchSettings(updates=300, batch_size=192),
+    "picture": SearchSettings(updates=800, ramp=0.6),
+    "mixed": SearchSettings(updates=800, ramp=0.6),
     "vector": SearchSettings(
-        restarts=8,
         finalists=2,
-        updates=400,
         growth=1.5,
-        batch_size=128,
         rate=1e-2,
-        decays=True,
         n_usual=512,
     ),
 }

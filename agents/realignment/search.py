@@ -42,10 +42,11 @@ class SearchSettings:
     """Of the restart that goes furthest."""
     growth: float = 1.6
     """Each stage has so many times the updates of the one before."""
-    batch_size: int = 256
-    rate: float = 3e-3
-    decays: bool = False
-    """Whether the rate falls to a tenth in the second half of the updates."""
+    batch_size: int = 128
+    rate: float = 6e-3
+    """Of Adam; it falls to a tenth in the second half of the updates."""
+    ramp: float = 0.0
+    """Share of the updates over which λ rises from 0; 0: it is whole from the start."""
     n_usual: int = 0
     """Observations for the statistics of each update; 0: those where the windows begin."""
     negatives: str = "in_batch"
@@ -100,7 +101,7 @@ def search(
     Raises:
         FloatingPointError: the objective is not finite in any restart.
     """
-    problem = _Problem(parts, objective, settings, statistics_weight)
+    problem = _Problem(parts, objective, settings)
     batches = problem.batches(training, settings.batch_size, generator)
     fixed = np.random.default_rng(int(generator.integers(2**63)))
     measured = problem.batches(held_out, 256, fixed)
@@ -114,16 +115,17 @@ def search(
         last = i == len(stages) - 1
         best = _Best(len(numbers), state)
         for update in range(n_updates):
-            if settings.decays:
-                state.set_rate(settings.rate * _DECAYED ** max(0.0, 2.0 * done / n_all - 1.0))
+            state.set_rate(settings.rate * _DECAYED ** max(0.0, 2.0 * done / n_all - 1.0))
             sharpness = min(1.0, done / (_SHARPENED * n_all))
-            state.step(problem.losses(state, *next(batches), sharpness=sharpness)[0])
+            risen = min(1.0, done / (settings.ramp * n_all)) if settings.ramp else 1.0
+            weight = risen * statistics_weight
+            state.step(problem.losses(state, *next(batches), weight, sharpness=sharpness)[0])
             done += 1
             if last and (update % _MEASURE_EVERY == 0 or update == n_updates - 1):
-                best.keep(problem.measure(state, held), state)
+                best.keep(problem.measure(state, held, statistics_weight), state)
         if last:
             return best.finalists(numbers)
-        losses, _ = problem.measure(state, held, sharpness=sharpness)
+        losses, _ = problem.measure(state, held, weight, sharpness=sharpness)
         kept = np.argsort(losses, kind="stable")[:n_kept]
         numbers = numbers[kept]
         state = state.of(kept)
@@ -148,10 +150,8 @@ class _Problem:
         parts: list[Part],
         objective: Objective,
         settings: SearchSettings,
-        statistics_weight: float,
     ) -> None:
         self._parts, self._objective, self._settings = parts, objective, settings
-        self._weight = statistics_weight
         self._windows = parts[0].source.settings
 
     def batches(
@@ -208,6 +208,7 @@ class _Problem:
         state: _State,
         observations: Observations,
         batch: WindowBatch,
+        statistics_weight: float,
         *,
         sharpness: float = 1.0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -233,7 +234,7 @@ class _Problem:
                     self._objective, features, batch, part.source, sharpness=sharpness
                 )
             total = {name: total.get(name, 0.0) + value for name, value in terms.items()}
-        losses = weighted_sum(self._objective, total, self._weight)
+        losses = weighted_sum(self._objective, total, statistics_weight)
         if not torch.isfinite(losses).all():
             raise FloatingPointError(
                 f"the objective '{self._objective.name}' is not finite: the encoder gives NaN or "
@@ -247,11 +248,14 @@ class _Problem:
         self,
         state: _State,
         batches: list[tuple[Observations, WindowBatch]],
+        statistics_weight: float,
         *,
         sharpness: float = 1.0,
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The objective and its terms (R,) as means over batches."""
-        found = [self.losses(state, *batch, sharpness=sharpness) for batch in batches]
+        found = [
+            self.losses(state, *batch, statistics_weight, sharpness=sharpness) for batch in batches
+        ]
         terms = {
             name: torch.stack([each[1][name] for each in found]).mean(dim=0).numpy(force=True)
             for name in found[0][1]

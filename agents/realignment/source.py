@@ -39,9 +39,7 @@ DYNAMICS: dict[str, DynamicsSettings] = {
     "grid": DynamicsSettings(),
     "picture": DynamicsSettings(n_updates=1_500),
     "mixed": DynamicsSettings(n_updates=1_500),
-    "vector": DynamicsSettings(
-        batch_size=128, n_steps=5, changing=False, hidden=128, residual=True, n_updates=1_500
-    ),
+    "vector": DynamicsSettings(n_steps=5, changing=False, residual=True, n_updates=1_500),
 }
 """How the latent dynamics of a source are fitted, by the kind of its observations."""
 
@@ -50,6 +48,7 @@ OF_WHITENED = DynamicsSettings(
     changing=False,
     hidden=64,
     residual=True,
+    batch_size=256,
     n_updates=1_500,
     by_distance=True,
 )
