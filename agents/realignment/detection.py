@@ -18,6 +18,11 @@ from contrastive_distillation.memory import Trajectories
 MARGIN = 0.1
 """Nats by which `L_dyn` must surely be higher in the target than in the source."""
 
+FORGOTTEN = 0.85
+"""Share of the rise in `L_dyn` that a realigned encoder shows on the source's own observations
+where it is sensors that differ; below, the old sensors are still read and rooms or dynamics differ.
+"""
+
 _SHARPNESS = 0.5
 _MOST_WINDOWS = 1_024
 _MOST_KEYS = 256
@@ -42,6 +47,21 @@ class Detection:
     def differs(self) -> bool:
         """Whether the sensors differ: the difference is surely above `MARGIN`."""
         return self.low > MARGIN
+
+
+def reads_other_sensors(before: Detection, back: Detection) -> bool:
+    """Whether a realigned encoder reads other sensors than the source's, or another room.
+
+    An encoder that was moved to read other sensors no longer reads the source's: its `L_dyn` on the
+    source's own observations is as high as that of the source's encoder on the target's was. One
+    that learnt another room through the same sensors still reads the source's observations.
+
+    Args:
+        before: the source's encoder in the target.
+        back: the realigned encoder, as `loss_target`, on the source's own held-out steps.
+    """
+    forgotten = back.loss_target - back.loss_source
+    return forgotten >= FORGOTTEN * (before.loss_target - before.loss_source)
 
 
 def detect(

@@ -33,7 +33,7 @@ from ..observation_encoder import blank_observations
 from ..weight_names import with_every_name
 from .all_or_nothing import all_or_nothing
 from .copying import check_source_fits, copy_what_fits, policy_names
-from .detection import Detection, detect
+from .detection import Detection, detect, reads_other_sensors
 from .folding import fold, foldable_layers, synchronise_targets
 from .gathering import gather
 from .input_layers import drawn_observations
@@ -121,7 +121,8 @@ def realign(
         view: shows a batch of source observations as the new sensors would; no frame is gathered.
             The model's encoder may be of another architecture, and then learns as a whole.
         pairs: (source observations, target observations) of the same states, in place of a view.
-        force: realign also where the test finds that the sensors agree.
+        force: realign also where the test finds that the sensors agree, and keep what was found
+            where it finds that rooms or dynamics differ, not the sensors.
         seed: of everything random.
 
     Returns:
@@ -255,6 +256,7 @@ class _Realignment:
     ) -> RealignReport:
         """Gather, test, search, choose, test again."""
         used = 0
+        weights = {n: value.clone() for n, value in self.model.policy.state_dict().items()}
         steps: Trajectories | None = None
         before: Detection | None = None
         finalists: list[RestartResult] = []
@@ -280,6 +282,11 @@ class _Realignment:
             used += played
         assert steps is not None
         after = self._detect(steps)
+        if before is not None and after is not None and after.differs and not force:
+            held_out = self.source.held_out()
+            if not reads_other_sensors(before, self._compare(held_out)):
+                self.model.policy.load_state_dict(weights)
+                return self._report(used, before, None, statistics, None, finalists, ())
         return self._report(
             used, before, after, statistics, self._statistics(steps), finalists, moved
         )
@@ -382,8 +389,11 @@ class _Realignment:
 
     def _detect(self, steps: Trajectories) -> Detection | None:
         """Compare the sensors; None where the source's encoder cannot read the target's."""
-        if self.read is None:
-            return None
+        return None if self.read is None else self._compare(steps)
+
+    def _compare(self, steps: Trajectories) -> Detection:
+        """`L_dyn` of the student on some steps beside that of the source on its own."""
+        assert self.read is not None
         dynamics = self.source.dynamics(OBJECTIVES["contrast"], seed=self.seed)[0]
         held_out = self.source.held_out()
         return detect(
@@ -420,7 +430,7 @@ class _Realignment:
         of_source = statistics_loss(
             encode_all(self.source.teachers[0], usual), dynamics.random_mean, dynamics.covariance
         )
-        changed = True if before is None else before.differs
+        changed = bool(moved) and (before is None or before.differs)
         measured = before or after
         return RealignReport(
             sensors_changed=changed,

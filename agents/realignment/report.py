@@ -41,7 +41,7 @@ class RealignReport:
     statistics_after: float | None = None
     objective: str = ""
     moved: tuple[str, ...] = ()
-    """Names of what moved."""
+    """Names of what moved; () where the encoder was left as it was."""
     behaviour: str = "random"
     """Of which steps of the source the statistics are: "random" actions, or "all"."""
     restarts: list[RestartResult] = field(default_factory=list)
@@ -64,7 +64,12 @@ def _sentences(report: RealignReport) -> list[str]:
         if report.loss_before is not None:
             measured = f"L_dyn {report.loss_before:.2f}, source {report.loss_source:.2f}"
         said.append(f"The target's sensors {verb} the source's ({measured}).")
-    if not report.restarts:
+    if not report.moved:
+        if report.restarts:
+            said.append(
+                "L_dyn is higher since rooms or dynamics differ: an encoder that was realigned to "
+                "the target still read the source's own observations."
+            )
         said.append("The encoder was left as it was.")
     elif report.loss_after is not None:
         said.append(
@@ -77,7 +82,7 @@ def _sentences(report: RealignReport) -> list[str]:
             "The source's memory has no steps with random actions, so all its steps were used: "
             "gather_memory(source, env, epsilon=1.0) gives better ones."
         )
-    if report.aligned is False and report.restarts:
+    if report.aligned is False and report.moved:
         said.append(
             "The sensors still differ: try more frames, more restarts, or select='return'; "
             "if rooms or dynamics differ too, the difference may be theirs."
