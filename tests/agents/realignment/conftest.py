@@ -26,6 +26,8 @@ def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fit latent dynamics of all kinds for a few updates."""
     for kind, settings in list(source.DYNAMICS.items()):
         monkeypatch.setitem(source.DYNAMICS, kind, replace(settings, n_updates=30, batch_size=64))
+    short = replace(source.OF_WHITENED, n_updates=30, batch_size=64)
+    monkeypatch.setattr(source, "OF_WHITENED", short)
 
 
 Build = Callable[..., BaseAlgorithm]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from contrastive_distillation.agents import gather_memory, realign
-from contrastive_distillation.agents.realignment import search
+from contrastive_distillation.agents.realignment import detection, search
 from contrastive_distillation.memory import EpisodicMemory
 
 from .conftest import ENCODER, Build
@@ -106,6 +107,51 @@ def test_without_a_change_only_the_weights_are_carried(
     assert forced.restarts
     assert not same_weights(weights_of(model), weights_of(source))
     assert model.num_timesteps == 800
+
+
+@pytest.mark.parametrize(("still_read", "changed"), [(4.9, True), (1.5, False)])
+def test_another_room_leaves_the_encoder_alone_and_other_sensors_do_not(
+    still_read: float,
+    changed: bool,
+    build: Build,
+    memory: EpisodicMemory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = iter([(1.0, 5.0), (1.0, 2.0), (1.0, still_read)])
+
+    def scripted(*_: Any, **__: Any) -> detection.Detection:
+        of_source, of_target = next(losses)
+        low = of_target - of_source - 0.1
+        return detection.Detection(of_source, of_target, low, low + 0.2, 64)
+
+    monkeypatch.setattr(sys.modules[realign.__module__], "detect", scripted)
+    source, model = build(drifts()), build(drifts(sensor=SENSOR), seed=1)
+    report = realign(model, source=source, source_memory=memory, **QUICK)
+    assert next(losses, None) is None, "all three comparisons were made"
+    assert report.sensors_changed is changed
+    assert report.aligned is not changed
+    assert bool(report.moved) is changed
+    assert report.restarts
+    assert same_weights(weights_of(model), weights_of(source)) is not changed
+    assert ("left as it was" in str(report)) is not changed
+
+
+def test_forced_the_encoder_is_not_tried_on_the_sources_observations(
+    build: Build, memory: EpisodicMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        sys.modules[realign.__module__], "reads_other_sensors", lambda *_: pytest.fail("tried")
+    )
+    source, model = build(drifts()), build(drifts(sensor=SENSOR), seed=1)
+    assert realign(model, source=source, source_memory=memory, force=True, **QUICK).moved
+
+
+def test_an_encoder_that_forgot_the_sources_sensors_reads_others() -> None:
+    def rise(before: float, after: float) -> detection.Detection:
+        return detection.Detection(before, after, 0.0, 0.0, 64)
+
+    assert detection.reads_other_sensors(rise(1.0, 3.0), rise(1.5, 3.2))
+    assert not detection.reads_other_sensors(rise(1.0, 3.0), rise(1.5, 3.19))
 
 
 def test_a_source_in_a_zip(build: Build, memory: EpisodicMemory, tmp_path: Path) -> None:
