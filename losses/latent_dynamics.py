@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_NEGLIGIBLE = 80.0  # e^-80 is nothing to a sum of floats that has a 1
 _WIDEST = 1e30  # a range above it is none: scaled by it, all actions would be alike
 
 
@@ -219,8 +220,10 @@ def _losses_by_distance(
     lengths = [each.square().sum(dim=-1) / 2 for each in (queries, keys)]
     logits = queries @ keys.transpose(-1, -2) - lengths[0][..., None] - lengths[1][..., None, :]
     logits = logits.scatter(-1, places, own) + log_weights  # exact where the differences are small
-    itself = torch.zeros_like(own)
-    return torch.logsumexp(torch.cat([logits, itself], dim=-1), dim=-1) - own.squeeze(-1)
+    logits = torch.cat([logits, torch.zeros_like(own)], dim=-1)
+    # exp takes ten times as long where its result is below the smallest float
+    lowest = logits.detach().amax(dim=-1, keepdim=True) - _NEGLIGIBLE
+    return torch.logsumexp(torch.maximum(logits, lowest), dim=-1) - own.squeeze(-1)
 
 
 @dataclass(frozen=True)

@@ -303,11 +303,7 @@ def _fit(
         seen = torch.as_tensor(inverse.reshape(steps.shape), device=features.device)
         acted = actions[torch.as_tensor(steps[:, :-1], device=features.device)]
         visited = keys[seen]
-        n = 1 if settings.changing else settings.n_steps
-        inverse_losses = [
-            found.inverse.loss(visited[:, i], visited[:, i + 1], acted[:, i]) for i in range(n)
-        ]
-        loss = torch.stack(inverse_losses).mean()
+        loss = found.inverse.loss(visited[:, 0], visited[:, 1], acted[:, 0]).mean()
         if found.criterion != "none":
             n = 1 if settings.by_distance else settings.n_steps
             predicted = found.dynamics.predict(visited[:, 0], acted[:, :n])

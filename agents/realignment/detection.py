@@ -24,7 +24,7 @@ where it is sensors that differ; below, the old sensors are still read and rooms
 """
 
 _SHARPNESS = 0.5
-_MOST_WINDOWS = 1_024
+_MOST_WINDOWS = 512
 _MOST_KEYS = 256
 _N_RESAMPLES = 1_000
 
