@@ -19,7 +19,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
 from contrastive_distillation import agents, losses
-from contrastive_distillation.agents import AuxiliaryLossCallback, FrozenTeacher, VectorEncoder
+from contrastive_distillation.agents import (
+    AuxiliaryLossCallback,
+    FrozenTeacher,
+    RealignReport,
+    VectorEncoder,
+)
 from contrastive_distillation.losses import AuxiliaryLoss, ContrastiveDistillation
 from contrastive_distillation.memory import EpisodicMemory
 from contrastive_distillation.run_agent import main
@@ -48,8 +53,22 @@ def test_the_python_of_a_page_runs(
         for callback in callbacks:
             if callback.learner is not None and callback.weight != 0.0:
                 assert callback.n_updates > 0, f"block {number} of {page.name} never used the loss"
+    if page.name in ("README.md", PLUG_IN.name):
+        check_realigned(page, names)
     without_loss = page.name in ("report.md", "sensors.md")
     assert without_loss or any(callback.n_updates > 0 for callback in callbacks)
+
+
+def check_realigned(page: Path, names: dict[str, Any]) -> None:
+    """The example of `realign` on a page did what the page says."""
+    report = names["report"]
+    assert isinstance(report, RealignReport)
+    assert report.sensors_changed
+    assert report.aligned
+    if page == PLUG_IN:  # random actions have returns near -50
+        scores = names["scores"]
+        assert scores["source"] > -15.0
+        assert scores["realigned"] > -20.0
 
 
 def test_both_pages_have_python() -> None:
