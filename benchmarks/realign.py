@@ -78,9 +78,11 @@ def measure(run: str, target: str, seed: int, *, episodes: int, settings: dict[s
         (played,) = evaluator.play(act, n_episodes=episodes, seed=seed)
     g = seconds["fit_source_dynamics"]
     cells = [f"{seconds[name]:.1f}" for name in PARTS]
-    losses = f"{report.loss_before:.2f} -> {report.loss_after:.2f}" if report.loss_after else "-"
+    losses = [report.loss_source, report.loss_before, report.loss_after]
+    cells += [f"{total - g:.1f}", *("-" if loss is None else f"{loss:.2f}" for loss in losses)]
+    cells += ["changed" if report.sensors_changed else "unchanged"]
     print(
-        f"| {target} | {seed} | {g:.1f} | {' | '.join(cells)} | {total - g:.1f} | {losses} | "
+        f"| {target} | {seed} | {g:.1f} | {' | '.join(cells)} | "
         f"{statistics.fmean(played.returns):.3f} |",
         flush=True,
     )
@@ -101,8 +103,9 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = {name: getattr(arguments, name) for name in ("restarts", "updates", "objective")}
     parts = " | ".join(f"{name}, s" for name in PARTS.values())
-    print(f"| target | seed | g, s | {parts} | all but g, s | L_dyn | mean return |")
-    print("|---" * (6 + len(PARTS)) + "|", flush=True)
+    losses = "L_dyn of the source | before | after"
+    print(f"| target | seed | g, s | {parts} | all but g, s | {losses} | sensors | mean return |")
+    print("|---" * (9 + len(PARTS)) + "|", flush=True)
     for target in arguments.targets:
         for seed in arguments.seeds:
             measure(arguments.run, target, seed, episodes=arguments.episodes, settings=settings)

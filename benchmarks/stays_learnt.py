@@ -33,6 +33,7 @@ EVERY = 8_192
 """Frames between two evaluations."""
 N_EPISODES = 64
 LEARNT, DIPPED = 0.9, 0.85
+DOORKEY_6X6 = ("MiniGrid-DoorKey-6x6-v0",)
 FIELDS = ("task", "settings", "loss", "seed", "frames", "score")
 
 
@@ -45,10 +46,14 @@ class Task:
     frames: int
     highest: float = 1.0
     """The return that scores 1."""
+    source: str | None = None
+    """Task whose agent goes on in this one: with new defaults after all its frames, with old ones
+    as soon as it scores .9."""
 
 
 TASKS = {
     "doorkey_ppo": Task("ppo", DOORKEY, 1_000_000),
+    "doorkey_6x6_after": Task("ppo", DOORKEY_6X6, 400_000, source="doorkey_ppo"),
     "doorkey_ppo_long": Task("ppo", DOORKEY, 3_000_000),
     "cartpole_ppo": Task("ppo", CART_POLE, 400_000, highest=500.0),
     "cartpole_dqn": Task("dqn", CART_POLE, 400_000, highest=500.0),
@@ -59,6 +64,7 @@ TASKS = {
 OLD: Mapping[str, Mapping[str, Any]] = {
     "doorkey_ppo": {"target_kl": None},
     "doorkey_ppo_long": {"target_kl": None},
+    "doorkey_6x6_after": {"target_kl": None},
     "cartpole_ppo": {"target_kl": None, "vf_coef": 0.5},
     "cartpole_dqn": {"buffer_size": 100_000, "target_update_interval": 1_024, "tau": 1.0},
     "empty_dqn": {},
@@ -142,22 +148,38 @@ def train(arguments: argparse.Namespace) -> None:
                 started, task = time.perf_counter(), TASKS[name]
                 evaluations = Evaluations(task, seed, until_learnt=arguments.until_learnt)
                 old = arguments.settings == "old"
-                model, own = our_agent(
-                    task.agent,
-                    task.env_ids,
-                    seed=seed,
-                    loss=loss == "loss",
-                    overrides=OLD[name] if old else {},
-                )
-                own = [each for each in own if not (old and isinstance(each, AdvantageFloor))]
-                learn(model, task.frames, [*own, evaluations])
-                model.get_env().close()  # type: ignore[union-attr]
+                weights = None
+                if task.source is not None:
+                    first = TASKS[task.source]
+                    stop = [Evaluations(first, seed, until_learnt=True)] if old else []
+                    weights = trained(task.source, seed, loss == "loss", old, stop, None)
+                trained(name, seed, loss == "loss", old, [evaluations], weights)
                 points = tuple(evaluations.points)
                 training = Training(name, arguments.settings, loss, seed, points)
                 write(path, [training])
                 print(f"{label}: learnt at {training.learnt_at}, {training.n_dips} dips, last "
                       f"{points[-1][1]:.2f}, {time.perf_counter() - started:.0f} s",
                       flush=True)  # fmt: skip
+
+
+def trained(
+    name: str,
+    seed: int,
+    loss: bool,
+    old: bool,
+    callbacks: Sequence[BaseCallback],
+    weights: Mapping[str, Any] | None,
+) -> Mapping[str, Any]:
+    """The weights of an agent after a task; it begins with other weights where there are any."""
+    task = TASKS[name]
+    overrides = OLD[name] if old else {}
+    model, own = our_agent(task.agent, task.env_ids, seed=seed, loss=loss, overrides=overrides)
+    if weights is not None:
+        model.policy.load_state_dict(weights)
+    own = [each for each in own if not (old and isinstance(each, AdvantageFloor))]
+    learn(model, task.frames, [*own, *callbacks])
+    model.get_env().close()  # type: ignore[union-attr]
+    return model.policy.state_dict()
 
 
 def _seeds(text: str) -> range:
