@@ -1,6 +1,6 @@
 """What a realignment costs, part by part, and the score that it gives before any reward.
 
-    python run_agent.py train --source MiniGrid-DoorKey-5x5-v0 --loss none --frames 300_000 \\
+    python run_agent.py train --env MiniGrid-DoorKey-5x5-v0 --loss none --frames 300_000 \\
         --random-frames 40_000 --output runs/source
     python benchmarks/realign.py runs/source --seeds 0 1 2 \\
         --targets contrastive/DoorKey-5x5-Codes4-v0

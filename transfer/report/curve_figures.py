@@ -40,6 +40,10 @@ def learning_curves(
                 most = max(frames[-1] for frames, _ in lines)
                 lines = [each for each in lines if each[0][-1] >= most / 2]
             _draw_lines(axes, styles[label], label, lines, band=label in with_bands(labels))
+        gathered = _gathered(experiment, env_id, labels) if role == "target" else 0
+        if gathered:
+            axes.axvspan(0, gathered, color="#888888", alpha=0.15, linewidth=0,
+                         label="gathered without a reward")  # fmt: skip
         if env_id in experiment.raw_ids:
             axes.set_ylabel("return")
         else:
@@ -53,6 +57,12 @@ def learning_curves(
             title=f"Score on {short_env(env_id)} against frames.",
             alt=f"Learning curves on {env_id}: {'; '.join(ends)}.",
         )
+
+
+def _gathered(experiment: Experiment, env_id: str, labels: Sequence[str]) -> int:
+    """The most frames that an arm of the figure gathered before it learnt from a reward."""
+    own = (row for row in experiment.targets if row.env_id == env_id and row.arm in labels)
+    return max((row.gathered for row in own), default=0)
 
 
 def _labels(experiment: Experiment, env_id: str, role: str) -> list[str]:

@@ -74,6 +74,8 @@ class SummaryRow:
     zero_shot: float | None = None
     """Score before the first frame that is learnt from with a reward: after the realignment of an
     arm that realigns; None on a source, and in an older run."""
+    gathered: int = 0
+    """Frames that were gathered without a reward before it learnt; they are among `frames`."""
     is_raw: bool = False
     """Whether scores and areas are raw returns, because the range of returns is unknown."""
     settings: str = ""
@@ -218,6 +220,7 @@ def _row(
         best_score=best["final"][env_id]["score"] if "final" in best else None,
         source_kind=_source_kind(spec),
         zero_shot=unrewarded[-1] if spec.role == "target" else None,
+        gathered=gathered,
         is_raw=bool(final.get("is_raw")),
     )
 

@@ -19,7 +19,11 @@ from contrastive_distillation.transfer import (
     plan_transfer,
     run_training,
 )
+from contrastive_distillation.transfer.report.curve_figures import learning_curves
+from contrastive_distillation.transfer.report.experiment import Experiment
+from contrastive_distillation.transfer.report.labels import styles as styles_of
 from contrastive_distillation.transfer.report.realigned import realigned_sentences
+from contrastive_distillation.transfer.report.summary import read_finished, summarise
 
 CODES = "contrastive/DoorKey-5x5-Codes7-v0"
 PLAIN = "MiniGrid-DoorKey-5x5-v0"
@@ -100,6 +104,27 @@ def test_the_curve_is_a_step_that_ends_with_gathering(study: Any) -> None:
     report = json.loads((path / "realignment.json").read_text())
     assert report["frames"] == 1_024
     assert report["objective"] == "contrast_statistics"
+
+
+def test_the_summary_says_how_much_was_gathered_and_the_figure_marks_it(study: Any) -> None:
+    found = [read_finished(spec, path) for spec, path in study.values()]
+    rows = summarise([each for each in found if each is not None])
+    gathered = {(row.arm, row.env_id): row.gathered for row in rows if row.role == "target"}
+    assert gathered["contrastive_distillation", CODES] == 1_024
+    assert gathered["fine_tune", CODES] == 0
+    directory = of(study, "fine_tune", CODES).parents[3]
+    points = [
+        replace(point, arm=each.spec.arms[0]) for each in found if each for point in each.points
+    ]
+    experiment = Experiment(
+        directory=directory, config={}, manifest={}, rows=tuple(rows), points=tuple(points),
+        information=(),
+    )  # fmt: skip
+    styles = styles_of(experiment.arms)
+    marked = learning_curves(experiment, CODES, "target", styles)
+    unmarked = tuple(replace(row, gathered=0) for row in experiment.rows)
+    plain = learning_curves(replace(experiment, rows=unmarked), CODES, "target", styles)
+    assert marked.png != plain.png
 
 
 def test_its_loss_joins_only_where_the_sensors_are_the_sources(study: Any) -> None:
