@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from contrastive_distillation.agents import read_weights
+from contrastive_distillation.agents import read_weights, realign
 from contrastive_distillation.agents.realignment import source as realignment_source
 from contrastive_distillation.losses import DynamicsSettings
 from contrastive_distillation.transfer import (
@@ -143,7 +146,9 @@ def test_first_layers_learn_alone(study: Any) -> None:
     assert layers == {"cells", "directions", "convolutions.0"}
 
 
-def test_the_same_seed_realigns_alike(study: Any, tmp_path: Path) -> None:
+def test_killed_while_it_realigns_it_begins_again_and_ends_alike(
+    study: Any, tmp_path: Path
+) -> None:
     name = next(n for n in study if "contrastive_distillation" in n and "Codes7" in n)
     spec, path = study[name]
     again = replace(
@@ -151,9 +156,19 @@ def test_the_same_seed_realigns_alike(study: Any, tmp_path: Path) -> None:
         source=replace(spec.source, directory=str(study["sources/plain-seed0"][1])),
         needs=None,
     )
+    module = sys.modules[realign.__module__]
+    child = os.fork()
+    if child == 0:
+        module.search = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        run(again, tmp_path / "again")
+        os._exit(1)  # pragma: no cover - it was killed
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert (tmp_path / "again").is_dir()
+    assert not (tmp_path / "again" / "realignment.json").exists()
     run(again, tmp_path / "again")
     results = [json.loads((p / "result.json").read_text()) for p in (path, tmp_path / "again")]
     assert results[0]["weights_sha256"] == results[1]["weights_sha256"]
+    assert results[1]["gathered"] == 1_024, "the frames of the attempt that was killed are its own"
 
 
 def test_the_sentence_names_both_scores(study: Any) -> None:
