@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import Schedule
 
 STATE = "largest_advantage_std"
 """Attribute of the model that keeps the number m; Stable-Baselines3 saves it in the zip."""
+
+
+class _Lowered:
+    """A learning rate's schedule times a share, with the settings that the model had."""
+
+    def __init__(self, own: tuple[bool, Schedule], share: float) -> None:
+        self.own, self.share = own, share
+
+    def __call__(self, progress: float) -> float:
+        return self.share * self.own[1](progress)
 
 
 class AdvantageFloor(BaseCallback):
@@ -52,6 +63,10 @@ class AdvantageFloor(BaseCallback):
             raise ValueError(f"AdvantageFloor needs PPO, got {type(self.model).__name__}")
 
     def _on_training_start(self) -> None:
+        lowered = self.model.lr_schedule
+        if isinstance(lowered, _Lowered):  # the last `train()` was interrupted
+            self._own = lowered.own
+            self._restore()
         self._own = self.model.normalize_advantage, self.model.lr_schedule
 
     def _on_rollout_start(self) -> None:
@@ -66,8 +81,7 @@ class AdvantageFloor(BaseCallback):
         centred = buffer.advantages - buffer.advantages.mean()
         buffer.advantages = centred / (max(std, floor) + 1e-8)
         slowed = max(self.slowest, std / floor) if std < floor else 1.0
-        rate = self._own[1]
-        self.model.lr_schedule = lambda progress: slowed * rate(progress)
+        self.model.lr_schedule = _Lowered(self._own, slowed)
         self.model.normalize_advantage = False
 
     def _on_step(self) -> bool:

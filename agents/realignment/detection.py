@@ -144,11 +144,12 @@ def _losses(
     rows = starts[:, None] + np.arange(dynamics.settings.n_steps + 1)
     seen = steps.indices[rows]
     visited = centred[torch.as_tensor(seen)]
-    predicted = dynamics.dynamics.predict(visited[:, 0], torch.as_tensor(actions[rows[:, :-1]]))
+    acted = torch.as_tensor(actions[rows[:, :-1]], device=features.device)
+    predicted = dynamics.dynamics.predict(visited[:, 0], acted)
     numbers, inverse = np.unique(np.concatenate([keys, seen.ravel()]), return_inverse=True)
-    later = torch.as_tensor(inverse[len(keys) :].reshape(seen.shape)[:, 1:].T)
-    weights = torch.full((len(numbers),), -torch.inf)
-    weights[torch.as_tensor(inverse[: len(keys)])] = 0.0
+    later = torch.as_tensor(inverse[len(keys) :].reshape(seen.shape)[:, 1:].T).to(features.device)
+    weights = torch.full((len(numbers),), -torch.inf, device=features.device)
+    weights[torch.as_tensor(inverse[: len(keys)], device=features.device)] = 0.0
     losses = latent_dynamics_losses(
         predicted,
         centred[torch.as_tensor(numbers)][None],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from contrastive_distillation.losses import (
     OBJECTIVES,
+    DynamicsSettings,
     Objective,
     encode_all,
     statistics_loss,
@@ -84,6 +86,7 @@ def realign(
     view: View | None = None,
     pairs: tuple[Observations, Observations] | None = None,
     force: bool = False,
+    keep: bool = False,
     seed: int = 0,
 ) -> RealignReport:
     """Carry a source agent over to other sensors without using a reward.
@@ -121,8 +124,10 @@ def realign(
         view: shows a batch of source observations as the new sensors would; no frame is gathered.
             The model's encoder may be of another architecture, and then learns as a whole.
         pairs: (source observations, target observations) of the same states, in place of a view.
-        force: realign also where the test finds that the sensors agree, and keep what was found
-            where it finds that rooms or dynamics differ, not the sensors.
+        force: realign also where the test finds that the sensors agree.
+        keep: what was found, also where rooms or dynamics seem to differ and not the sensors: the
+            encoder that was realigned still reads the source's own observations. Then it is
+            otherwise left as it was.
         seed: of everything random.
 
     Returns:
@@ -157,6 +162,13 @@ def realign(
     _check(frames, restarts, updates, rounds, negatives, n_negatives, select, data)
     _check_numbers(epsilon, statistics_weight)
     _check_data(model, data)
+    if data is not None and rounds > 1:
+        raise ValueError(f"rounds is {rounds}, but data is gathered already: use rounds=1")
+    if select == "return" and model.get_env() is None:
+        raise ValueError(
+            "select='return' plays episodes, and the model has no environment: call "
+            "model.set_env(env), or use select='loss'"
+        )
     _check_zip(model, source)
     names = encoder_names(model) if encoder == "auto" else [encoder]
     opened = open_source(
@@ -179,12 +191,14 @@ def realign(
             rounds=rounds,
             data=data,
             force=force,
+            keep=keep,
             statistics_weight=statistics_weight,
             select=select,
         )
     model.num_timesteps += report.frames
     if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
         model.replay_buffer.reset()
+        model.learning_starts += report.frames  # it fills its buffer first, as a fresh model does
     return replace(report, seconds=time.perf_counter() - began)
 
 
@@ -242,6 +256,12 @@ class _Realignment:
         if shapes[0] == shapes[1]:
             self.read = self.source.teachers[0] if self.is_mapped else mine
 
+    def _leave_alone(self) -> None:
+        """Show the policy observations as the source's was shown them, through VecNormalize."""
+        normalised = self.model.get_vec_normalize_env()
+        if normalised is not None and self.source.normalisation is not None:
+            normalised.obs_rms = copy.deepcopy(self.source.normalisation)
+
     def run(
         self,
         settings: SearchSettings,
@@ -251,6 +271,7 @@ class _Realignment:
         rounds: int,
         data: Memory | None,
         force: bool,
+        keep: bool,
         statistics_weight: float,
         select: str,
     ) -> RealignReport:
@@ -276,17 +297,18 @@ class _Realignment:
                 before = self._detect(gathered.of_steps(_first_frames(memory)))
                 statistics = self._statistics(gathered)
                 if before is not None and not before.differs and not force:
+                    self._leave_alone()
                     return self._report(used, before, None, statistics, None, [], ())
             steps = gathered if steps is None else Trajectories.join([steps, gathered])
             finalists, moved, played = self._search(steps, settings, statistics_weight, select)
             used += played
         assert steps is not None
         after = self._detect(steps)
-        if before is not None and after is not None and after.differs and not force:
-            held_out = self.source.held_out()
-            if not reads_other_sensors(before, self._compare(held_out)):
-                self.model.policy.load_state_dict(weights)
-                return self._report(used, before, None, statistics, None, finalists, ())
+        unclear = before is not None and after is not None and after.differs
+        if unclear and not (force or keep or self._reads_other_sensors(before)):
+            self.model.policy.load_state_dict(weights)
+            self._leave_alone()
+            return self._report(used, before, after, statistics, None, finalists, ())
         return self._report(
             used, before, after, statistics, self._statistics(steps), finalists, moved
         )
@@ -318,9 +340,7 @@ class _Realignment:
                 MovedLayers(each, layers=self.layers, example=example, n_frames=n_frames)
                 for each in self.encoders
             ]
-        held_out = np.arange(steps.n_episodes) % 5 == 4
-        if not held_out.any():
-            held_out[-1] = True
+        held_out = _held_out(steps, dynamics[0].settings)
         state = int(self.generator.integers(2**31))
         starts = [
             student.restarts(settings.restarts, np.random.default_rng(state))
@@ -329,8 +349,8 @@ class _Realignment:
         found = search(
             [Part(s, d) for s, d in zip(students, dynamics, strict=False)],
             self.objective,
-            steps.of_episodes(~held_out) if steps.n_episodes > 1 else steps,
-            steps.of_episodes(held_out),
+            steps.of_episodes(~held_out) if held_out.any() else steps,
+            steps.of_episodes(held_out) if held_out.any() else steps,
             settings=settings,
             statistics_weight=statistics_weight,
             generator=self.generator,
@@ -391,6 +411,11 @@ class _Realignment:
         """Compare the sensors; None where the source's encoder cannot read the target's."""
         return None if self.read is None else self._compare(steps)
 
+    def _reads_other_sensors(self, before: Detection | None) -> bool:
+        """Whether the realigned encoder reads the source's observations no longer."""
+        assert before is not None
+        return reads_other_sensors(before, self._compare(self.source.held_out()))
+
     def _compare(self, steps: Trajectories) -> Detection:
         """`L_dyn` of the student on some steps beside that of the source on its own."""
         assert self.read is not None
@@ -448,6 +473,16 @@ class _Realignment:
             restarts=finalists,
             notes=self.source.notes,
         )
+
+
+def _held_out(steps: Trajectories, settings: DynamicsSettings) -> np.ndarray:
+    """(n_episodes,) bool: a fifth of the episodes that have windows; none if only one has."""
+    starts = steps.windows(settings.n_steps, changing=settings.changing)
+    usable = np.unique(steps.episodes[starts])
+    chosen = np.zeros(steps.n_episodes, np.bool_)
+    if len(usable) > 1:
+        chosen[usable[4::5] if len(usable) >= 5 else usable[-1:]] = True
+    return chosen
 
 
 def _first_frames(memory: Memory) -> np.ndarray:

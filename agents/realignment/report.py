@@ -60,6 +60,8 @@ def _sentences(report: RealignReport) -> list[str]:
         said.append("Whether the target's sensors differ was not tested.")
     else:
         verb = "differ from" if report.sensors_changed else "agree with"
+        if report.restarts and not report.moved:
+            verb = "seem to agree with"
         measured = "their widths differ"
         if report.loss_before is not None:
             measured = f"L_dyn {report.loss_before:.2f}, source {report.loss_source:.2f}"
@@ -67,10 +69,12 @@ def _sentences(report: RealignReport) -> list[str]:
     if not report.moved:
         if report.restarts:
             said.append(
-                "L_dyn is higher since rooms or dynamics differ: an encoder that was realigned to "
-                "the target still read the source's own observations."
+                "Rooms or dynamics seem to differ: an encoder that was realigned to the target "
+                f"(L_dyn {report.loss_after:.2f}) still read the source's own observations."
             )
         said.append("The encoder was left as it was.")
+        if report.restarts:
+            said.append("keep=True keeps what was found.")
     elif report.loss_after is not None:
         said.append(
             f"After {report.frames:,} frames without a reward L_dyn is {report.loss_after:.2f}"

@@ -171,14 +171,15 @@ class _Problem:
             if n_keys := self._n_keys():
                 parts.append(data.indices[generator.choice(len(data), n_keys)])
             numbers, inverse = np.unique(np.concatenate(parts), return_inverse=True)
-            seen, *others = torch.split(torch.as_tensor(inverse), [len(part) for part in parts])
+            places = torch.as_tensor(inverse, device=source.mean.device)
+            seen, *others = torch.split(places, [len(part) for part in parts])
             seen = seen.view(n, k + 1)
             usual_places = others.pop(0) if self._settings.n_usual else seen[:, 0]
             yield (
                 take(data.observations, numbers),
                 WindowBatch(
                     seen=seen,
-                    actions=torch.as_tensor(actions[steps[:, :-1]]),
+                    actions=torch.as_tensor(actions[steps[:, :-1]], device=source.mean.device),
                     usual=usual_places,
                     keys=others.pop(0) if others else None,
                     nearest=self._settings.n_negatives if self._is_nearest else None,

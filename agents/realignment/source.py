@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,13 +65,15 @@ class Source:
     encoders: list[ObservationEncoder]
     """Its encoders, one for each of the student's."""
     trajectories: Trajectories
-    """Its steps; those of the last tenth of its episodes are held out."""
+    """Its steps; those of every tenth of its episodes are held out."""
     action_space: Any
     kind: str
     """Of its observations, see `observation_kind`."""
     notes: tuple[str, ...] = ()
     n_frames: int = 1
     """Frames in a stack of vectors."""
+    normalisation: Any = None
+    """Statistics of observations in its VecNormalize, if it has one that is known."""
     is_mapped: bool = False
     """Whether vectors are mapped in front of the policy: their latent is then the input."""
     fitted: dict[tuple[str, bool], list[SourceDynamics]] = field(default_factory=dict)
@@ -82,7 +85,9 @@ class Source:
         self.fitted = {}
 
     def training(self) -> Trajectories:
-        """The steps that dynamics are fitted to."""
+        """The steps that dynamics are fitted to; all, if they are of one episode."""
+        if self.trajectories.n_episodes == 1:
+            return self.trajectories
         return self.trajectories.of_episodes(~_held_out(self.trajectories))
 
     def held_out(self) -> Trajectories:
@@ -197,6 +202,9 @@ def open_source(
             "AuxiliaryLossCallback write while it learns; or gather_memory(source, env); or give "
             "the source model its environment"
         )
+    normalised = None if model is None else model.get_vec_normalize_env()
+    if normalised is not None and not normalised.norm_obs:
+        normalised = None
     return Source(
         weights=weights,
         encoders=[teacher.encoder for teacher in teachers],
@@ -205,6 +213,7 @@ def open_source(
         kind=observation_kind((like if model is None else model).observation_space),
         notes=notes,
         n_frames=n_frames,
+        normalisation=None if normalised is None else copy.deepcopy(normalised.obs_rms),
         fitted=fitted,
     )
 
@@ -239,8 +248,9 @@ def usual_observations(
 
 
 def _held_out(trajectories: Trajectories) -> np.ndarray:
-    """(n_episodes,) bool: every tenth episode."""
-    chosen: np.ndarray = np.arange(trajectories.n_episodes) % 10 == 9
+    """(n_episodes,) bool: every tenth episode, or the last of fewer than ten."""
+    n = trajectories.n_episodes
+    chosen: np.ndarray = np.arange(n) % 10 == 9 if n >= 10 else np.arange(n) == n - 1
     return chosen
 
 

@@ -13,7 +13,7 @@ from torch.func import functional_call, vmap
 from contrastive_distillation.memory import Observations
 
 from ..observation_encoder import ObservationEncoder
-from .input_layers import parameters_to_move
+from .input_layers import input_layers, parameters_to_move
 
 Restarts = dict[str, Tensor]
 """Values of what moves, by name, (R, ...): one for each of R restarts."""
@@ -32,9 +32,10 @@ class Student(Protocol):
 class MovedLayers:
     """An encoder with layers that move.
 
-    Restart 0 begins with the values that are there. In others the rows of embeddings and the
-    columns of linear layers are permuted; of convolutions input channels are permuted and turned
-    round (x to 1 − x), all of them in restart 1.
+    Restart 0 begins with the values that are there. In others, of the layers that read the
+    observation, the rows of embeddings and the columns of linear layers are permuted; of
+    convolutions input channels are permuted and turned round (x to 1 − x), all of them in
+    restart 1.
 
     Args:
         encoder: of the student; it stays as it is.
@@ -56,16 +57,21 @@ class MovedLayers:
         self._n_frames = n_frames
         prepared = self._encoder.prepared(example)
         self.names = parameters_to_move(self._stages, lambda: self._stages(prepared), layers)
+        shuffled = getattr(self._stages[0], "restart_layers", None)
+        if shuffled is None:
+            shuffled = input_layers(self._stages, lambda: self._stages(prepared))
+        else:
+            shuffled = [f"0.{name}" for name in shuffled]
+        self._shuffled = set(shuffled)
         self._start = dict(self._stages.named_parameters())
         self._at_once = bool(getattr(self._stages[0], "restart_layers", None))
 
     def restarts(self, n: int, generator: np.random.Generator) -> Restarts:
         starts = [{name: self._start[name].detach().clone() for name in self.names}]
-        first = getattr(self._stages[0], "restart_layers", None)
         for r in range(1, n):
             moved = {name: self._start[name].detach().clone() for name in self.names}
             for path in dict.fromkeys(name.rpartition(".")[0] for name in self.names):
-                if first is None or path in {f"0.{name}" for name in first}:
+                if path in self._shuffled:
                     self._shuffle(path, moved, generator, negate_all=r == 1)
             starts.append(moved)
         return {name: torch.stack([start[name] for start in starts]) for name in self.names}

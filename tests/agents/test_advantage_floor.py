@@ -79,6 +79,27 @@ def test_updates_are_made_at_the_lower_rate() -> None:
     assert rates == pytest.approx([1e-2, 1e-3])
 
 
+class Interrupts(BaseCallback):
+    """Raises when a rollout has ended, as an interruption while PPO learns does."""
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_after_an_interruption_the_model_gets_its_own_settings_back() -> None:
+    model = PPO("MlpPolicy", "CartPole-v1", learning_rate=1e-2, **KWARGS)
+    model.learn(64, callback=[Scripted(0.4), AdvantageFloor()])
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            model.learn(64, callback=[Scripted(0.001), AdvantageFloor(), Interrupts()])
+    model.learn(64, callback=[Scripted(0.001), AdvantageFloor()])
+    assert model.lr_schedule(1.0) == 1e-2
+    assert model.normalize_advantage
+
+
 def test_a_further_learn_goes_on_with_the_largest_and_forgets_it_slowly() -> None:
     model, seen = PPO("MlpPolicy", "CartPole-v1", **KWARGS), Seen()
     model.learn(64, callback=[Scripted(0.4), AdvantageFloor()])

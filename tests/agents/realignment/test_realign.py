@@ -15,7 +15,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from contrastive_distillation.agents import gather_memory, realign
+from contrastive_distillation.agents.encoder_lookup import encoder_names, read_encoder
 from contrastive_distillation.agents.realignment import detection, search
+from contrastive_distillation.agents.realignment.students import MovedLayers
 from contrastive_distillation.memory import EpisodicMemory
 
 from .conftest import ENCODER, Build
@@ -129,21 +131,80 @@ def test_another_room_leaves_the_encoder_alone_and_other_sensors_do_not(
     report = realign(model, source=source, source_memory=memory, **QUICK)
     assert next(losses, None) is None, "all three comparisons were made"
     assert report.sensors_changed is changed
-    assert report.aligned is not changed
+    assert report.aligned is False
+    assert report.loss_after == 2.0
     assert bool(report.moved) is changed
     assert report.restarts
     assert same_weights(weights_of(model), weights_of(source)) is not changed
     assert ("left as it was" in str(report)) is not changed
 
 
-def test_forced_the_encoder_is_not_tried_on_the_sources_observations(
-    build: Build, memory: EpisodicMemory, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("asked", ["force", "keep"])
+def test_the_encoder_is_not_tried_on_the_sources_observations_if_all_is_kept(
+    asked: str, build: Build, memory: EpisodicMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         sys.modules[realign.__module__], "reads_other_sensors", lambda *_: pytest.fail("tried")
     )
     source, model = build(drifts()), build(drifts(sensor=SENSOR), seed=1)
-    assert realign(model, source=source, source_memory=memory, force=True, **QUICK).moved
+    kept: Any = {asked: True}
+    assert realign(model, source=source, source_memory=memory, **kept, **QUICK).moved
+
+
+def test_dqn_fills_its_buffer_before_it_learns(build: Build, memory: EpisodicMemory) -> None:
+    source = build(drifts(), DQN, learning_starts=100)
+    model = build(drifts(sensor=SENSOR), DQN, seed=1, learning_starts=100)
+    report = realign(model, source=source, source_memory=memory, **QUICK)
+    assert isinstance(model, DQN)
+    model.learn(90, reset_num_timesteps=False)
+    assert model._n_updates == 0
+    assert model.num_timesteps >= report.frames + 90
+    model.learn(40, reset_num_timesteps=False)
+    assert model._n_updates > 0
+
+
+def test_restarts_shuffle_only_what_reads_the_observation(build: Build) -> None:
+    encoder = read_encoder(build(drifts()), encoder_names(build(drifts()))[0])[0]
+    example = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    student = MovedLayers(encoder, layers="encoder", example=example)
+    starts = student.restarts(3, np.random.default_rng(0))
+    linear = [name for name, values in starts.items() if values.dim() == 3]
+    assert len(linear) > 1
+    reading, *deeper = linear
+    assert not torch.equal(starts[reading][0], starts[reading][1])
+    assert all(torch.equal(starts[name][0], starts[name][1]) for name in deeper)
+
+
+def test_where_sensors_agree_vec_normalize_shows_what_it_showed_the_source(build: Build) -> None:
+    source = build(normalised())
+    source.learn(400)
+    model = build(normalised(), seed=1)
+    report = realign(model, source=source, **QUICK)
+    assert report.sensors_changed is False
+    raw = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
+    mine, theirs = model.get_vec_normalize_env(), source.get_vec_normalize_env()
+    assert mine is not None
+    assert theirs is not None
+    assert np.array_equal(mine.normalize_obs(raw), theirs.normalize_obs(raw))
+    assert mine.obs_rms is not theirs.obs_rms
+
+
+def test_few_episodes_are_enough(build: Build) -> None:
+    source = build(drifts(1))
+    memory = gather_memory(source, frames=120)
+    model = build(drifts(1, sensor=SENSOR), seed=1)
+    report = realign(model, source=source, source_memory=memory, **{**QUICK, "frames": 120})
+    assert report.restarts
+
+
+def test_an_environment_is_needed_to_choose_by_return(build: Build, memory: EpisodicMemory) -> None:
+    source, model = build(drifts()), build(drifts(sensor=SENSOR), seed=1)
+    data = gather_memory(model, frames=200)
+    model.env = None
+    with pytest.raises(ValueError, match="select='return' plays episodes"):
+        realign(model, source=source, source_memory=memory, data=data, select="return", **QUICK)
+    with pytest.raises(ValueError, match="rounds is 2, but data is gathered already"):
+        realign(model, source=source, source_memory=memory, data=data, rounds=2, **QUICK)
 
 
 def test_an_encoder_that_forgot_the_sources_sensors_reads_others() -> None:
