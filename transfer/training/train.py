@@ -180,6 +180,7 @@ def run_training(
             log_interval: Any = None if isinstance(model, OnPolicyAlgorithm) else EPISODES_PER_ROW
             with contextlib.closing(evaluation), contextlib.closing(model.logger):
                 if spec.zero_shot:
+                    information.init_callback(model)
                     evaluation.evaluate_untrained(model)
                 else:
                     model.learn(

@@ -146,6 +146,19 @@ def test_first_layers_learn_alone(study: Any) -> None:
     assert layers == {"cells", "directions", "convolutions.0"}
 
 
+@pytest.mark.parametrize("arm", ["contrastive_distillation", "fine_tune"])
+def test_zero_shot_scores_what_is_carried_and_stops(arm: str, study: Any, tmp_path: Path) -> None:
+    spec = next(s for s, _ in study.values() if s.arms == (arm,) and s.task.env_ids == (CODES,))
+    source = replace(spec.source, directory=str(study["sources/plain-seed0"][1]))
+    run(replace(spec, source=source, needs=None, zero_shot=True), tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    gathered = 1_024 if arm == "contrastive_distillation" else 0
+    assert result["frames"] == gathered
+    assert curve(tmp_path / "run")[-1][0] == gathered
+    learnt_on = json.loads((of(study, arm, CODES) / "result.json").read_text())
+    assert result["weights_sha256"] != learnt_on["weights_sha256"]
+
+
 def test_killed_while_it_realigns_it_begins_again_and_ends_alike(
     study: Any, tmp_path: Path
 ) -> None:
