@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ import torch
 from stable_baselines3 import DQN
 
 from contrastive_distillation.agents import build_agent, observation_kind, realign
+from contrastive_distillation.agents.realignment import job
 from contrastive_distillation.agents.realignment import source as realignment_source
 from contrastive_distillation.envs import make_vec
 from contrastive_distillation.transfer import Evaluator, load_source, own_randomness, policy_of
@@ -63,13 +63,12 @@ def measure(run: str, target: str, seed: int, *, episodes: int, settings: dict[s
     observation = "picture" if observation_kind(space) == "picture" else "auto"
     env = make_vec([target], source.model.n_envs, seed, observation=observation)
     model = build_agent(agent, env, seed=seed)
-    module = sys.modules[realign.__module__]
     seconds: dict[str, float] = defaultdict(float)
     started = time.process_time()
     with ExitStack() as stack:
         stack.enter_context(timed(realignment_source, "fit_source_dynamics", seconds))
         for name in PARTS:
-            stack.enter_context(timed(module, name, seconds))
+            stack.enter_context(timed(job, name, seconds))
         report = realign(model, source=source, seed=seed, **settings)
     total = time.process_time() - started
     evaluator = Evaluator(env_ids=(target,), backend="auto", observation=observation, mission=False)

@@ -29,7 +29,7 @@ NUMBERS = "state.json"
 
 _COUNTERS = (
     "num_timesteps", "_n_updates", "_episode_num", "_n_calls", "exploration_rate",
-    "_current_progress_remaining", "largest_advantage_std",
+    "_current_progress_remaining", "largest_advantage_std", "learning_starts",
 )  # fmt: skip
 _REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 

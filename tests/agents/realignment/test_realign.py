@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 
 from contrastive_distillation.agents import gather_memory, realign
 from contrastive_distillation.agents.encoder_lookup import encoder_names, read_encoder
-from contrastive_distillation.agents.realignment import detection, search
+from contrastive_distillation.agents.realignment import detection, job, search
 from contrastive_distillation.agents.realignment.students import MovedLayers
 from contrastive_distillation.memory import EpisodicMemory
 
@@ -126,7 +125,7 @@ def test_another_room_leaves_the_encoder_alone_and_other_sensors_do_not(
         low = of_target - of_source - 0.1
         return detection.Detection(of_source, of_target, low, low + 0.2, 64)
 
-    monkeypatch.setattr(sys.modules[realign.__module__], "detect", scripted)
+    monkeypatch.setattr(job, "detect", scripted)
     source, model = build(drifts()), build(drifts(sensor=SENSOR), seed=1)
     report = realign(model, source=source, source_memory=memory, **QUICK)
     assert next(losses, None) is None, "all three comparisons were made"
@@ -143,9 +142,7 @@ def test_another_room_leaves_the_encoder_alone_and_other_sensors_do_not(
 def test_the_encoder_is_not_tried_on_the_sources_observations_if_all_is_kept(
     asked: str, build: Build, memory: EpisodicMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        sys.modules[realign.__module__], "reads_other_sensors", lambda *_: pytest.fail("tried")
-    )
+    monkeypatch.setattr(job, "reads_other_sensors", lambda *_: pytest.fail("tried"))
     source, model = build(drifts()), build(drifts(sensor=SENSOR), seed=1)
     kept: Any = {asked: True}
     assert realign(model, source=source, source_memory=memory, **kept, **QUICK).moved

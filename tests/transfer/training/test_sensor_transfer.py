@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from contrastive_distillation.agents import read_weights, realign
+from contrastive_distillation.agents import read_weights
+from contrastive_distillation.agents.realignment import job
 from contrastive_distillation.agents.realignment import source as realignment_source
 from contrastive_distillation.losses import DynamicsSettings
 from contrastive_distillation.transfer import (
@@ -169,10 +169,9 @@ def test_killed_while_it_realigns_it_begins_again_and_ends_alike(
         source=replace(spec.source, directory=str(study["sources/plain-seed0"][1])),
         needs=None,
     )
-    module = sys.modules[realign.__module__]
     child = os.fork()
     if child == 0:
-        module.search = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        job.search = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
         run(again, tmp_path / "again")
         os._exit(1)  # pragma: no cover - it was killed
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
